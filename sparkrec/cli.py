@@ -1,0 +1,152 @@
+"""The command line: ``sparkrec run``, ``sparkrec STAGE``, and the entry point of every ``jobs/*.py``.
+
+Exit codes: 0 done · 1 a defect of ours · 2 bad configuration · 3 bad data · 4 worth a retry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sparkrec import __version__, config
+from sparkrec.errors import ConfigError, DataError, RetryableError, SparkrecError
+from sparkrec.pipeline import STAGES, Run, execute
+
+Job = Callable[[Run], None]
+
+_EPILOG = "Exit codes: 0 done, 1 a defect, 2 bad configuration, 3 bad data, 4 a failure that is worth a retry."
+
+# What the JVM says when the outside failed, not the data and not the code.
+_RETRYABLE = (
+    "ConcurrentAppendException", "ConcurrentDeleteReadException", "ConcurrentTransactionException",
+    "ConcurrentWriteException", "MetadataChangedException", "ProtocolChangedException",
+    "ExecutorLostFailure", "FetchFailedException", "No space left on device", "Connection refused",
+    "Connection reset", "Initial job has not accepted any resources", "SparkContext was shut down",
+    "stopped SparkContext", "OutOfMemoryError",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``sparkrec``: run the whole pipeline, or one stage of it."""
+    parser = argparse.ArgumentParser(prog="sparkrec", description=__doc__.splitlines()[0], epilog=_EPILOG)
+    parser.add_argument("--version", action="version", version=f"sparkrec {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    whole = commands.add_parser("run", help="all stages, in order", epilog=_EPILOG)
+    _add_options(whole)
+    whole.add_argument("--from", dest="first", choices=STAGES, default=STAGES[0], help="start with this stage")
+    whole.add_argument("--until", dest="last", choices=STAGES, default=STAGES[-1], help="stop after this stage")
+    for stage in ("simulate", *STAGES):
+        doc = (_job(stage).__doc__ or "").strip().splitlines()[0] if stage in sys.argv[1:2] else f"the stage {stage}"
+        _add_options(commands.add_parser(stage, help=doc, description=doc, epilog=_EPILOG))
+    options = parser.parse_args(arguments)
+    if options.command != "run":
+        return _guard(lambda: _run_stages([options.command], options))
+    stages = list(STAGES[STAGES.index(options.first) : STAGES.index(options.last) + 1])
+    return _guard(lambda: _run_stages(stages, options))
+
+
+def run_job(job: Job) -> None:
+    """The entry point of ``spark-submit jobs/NAME.py``: parse, run, exit with a code that a scheduler can read."""
+    stage = job.__name__
+    parser = argparse.ArgumentParser(prog=f"jobs/{stage}.py", description=job.__doc__, epilog=_EPILOG)
+    _add_options(parser)
+    options = parser.parse_args()
+    code = _guard(lambda: _run_stages([stage], options, {stage: job}))
+    sys.exit(code)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--conf",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="configuration; repeat to lay one over another",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value, e.g. two_tower.epochs=3",
+    )
+    parser.add_argument(
+        "--date",
+        type=_date,
+        metavar="YYYY-MM-DD",
+        help="the logical day: nothing after it is used (default: all)",
+    )
+    parser.add_argument("--run-id", default="", help="name of the run (default: NAME-DATE)")
+
+
+def _date(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a date of the form 2026-11-20") from None
+
+
+def _run_stages(stages: list[str], options: argparse.Namespace, jobs: dict[str, Job] | None = None) -> None:
+    settings = config.load(options.conf, options.set)
+    for stage in stages:
+        job = (jobs or {}).get(stage) or _job(stage)
+        execute(job, Run(settings, stage, options.date, options.run_id))
+
+
+def _job(stage: str) -> Job:
+    job: Job = getattr(importlib.import_module(f"sparkrec.jobs.{stage}"), stage)
+    return job
+
+
+def _guard(work: Callable[[], None]) -> int:
+    """Runs ``work``; turns what it raises into one paragraph and an exit code."""
+    try:
+        work()
+    except SparkrecError as error:
+        return _refuse(error)
+    except OSError as error:
+        where = f" ({Path(error.filename)})" if isinstance(error.filename, str) else ""
+        return _refuse(RetryableError(f"The file system failed{where}: {error.strerror or error}."))
+    except Exception as error:  # noqa: BLE001  the outermost edge: Spark reports everything as Py4JJavaError
+        known = _from_spark(error)
+        if known is not None:
+            return _refuse(known)
+        traceback.print_exc()
+        print(
+            "sparkrec: this is a defect, not something you did. Please report it with the lines above.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _from_spark(error: Exception) -> SparkrecError | None:
+    text = str(error)
+    found = next((word for word in _RETRYABLE if word in text), None)
+    if found:
+        return RetryableError(
+            f"Spark stopped with {found}: {_first_line(text)} Nothing half-written is visible; retry."
+        )
+    if "unexpected end of file" in text.lower() or "EOFException" in text or "not a gzip" in text.lower():
+        return DataError(f"A compressed file is damaged or cut short: {_first_line(text)} Fetch it again, whole.")
+    return None
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0][:400] if lines else ""
+
+
+def _refuse(error: SparkrecError) -> int:
+    kind = {ConfigError: "bad configuration", DataError: "bad data", RetryableError: "failed, worth a retry"}
+    print(f"\nsparkrec: {kind.get(type(error), 'error')}: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Every column name, once. ``from sparkrec import columns as c``, then ``c.USER_ID``."""
+
+# --- where a row came from -------------------------------------------------------------------------------
+SOURCE_FILE = "source_file"
+SOURCE_BYTES = "source_bytes"
+LINE = "line"
+HEADER = "header"
+RAW = "raw"
+INGEST_TIME = "ingest_time"
+RUN_ID = "run_id"
+
+# --- events ----------------------------------------------------------------------------------------------
+EVENT_ID = "event_id"
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+EVENT_TYPE = "event_type"
+EVENT_TIME = "event_time"
+EVENT_DATE = "event_date"
+VALUE = "value"
+PRICE = "price"
+CURRENCY = "currency"
+QUERY = "query"
+TEXT = "text"
+SESSION_ID = "session_id"
+ORDER_ID = "order_id"
+COUNTRY = "country"
+SPLIT = "split"
+CANCELLED = "cancelled"
+SUSPECT = "suspect"
+COPIES = "copies"
+
+# --- items -----------------------------------------------------------------------------------------------
+VALID_FROM = "valid_from"
+NAME = "name"
+BRAND = "brand"
+CATEGORY = "category"
+STOCK = "stock"
+PROMOTION = "promotion"
+FOR_SALE = "for_sale"
+ATTRIBUTES = "attributes"
+
+# --- refused rows ----------------------------------------------------------------------------------------
+TABLE = "table_name"
+STAGE = "stage"
+RULE = "rule"
+RULES = "rules"
+REASON = "reason"
+
+# --- gold ------------------------------------------------------------------------------------------------
+USER_INDEX = "user_index"
+ITEM_INDEX = "item_index"
+FEATURE = "feature"
+FEATURE_INDEX = "feature_index"
+FEATURES = "features"
+COUNT = "count"
+FIRST_SEEN = "first_seen"
+LAST_SEEN = "last_seen"
+AS_OF = "as_of"
+CHUNK = "chunk"
+LENGTH = "length"
+VALIDATION = "validation"
+N_EVENTS = "n_events"
+N_VIEWS = "n_views"
+N_CARTS = "n_carts"
+N_PURCHASES = "n_purchases"
+N_RATINGS = "n_ratings"
+N_USERS = "n_users"
+N_ITEMS = "n_items"
+MEAN_RATING = "mean_rating"
+MEAN_PRICE = "mean_price"
+SPEND = "spend"
+RECENCY_DAYS = "recency_days"
+TENURE_DAYS = "tenure_days"
+AGE_DAYS = "age_days"
+PRICE_BUCKET = "price_bucket"
+
+# --- models and what they write --------------------------------------------------------------------------
+MODEL = "model"
+VECTOR = "vector"
+RANK = "rank"
+SCORE = "score"
+SOURCE = "source"
+METRIC = "metric"
+K = "k"
+SEGMENT = "segment"
+LOW = "low"
+HIGH = "high"
+
+# --- run records -----------------------------------------------------------------------------------------
+DATE = "date"
+STARTED = "started"
+SECONDS = "seconds"
+CONFIG_HASH = "config_hash"
+CODE_VERSION = "code_version"
+INPUTS = "inputs"
+OUTPUTS = "outputs"
+COUNTS = "counts"
+DETAILS = "details"
+
+# --- event types: the position is the code that gold.sequences stores; append only ----------------------
+VIEW, CLICK, CART, PURCHASE, SEARCH, RATING, REVIEW, REMOVE, CANCEL = EVENT_TYPES = (
+    "view",
+    "click",
+    "cart",
+    "purchase",
+    "search",
+    "rating",
+    "review",
+    "remove",
+    "cancel",
+)
+
+TRAIN, TEST = "train", "test"
+
+#: The user id of the list that everyone without a list of their own is served.
+ANYONE = "*"

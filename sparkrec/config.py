@@ -1,0 +1,337 @@
+"""Settings, once: pydantic models loaded from ``conf/*.yaml``, later files and ``--set a.b=c`` on top.
+
+Unknown keys are errors. ``Settings.hash()`` names a configuration in run records and run ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from sparkrec import columns as c
+from sparkrec.errors import ConfigError
+
+EventType = Literal["view", "click", "cart", "purchase", "search", "rating", "review", "remove", "cancel"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lake(Section):
+    path: str = Field("lake", description="root folder or URI of the Delta tables")
+
+
+class Spark(Section):
+    """Used where spark-submit has not already said otherwise."""
+
+    master: str = Field("local[2]", description="ignored under spark-submit")
+    driver_memory: str = "2g"
+    shuffle_partitions: int = Field(4, ge=1)
+    conf: dict[str, str] = Field(default_factory=dict, description="any other Spark setting")
+
+
+class Source(Section):
+    name: str = Field(description="a registered source: see docs/sources.md")
+    path: str = Field(description="the folder (or URI) its files lie in; ${NAME:-default} reads the environment")
+    options: dict[str, Any] = Field(default_factory=dict, description="the source's own options")
+
+
+class Clean(Section):
+    """The rules of silver. Times are UTC."""
+
+    earliest: str = Field("1995-01-01", description="events before this day are impossible")
+    latest: str | None = Field(None, description="events after this day are impossible; default: --date, else today")
+    max_price: float = Field(1e6, gt=0)
+    max_value: float = Field(1e6, gt=0, description="largest quantity of one line")
+    unknown_items: Literal["keep", "quarantine"] = Field(
+        "quarantine",
+        description="events on items that the catalogue does not hold, where there is a catalogue",
+    )
+    near_duplicate_seconds: float = Field(
+        0, ge=0, description="same user, item and type within this many seconds is one event; 0: exact only"
+    )
+    bot_events_per_day: int = Field(
+        2000, ge=1, description="a user with more events on one day is a suspect, left out of gold"
+    )
+    max_refused: float = Field(0.5, gt=0, le=1, description="stop before writing above this share of refused rows")
+
+
+class Split(Section):
+    """Which events are held out for the test, and which for validation. Time is the default and comes first."""
+
+    kind: Literal["time", "leave_one_out", "given", "none"] = "time"
+    test_days: float = Field(7, gt=0, description="time: the newest days are the test part")
+    gap_days: float = Field(0, ge=0, description="time: days between train and test that nobody uses")
+    validation_days: float = Field(7, ge=0, description="time: the newest training days are validation")
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="given, none: this share of each user's training items is validation"
+    )
+
+
+class Features(Section):
+    event_types: tuple[EventType, ...] = Field(
+        ("view", "click", "cart", "purchase", "rating", "review"),
+        description="the events that gold.sequences holds",
+    )
+    target_types: tuple[EventType, ...] = Field(
+        ("view", "click", "cart", "purchase", "rating", "review"),
+        description="the events that the test part asks for",
+    )
+    min_rating: float | None = Field(None, description="ratings below this are not positive: left out of gold")
+    min_user_events: int = Field(1, ge=1, description="users with fewer events stay out of gold")
+    min_item_events: int = Field(0, ge=0, description="items with fewer events stay out of gold")
+    max_length: int = Field(200, ge=1, description="events in one chunk of gold.sequences")
+    attributes: tuple[str, ...] = Field((), description="catalogue attributes that become item features")
+    words: int = Field(2000, ge=0, description="most words of names and texts that become item features")
+    max_item_features: int = Field(32, ge=0, description="most features of one item")
+
+
+class Popularity(Section):
+    half_life_days: float | None = Field(None, gt=0, description="an event's weight halves in this time; null: never")
+
+
+class Als(Section):
+    """Defaults chosen on validation (docs/benchmarks.md): a strong baseline, not a straw man."""
+
+    implicit: bool = Field(True, description="False: predict ratings (explicit feedback)")
+    rank: int = Field(64, ge=1)
+    iterations: int = Field(8, ge=1)
+    alpha: float = Field(0.5, gt=0)
+    regularization: float = Field(0.1, ge=0)
+    weights: dict[EventType, float] = Field(
+        default_factory=lambda: {"view": 1.0, "click": 1.0, "cart": 3.0, "purchase": 5.0, "rating": 1.0, "review": 1.0},
+        description="confidence of one event of this type",
+    )
+    checkpoint_interval: int = Field(5, ge=1)
+    checkpoint_dir: str | None = Field(None, description="default: <lake>/checkpoints/als")
+    blocks: int = Field(4, ge=1)
+
+
+class TwoTower(Section):
+    """The deep model. Recipes: docs/models.md."""
+
+    # what trains
+    ranks: int = Field(2, ge=1, description="Horovod processes")
+    threads: int = Field(1, ge=1, description="TensorFlow threads of a rank")
+    mode: Literal["user", "position"] = Field("user", description="user: taste; position: what comes next")
+    history: Literal["none", "mean", "recency"] = Field("mean", description="the user tower's history encoder")
+    user_id: bool = Field(True, description="an embedding row a user; without it unseen users can be served")
+    item_features: bool = Field(True, description="item vector = id row + mean of its feature rows")
+    event_types: bool = Field(True, description="history items carry an embedding of their event type")
+    width: int = Field(64, ge=1, description="of every vector")
+    max_history: int = Field(50, ge=1, description="newest events that the history encoder sees")
+    temperature: float = Field(0.12, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    history_keep: float = Field(0.5, gt=0, le=1, description="mode user: share of the history kept in training")
+    negatives: int = Field(0, ge=0, description="shared uniform negatives of a step; 0: full softmax")
+    user_weight: float = Field(-0.5, le=0, description="mode user: weight n^x of a user with n positives")
+    weights: dict[EventType, float] = Field(
+        default_factory=lambda: {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "review": 1.0},
+        description="loss weight of a target of this type; a type left out is history only",
+    )
+    # how
+    epochs: int = Field(10, ge=1, description="at most, where validation decides")
+    batch: int = Field(512, ge=1, description="sequences a step, over all ranks together")
+    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate_decay: Literal["none", "linear"] = "none"
+    average: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: off")
+    seed: int = 17
+    select_on_validation: bool = Field(
+        True, description="train once without the validation events to choose the epochs, then on everything"
+    )
+    validation_users: int = Field(5000, ge=1, description="sample on which each epoch is scored")
+    # what can go wrong
+    checkpoint_epochs: int = Field(1, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    start_timeout_seconds: int = Field(120, ge=1, description="wait for free slots no longer than this")
+    timeout_minutes: float = Field(720, gt=0, description="outer limit of the whole training")
+    heartbeat_seconds: float = Field(300, gt=0, description="a training without a step for so long is hung")
+    restarts: int = Field(1, ge=0, description="from the last checkpoint, after a lost rank")
+    network_interface: str | None = Field(None, description="pin Horovod to this interface, e.g. eth0")
+
+
+class Recommend(Section):
+    k: int = Field(20, ge=1, description="length of a list")
+    models: tuple[str, ...] = Field(("popularity", "als", "two_tower"), description="models with lists")
+    exclude_seen: tuple[EventType, ...] = Field(
+        ("view", "click", "cart", "purchase", "rating", "review"),
+        description="items that the user met in these ways are not recommended",
+    )
+    in_stock_only: bool = True
+    block_users: int = Field(4096, ge=1, description="users in one block of the join")
+
+
+class Evaluate(Section):
+    ks: tuple[int, ...] = Field((10, 20), description="list lengths")
+    primary: str = Field("ndcg@20", description="the metric the report leads with")
+    bootstrap: int = Field(1000, ge=0, description="resamples of the users")
+    sample_users: int = Field(10, ge=0, description="users shown in the report with history and lists")
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _primary_is_measured(self) -> Evaluate:
+        metric, _, k = self.primary.partition("@")
+        known = ("recall", "precision", "hit_rate", "ndcg", "map", "mrr")
+        if metric not in known or not k.isdigit() or int(k) not in self.ks:
+            raise ValueError(f"'{self.primary}' must be one of {', '.join(known)} @ one of ks={list(self.ks)}")
+        return self
+
+
+class Tracking(Section):
+    enabled: bool = True
+    uri: str | None = Field(None, description="MLflow server; default: sqlite and a folder inside the lake")
+    experiment: str | None = Field(None, description="default: the configuration's name")
+    username: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+
+
+class Settings(Section):
+    """One run's whole configuration."""
+
+    name: str
+    lake: Lake = Field(default_factory=Lake)
+    spark: Spark = Field(default_factory=Spark)
+    source: Source
+    clean: Clean = Field(default_factory=Clean)
+    split: Split = Field(default_factory=Split)
+    features: Features = Field(default_factory=Features)
+    popularity: Popularity = Field(default_factory=Popularity)
+    als: Als = Field(default_factory=Als)
+    two_tower: TwoTower = Field(default_factory=TwoTower)
+    recommend: Recommend = Field(default_factory=Recommend)
+    evaluate: Evaluate = Field(default_factory=Evaluate)
+    tracking: Tracking = Field(default_factory=Tracking)
+
+    @model_validator(mode="after")
+    def _lists_are_long_enough(self) -> Settings:
+        if max(self.evaluate.ks, default=1) > self.recommend.k:
+            raise ValueError(
+                f"evaluate.ks asks for {max(self.evaluate.ks)} items but recommend.k writes {self.recommend.k}"
+            )
+        return self
+
+    def dump(self) -> dict[str, Any]:
+        """Plain values for records and MLflow; secrets are masked."""
+        return self.model_dump(mode="json")
+
+    def hash(self) -> str:
+        """Eight hex digits that change when any value that can change a table does."""
+        plain = self.model_dump(mode="json", exclude={"tracking", "spark"})
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Settings:
+    """Settings from YAML files, later on top of earlier, then ``key=value`` overrides.
+
+    Raises
+    ------
+    ConfigError
+        A file is missing or is not YAML, a key is unknown or a value has the wrong type. The message
+        names the file or key, what was found and what was expected.
+    """
+    if not paths:
+        raise ConfigError("No configuration was given. Pass --conf conf/NAME.yaml, for instance conf/demo.yaml.")
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = _merge(merged, _read(Path(path)))
+    for override in overrides:
+        merged = _merge(merged, _parse_override(override))
+    try:
+        return Settings.model_validate(_expand(merged))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, [str(p) for p in paths])) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration {path} cannot be read: {error.strerror}. "
+            "Pass a file that exists, for instance --conf conf/demo.yaml."
+        ) from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The configuration {path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"The configuration {path} must hold 'key: value' pairs, not {type(content).__name__}.")
+    return content
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text!r} is not of the form key=value, for instance --set two_tower.epochs=3.")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML. Quote it if it is text.") from None
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _expand(value: Any) -> Any:
+    """``${NAME:-default}`` in any string, from the environment; a name without either is an error."""
+    if isinstance(value, dict):
+        return {key: _expand(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    while "${" in value:
+        head, _, rest = value.partition("${")
+        name, closed, tail = rest.partition("}")
+        name, has_default, default = name.partition(":-")
+        if not closed:
+            raise ConfigError(f"'{value}' opens ${{ and does not close it.")
+        if name not in os.environ and not has_default:
+            raise ConfigError(f"The environment variable {name} is not set, and the configuration needs it: {value}")
+        value = head + os.environ.get(name, default) + tail
+    return value
+
+
+def _explain(error: ValidationError, paths: list[str]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"]) or "the configuration"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"'{key}' is not a known key{_nearest(problem['loc'])}.")
+        elif problem["type"] == "missing":
+            lines.append(f"'{key}' is missing and has no default.")
+        else:
+            lines.append(f"'{key}': {problem['msg']}.")
+    return f"The configuration ({', '.join(paths)}) has {len(lines)} error(s): " + " ".join(lines)
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    import difflib
+
+    model: Any = Settings
+    for part in location[:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    names = list(model.model_fields) if hasattr(model, "model_fields") else []
+    close = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f", did you mean '{close[0]}'?" if close else (f"; known are {', '.join(names)}" if names else "")
+
+
+assert set(EventType.__args__) == set(c.EVENT_TYPES)  # type: ignore[attr-defined]

@@ -1,0 +1,28 @@
+"""The errors a user sees: one paragraph that names the thing, says what was expected and what to do.
+
+The class decides the exit code, and so what a scheduler does next.
+"""
+
+
+class SparkrecError(Exception):
+    """Base of all of them."""
+
+    exit_code = 1
+
+
+class ConfigError(SparkrecError):
+    """The configuration, the command line or the environment is wrong. A retry cannot help."""
+
+    exit_code = 2
+
+
+class DataError(SparkrecError):
+    """The data is wrong: a file, a row, a table. A retry cannot help until somebody mends it."""
+
+    exit_code = 3
+
+
+class RetryableError(SparkrecError):
+    """Something outside failed (a lost machine, a full cluster, a concurrent writer). Worth a retry."""
+
+    exit_code = 4

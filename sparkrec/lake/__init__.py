@@ -1,0 +1,1 @@
+"""Delta at the edge."""

@@ -1,0 +1,139 @@
+"""Delta tables by name: read a version, write atomically and idempotently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sparkrec import schemas
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.schemas import Table
+
+if TYPE_CHECKING:
+    from delta.tables import DeltaTable
+    from pyspark.sql import DataFrame, SparkSession
+
+_SCHEMA_PROPERTY = "sparkrec.schemaVersion"
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A folder (or URI) of Delta tables."""
+
+    root: str
+    spark: SparkSession
+    _checked: set[str] = field(default_factory=set, compare=False)
+
+    def path(self, table: Table) -> str:
+        """Where a table lies."""
+        return f"{self.root.rstrip('/')}/{table.name.replace('.', '/')}"
+
+    def exists(self, table: Table) -> bool:
+        from delta.tables import DeltaTable
+
+        return DeltaTable.isDeltaTable(self.spark, self.path(table))
+
+    def version(self, table: Table) -> int:
+        """The newest version of an existing table."""
+        return self._last_commit(table)[0]
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """A table, whole, at a version (default: the newest).
+
+        Raises
+        ------
+        DataError
+            The table is not there, or another schema version of sparkrec wrote it.
+        """
+        if table.name not in self._checked and not self.exists(table):
+            raise DataError(
+                f"The table {table.name} is not in the lake {self.root}. "
+                "Run the stage that writes it first: sparkrec run does them all in order."
+            )
+        self._check_schema_version(table)
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(table)).select(*table.column_names)
+
+    def overwrite(self, table: Table, frame: DataFrame, where: Mapping[str, str] | None = None) -> tuple[int, int]:
+        """Replace the whole table, or the partitions named by ``where``, in one commit.
+
+        Running it again with the same rows gives the same table. Returns the new version and the rows written.
+        """
+        self._create(table)
+        writer = self._conform(table, frame).write.format("delta").mode("overwrite")
+        if where:
+            condition = " AND ".join(f"{column} = '{_quoted(value)}'" for column, value in where.items())
+            writer = writer.option("replaceWhere", condition)
+        writer.save(self.path(table))
+        return self._last_commit(table)
+
+    def append(self, table: Table, frame: DataFrame, transaction: str) -> tuple[int, int]:
+        """Append in one commit, once: the same ``transaction`` again changes nothing. Returns as above."""
+        self._create(table)
+        (
+            self._conform(table, frame)
+            .write.format("delta")
+            .mode("append")
+            .option("txnAppId", transaction)
+            .option("txnVersion", 1)
+            .save(self.path(table))
+        )
+        return self._last_commit(table)
+
+    def _last_commit(self, table: Table) -> tuple[int, int]:
+        """Version and rows written of the newest commit."""
+        commit = self._delta(table).history(1).select("version", "operationMetrics").head()
+        return commit["version"], int(commit["operationMetrics"].get("numOutputRows", 0))  # type: ignore[index]
+
+    def _delta(self, table: Table) -> DeltaTable:
+        from delta.tables import DeltaTable
+
+        return DeltaTable.forPath(self.spark, self.path(table))
+
+    def _create(self, table: Table) -> None:
+        from delta.tables import DeltaTable
+
+        if table.name in self._checked:
+            return
+        if self.exists(table):
+            self._check_schema_version(table)
+            return
+        builder = (
+            DeltaTable.createIfNotExists(self.spark)
+            .location(self.path(table))
+            .addColumns(table.struct())
+            .comment(table.doc)
+            .property(_SCHEMA_PROPERTY, str(schemas.SCHEMA_VERSION))
+        )
+        if table.partition_by:
+            builder = builder.partitionedBy(*table.partition_by)
+        builder.execute()
+        self._checked.add(table.name)
+
+    def _check_schema_version(self, table: Table) -> None:
+        if table.name in self._checked:
+            return
+        properties = self._delta(table).detail().select("properties").head()[0]  # type: ignore[index]
+        found = properties.get(_SCHEMA_PROPERTY, "none")
+        if found != str(schemas.SCHEMA_VERSION):
+            raise ConfigError(
+                f"The table {table.name} in the lake {self.root} was written with schema version {found}, and this "
+                f"sparkrec reads and writes version {schemas.SCHEMA_VERSION}. Nothing was changed. Point lake.path "
+                "at another folder, or use the release of sparkrec that wrote it."
+            )
+        self._checked.add(table.name)
+
+    def _conform(self, table: Table, frame: DataFrame) -> DataFrame:
+        """Exactly the table's columns, in order, in its types; a missing or surplus one is a defect of ours."""
+        missing = set(table.column_names) - set(frame.columns)
+        surplus = set(frame.columns) - set(table.column_names)
+        if missing or surplus:
+            raise ValueError(f"{table.name}: columns missing {sorted(missing)}, surplus {sorted(surplus)}")
+        return frame.selectExpr(*[f"CAST(`{x.name}` AS {x.type}) AS `{x.name}`" for x in table.columns])
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "''")

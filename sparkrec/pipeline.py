@@ -1,0 +1,184 @@
+"""The stages in order, and the contract between them.
+
+A stage reads pinned versions of tables, writes one set of tables, and leaves a run record. The record is the
+stage's commit: what a stage wrote before it died is never read, because no record names it. So any stage can
+be run again, alone, for any date.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sparkrec import __version__, schemas
+from sparkrec import columns as c
+from sparkrec.config import Settings
+from sparkrec.errors import DataError
+from sparkrec.lake.tables import Lake
+from sparkrec.progress import say
+from sparkrec.schemas import Table
+from sparkrec.session import get_session
+from sparkrec.tracking import NoTracker, Tracker
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row, SparkSession
+
+#: The jobs of one run, in order; each is ``jobs/NAME.py``.
+STAGES = (
+    "ingest",
+    "clean",
+    "featurize",
+    "train_popularity",
+    "train_als",
+    "train_two_tower",
+    "embed",
+    "recommend",
+    "evaluate",
+)
+
+#: Written before there was a run, and shared by all: the newest record of any run will do.
+_SHARED = (
+    schemas.BRONZE_EVENTS,
+    schemas.BRONZE_ITEMS,
+    schemas.SILVER_EVENTS,
+    schemas.SILVER_ITEMS,
+    schemas.QUARANTINE,
+)
+
+
+@dataclass
+class Run:
+    """What a job is given: its settings, its tables, and a place for what it counted."""
+
+    settings: Settings
+    stage: str
+    date: dt.date | None = None
+    run_id: str = ""
+    tracker: Tracker = field(default_factory=NoTracker)
+    inputs: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.run_id = self.run_id or f"{self.settings.name}-{self.date or 'all'}"
+        self.started = dt.datetime.now(dt.UTC)
+        self._clock = time.monotonic()
+        self._lake: Lake | None = None
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session; made when it is first needed."""
+        return get_session(self.settings.spark, f"sparkrec {self.stage} {self.run_id}")
+
+    @property
+    def lake(self) -> Lake:
+        if self._lake is None:
+            self._lake = Lake(self.settings.lake.path, self.spark)
+        return self._lake
+
+    def release_session(self) -> None:
+        """Give the cluster back while something else runs; the next use makes a new session."""
+        self.spark.stop()
+        self._lake = None
+
+    def path(self, *parts: str) -> str:
+        """A place under the lake's root for what is not a table: models, reports, checkpoints."""
+        return "/".join([self.settings.lake.path.rstrip("/"), *parts])
+
+    def read(self, table: Table, where: Mapping[str, str] | None = None) -> DataFrame:
+        """A table at the version that the stage which wrote it recorded, filtered by equality.
+
+        Raises
+        ------
+        DataError
+            No stage of this run has recorded that table.
+        """
+        from pyspark.sql import functions as F
+
+        frame = self.lake.read(table, self.pin(table))
+        for column, value in (where or {}).items():
+            frame = frame.where(F.col(column) == value)
+        return frame
+
+    def pin(self, table: Table) -> int:
+        """The Delta version of a table that this run reads; noted as an input of the stage."""
+        if table.name in self.outputs:
+            return self.outputs[table.name]
+        if table.name not in self.inputs:
+            rows = [row for row in self.records(any_run=table in _SHARED) if table.name in row[c.OUTPUTS]]
+            own = [row for row in rows if row[c.RUN_ID] == self.run_id] or rows
+            if not own:
+                raise DataError(
+                    f"The stage '{self.stage}' of run '{self.run_id}' needs {table.name}, and no earlier stage of that "
+                    f"run has written it in {self.settings.lake.path}. Run the stages before it, or all of them with "
+                    "'sparkrec run', with the same --conf, --date and --run-id."
+                )
+            self.inputs[table.name] = own[-1][c.OUTPUTS][table.name]
+        return self.inputs[table.name]
+
+    def write(self, table: Table, frame: DataFrame, where: Mapping[str, str] | None = None) -> int:
+        """Replace a table (or its partitions ``where``) in one commit; returns the rows written."""
+        version, rows = self.lake.overwrite(table, frame, where)
+        return self._wrote(table, version, rows)
+
+    def append(self, table: Table, frame: DataFrame, transaction: str) -> int:
+        """Append in one commit, once for each ``transaction``; returns the rows written."""
+        version, rows = self.lake.append(table, frame, transaction)
+        return self._wrote(table, version, rows)
+
+    def count(self, **numbers: int) -> None:
+        """Numbers for the run record and for MLflow."""
+        self.counts.update({name: int(value) for name, value in numbers.items()})
+
+    def detail(self, **values: Any) -> None:
+        """What the report draws: anything that JSON can hold, and small."""
+        self.details.update(values)
+
+    def say(self, text: str) -> None:
+        """A line of progress with the stage and the seconds since it started."""
+        say(self.stage, text, time.monotonic() - self._clock)
+
+    def records(self, any_run: bool = False) -> list[Row]:
+        """Run records, oldest first: this run's, or (``any_run``) those of ingest and clean of every run."""
+        from pyspark.sql import functions as F
+
+        if not self.lake.exists(schemas.RUNS):
+            return []
+        mine = F.col(c.RUN_ID) == self.run_id
+        if any_run:
+            mine = mine | F.col(c.STAGE).isin("ingest", "clean")
+        return self.lake.read(schemas.RUNS).where(mine).orderBy(c.STARTED).collect()
+
+    def finish(self) -> None:
+        """Append the run record, which makes the stage's tables visible to later stages."""
+        seconds = time.monotonic() - self._clock
+        row = (
+            self.run_id, self.stage, self.date, self.started, seconds, self.settings.hash(), __version__,
+            self.inputs, self.outputs, self.counts, json.dumps(self.details, default=str),
+        )  # fmt: skip
+        frame = self.spark.createDataFrame([row], schemas.RUNS.struct())
+        self.lake.append(schemas.RUNS, frame, f"{self.run_id}:{self.stage}:{self.started.isoformat()}")
+        self.tracker.metrics({"seconds": seconds, **self.counts})
+        self.tracker.tags({f"input.{name}": str(version) for name, version in self.inputs.items()})
+        self.tracker.tags({f"output.{name}": str(version) for name, version in self.outputs.items()})
+        self.say("done" + "".join(f", {name.replace('_', ' ')} {n:,}" for name, n in self.counts.items()))
+
+    def _wrote(self, table: Table, version: int, rows: int) -> int:
+        self.outputs[table.name] = version
+        self.say(f"wrote {table.name}: {rows:,} rows (version {version})")
+        return rows
+
+
+def execute(job: Callable[[Run], None], run: Run) -> None:
+    """Run one job under the contract: tracked, and recorded when it succeeded."""
+    from sparkrec import tracking
+
+    run.say("started")
+    with tracking.stage(run.settings, run.run_id, run.stage) as run.tracker:
+        job(run)
+        run.finish()

@@ -1,0 +1,350 @@
+"""Every table, once: its name, key, columns and layout. The names and keys are a contract with users.
+
+``docs/tables.md`` is made from this module (``make docs``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparkrec import columns as c
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+#: Written into every table. A table with another number is refused: see ``lake.tables``.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, Spark SQL type, and a sentence for the reader of ``docs/tables.md``."""
+
+    name: str
+    type: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table of the lake.
+
+    ``name`` is also its path under the lake's root, with the dot as a folder: ``silver.events`` lies in
+    ``silver/events``. ``key`` is unique. ``partition_by`` names folders; ``cluster_by`` is an ordering
+    within files.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    doc: str
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...] = ()
+
+    @property
+    def ddl(self) -> str:
+        """The columns as Spark's DDL string."""
+        return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
+
+    @property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def struct(self) -> StructType:
+        """The columns as a Spark ``StructType``. Needs pyspark, not a session."""
+        from pyspark.sql.types import StructType
+
+        struct = StructType.fromDDL(self.ddl)
+        assert isinstance(struct, StructType)
+        return struct
+
+
+_ORIGIN = (
+    Column(c.SOURCE_FILE, "string", "the file's path below the source's folder"),
+    Column(c.LINE, "bigint", "line number in the file, from 1"),
+)
+_RUN_ID = Column(c.RUN_ID, "string", "the run that wrote the row")
+
+
+def _bronze(what: str) -> Table:
+    return Table(
+        f"bronze.{what}",
+        (c.SOURCE_FILE, c.LINE),
+        f"Raw {what} rows as they came. Append only; a file is read once.",
+        (
+            *_ORIGIN,
+            Column(c.HEADER, "string", "the file's header line, where its format has one"),
+            Column(c.RAW, "string", "the row as text: the line itself, or JSON for parquet and Delta"),
+            Column(c.SOURCE_BYTES, "bigint", "size of the file when it was read"),
+            Column(c.INGEST_TIME, "timestamp", "when it was read"),
+            _RUN_ID,
+        ),
+    )
+
+
+BRONZE_EVENTS = _bronze("events")
+BRONZE_ITEMS = _bronze("items")
+
+QUARANTINE = Table(
+    "quarantine",
+    (c.TABLE, c.SOURCE_FILE, c.LINE),
+    "Every refused row, with the reason.",
+    (
+        Column(c.TABLE, "string", "the bronze table that holds it: bronze.events or bronze.items"),
+        *_ORIGIN,
+        Column(c.RAW, "string", "the raw row"),
+        Column(c.STAGE, "string", "the stage that refused it"),
+        Column(c.RULE, "string", "the first rule it broke"),
+        Column(c.RULES, "array<string>", "all the rules it broke"),
+        Column(c.REASON, "string", "a sentence: what was found, and what was expected"),
+        Column(c.COPIES, "int", "raw rows merged into this one: 1, or more where identical rows repeat"),
+    ),
+)
+
+SILVER_EVENTS = Table(
+    "silver.events",
+    (c.EVENT_ID,),
+    "One row a distinct, valid event.",
+    (
+        Column(c.EVENT_ID, "string", "hash of the event's natural key"),
+        Column(c.USER_ID, "string", "who"),
+        Column(c.ITEM_ID, "string", "on which item; null for a search"),
+        Column(c.EVENT_TYPE, "string", "view, click, cart, purchase, search, rating, review, remove, cancel"),
+        Column(c.EVENT_TIME, "timestamp", "when, UTC"),
+        Column(c.EVENT_DATE, "date", "the day of event_time, UTC"),
+        Column(c.VALUE, "double", "stars of a rating or review, quantity of a purchase or cancel"),
+        Column(c.PRICE, "double", "unit price"),
+        Column(c.CURRENCY, "string", "ISO 4217 code of the price"),
+        Column(c.QUERY, "string", "what was searched for"),
+        Column(c.TEXT, "string", "free text of a review"),
+        Column(c.SESSION_ID, "string", "the shop's session, where the log has one"),
+        Column(c.ORDER_ID, "string", "order or invoice number"),
+        Column(c.COUNTRY, "string", "the user's country at the event"),
+        Column(c.SPLIT, "string", "train or test, where the source comes with a given split; else null"),
+        Column(c.CANCELLED, "boolean", "a purchase that a later cancel event took back"),
+        Column(c.SUSPECT, "boolean", "the user behaves like a bot: kept here, left out of gold"),
+        Column(c.COPIES, "int", "raw rows merged into this one: 1, or more where duplicates were found"),
+        *_ORIGIN,
+    ),
+    partition_by=(c.EVENT_DATE,),
+)
+
+SILVER_ITEMS = Table(
+    "silver.items",
+    (c.ITEM_ID, c.VALID_FROM),
+    "The catalogue with its history: each row holds from valid_from until the item's next row.",
+    (
+        Column(c.ITEM_ID, "string", "the item"),
+        Column(c.VALID_FROM, "timestamp", "from when on this row holds, UTC"),
+        Column(c.NAME, "string", "name that a person reads"),
+        Column(c.BRAND, "string", "brand"),
+        Column(c.CATEGORY, "array<string>", "category path, root first"),
+        Column(c.PRICE, "double", "list price"),
+        Column(c.CURRENCY, "string", "ISO 4217 code of the price"),
+        Column(c.STOCK, "double", "units in stock; null where not known"),
+        Column(c.PROMOTION, "double", "discount as a fraction of the price; 0 or null for none"),
+        Column(c.TEXT, "string", "description"),
+        Column(c.FOR_SALE, "boolean", "false for what is not goods (postage, fees): never recommended"),
+        Column(c.ATTRIBUTES, "map<string,string>", "anything else the source knows, several values by |"),
+        Column(c.COPIES, "int", "raw rows merged into this one"),
+    ),
+)
+
+
+def _vocabulary(what: str, id_column: str, index_column: str) -> Table:
+    return Table(
+        f"gold.vocabulary_{what}",
+        (id_column,),
+        f"{what.capitalize()} and their dense integers. New ids are appended; an index is never reused.",
+        (
+            Column(id_column, "string", "the id"),
+            Column(index_column, "int", "0, 1, 2, …"),
+            Column(c.COUNT, "bigint", "training events (of features: items) it occurs in"),
+            Column(c.FIRST_SEEN, "timestamp", "time of its first training event; null if none"),
+            Column(c.LAST_SEEN, "timestamp", "time of its last training event; null if none"),
+        ),
+    )
+
+
+VOCABULARY_USERS = _vocabulary("users", c.USER_ID, c.USER_INDEX)
+VOCABULARY_ITEMS = _vocabulary("items", c.ITEM_ID, c.ITEM_INDEX)
+VOCABULARY_FEATURES = _vocabulary("features", c.FEATURE, c.FEATURE_INDEX)
+
+GOLD_USERS = Table(
+    "gold.users",
+    (c.USER_INDEX,),
+    "User profiles as of the split: from training events only.",
+    (
+        Column(c.USER_INDEX, "int", "index in gold.vocabulary_users"),
+        Column(c.USER_ID, "string", "the user"),
+        Column(c.AS_OF, "timestamp", "every number comes from events strictly before this time"),
+        Column(c.COUNTRY, "string", "latest country"),
+        Column(c.N_EVENTS, "bigint", "training events"),
+        Column(c.N_VIEWS, "bigint", "views and clicks"),
+        Column(c.N_CARTS, "bigint", "cart events"),
+        Column(c.N_PURCHASES, "bigint", "purchases that were not cancelled"),
+        Column(c.N_RATINGS, "bigint", "ratings and reviews"),
+        Column(c.N_ITEMS, "bigint", "distinct items"),
+        Column(c.MEAN_RATING, "double", "mean stars"),
+        Column(c.MEAN_PRICE, "double", "mean price of the events that have one"),
+        Column(c.SPEND, "double", "price × quantity over purchases"),
+        Column(c.RECENCY_DAYS, "double", "days from the last event to as_of"),
+        Column(c.TENURE_DAYS, "double", "days from the first event to as_of"),
+    ),
+)
+
+GOLD_ITEMS = Table(
+    "gold.items",
+    (c.ITEM_INDEX,),
+    "Item features as of the split, every item of the vocabulary.",
+    (
+        Column(c.ITEM_INDEX, "int", "index in gold.vocabulary_items"),
+        Column(c.ITEM_ID, "string", "the item"),
+        Column(c.AS_OF, "timestamp", "every number comes from events strictly before this time"),
+        Column(c.NAME, "string", "name that a person reads"),
+        Column(c.BRAND, "string", "brand"),
+        Column(c.CATEGORY, "array<string>", "category path, root first"),
+        Column(c.PRICE, "double", "price as of as_of: the catalogue's, or the median of its events"),
+        Column(c.PRICE_BUCKET, "int", "decile of the price among the priced items; null if unpriced"),
+        Column(c.STOCK, "double", "units in stock; null where not known"),
+        Column(c.FOR_SALE, "boolean", "may be recommended"),
+        Column(c.FEATURES, "array<int>", "indices of gold.vocabulary_features: category, brand, price, words"),
+        Column(c.N_EVENTS, "bigint", "training events"),
+        Column(c.N_VIEWS, "bigint", "views and clicks"),
+        Column(c.N_CARTS, "bigint", "cart events"),
+        Column(c.N_PURCHASES, "bigint", "purchases that were not cancelled"),
+        Column(c.N_RATINGS, "bigint", "ratings and reviews"),
+        Column(c.N_USERS, "bigint", "distinct users"),
+        Column(c.MEAN_RATING, "double", "mean stars"),
+        Column(c.AGE_DAYS, "double", "days from the first training event to as_of; null if none"),
+    ),
+)
+
+GOLD_SEQUENCES = Table(
+    "gold.sequences",
+    (c.USER_INDEX, c.CHUNK),
+    "Each user's training events in time order, once; the arrays of a row have the same length.",
+    (
+        Column(c.USER_INDEX, "int", "index in gold.vocabulary_users"),
+        Column(c.CHUNK, "int", "0 holds the newest max_length events, 1 those before, …"),
+        Column(c.LENGTH, "int", "events in this chunk"),
+        Column(c.ITEM_INDEX, "array<int>", "index in gold.vocabulary_items, oldest first"),
+        Column(c.EVENT_TYPE, "array<tinyint>", "position in columns.EVENT_TYPES"),
+        Column(c.EVENT_TIME, "array<bigint>", "unix seconds, UTC"),
+        Column(c.VALUE, "array<float>", "stars or quantity; NaN where there is none"),
+        Column(c.VALIDATION, "array<boolean>", "held out while hyper-parameters and epochs are chosen"),
+    ),
+)
+
+GOLD_HOLDOUT = Table(
+    "gold.holdout",
+    (c.USER_ID, c.ITEM_ID),
+    "The test part: what each user did after the split, one row a user and item. Read by evaluate only.",
+    (
+        Column(c.USER_ID, "string", "the user"),
+        Column(c.ITEM_ID, "string", "the item"),
+        Column(c.USER_INDEX, "int", "null: the user has no training event"),
+        Column(c.ITEM_INDEX, "int", "null: the item was not known before the split"),
+        Column(c.EVENT_TYPE, "string", "the strongest event type on this item"),
+        Column(c.EVENT_TIME, "timestamp", "the first time in the test part"),
+        Column(c.VALUE, "double", "mean stars, where there are any"),
+    ),
+)
+
+
+def _vectors(what: str, id_column: str, index_column: str) -> Table:
+    return Table(
+        f"vectors.{what}",
+        (c.RUN_ID, c.MODEL, index_column),
+        f"A vector for each of the {what}, for each model.",
+        (
+            _RUN_ID,
+            Column(c.MODEL, "string", "popularity, als, two_tower, …"),
+            Column(index_column, "int", f"index in gold.vocabulary_{what}"),
+            Column(id_column, "string", "the id"),
+            Column(c.VECTOR, "array<float>", "score(user, item) = dot product"),
+        ),
+        partition_by=(c.RUN_ID, c.MODEL),
+    )
+
+
+VECTORS_USERS = _vectors("users", c.USER_ID, c.USER_INDEX)
+VECTORS_ITEMS = _vectors("items", c.ITEM_ID, c.ITEM_INDEX)
+
+RECOMMENDATIONS = Table(
+    "recommendations",
+    (c.RUN_ID, c.MODEL, c.USER_ID, c.RANK),
+    "The lists. The user '*' holds the list of everyone who has none of their own.",
+    (
+        _RUN_ID,
+        Column(c.MODEL, "string", "the model whose lists these are"),
+        Column(c.USER_ID, "string", "the user, or *"),
+        Column(c.RANK, "int", "1 is best"),
+        Column(c.ITEM_ID, "string", "the item"),
+        Column(c.SCORE, "double", "of the source that chose it; comparable within one list and source"),
+        Column(c.SOURCE, "string", "the model, or the fallback, that chose it"),
+        Column(c.REASON, "string", "a few words that could be shown to the user"),
+    ),
+    partition_by=(c.RUN_ID, c.MODEL),
+)
+
+METRICS = Table(
+    "metrics",
+    (c.RUN_ID, c.MODEL, c.METRIC, c.K, c.SEGMENT),
+    "What evaluate measured, with 95 % bootstrap intervals over users.",
+    (
+        _RUN_ID,
+        Column(c.MODEL, "string", "the model"),
+        Column(c.METRIC, "string", "recall, precision, hit_rate, ndcg, map, mrr, coverage, …"),
+        Column(c.K, "int", "length of the list"),
+        Column(c.SEGMENT, "string", "all, or a named part of the test users"),
+        Column(c.VALUE, "double", "mean over the test users of the segment"),
+        Column(c.LOW, "double", "2.5 % point of the bootstrap; null for what is not a mean over users"),
+        Column(c.HIGH, "double", "97.5 % point"),
+        Column(c.N_USERS, "bigint", "test users: the denominator"),
+    ),
+    partition_by=(c.RUN_ID,),
+)
+
+RUNS = Table(
+    "runs",
+    (c.RUN_ID, c.STAGE, c.STARTED),
+    "A row for each stage that finished. It is the stage's commit: later stages read the versions it names.",
+    (
+        _RUN_ID,
+        Column(c.STAGE, "string", "the stage"),
+        Column(c.DATE, "date", "the logical day; null for all data"),
+        Column(c.STARTED, "timestamp", "when the stage started"),
+        Column(c.SECONDS, "double", "how long it took"),
+        Column(c.CONFIG_HASH, "string", "hash of the whole resolved configuration"),
+        Column(c.CODE_VERSION, "string", "version of sparkrec"),
+        Column(c.INPUTS, "map<string,bigint>", "table → Delta version that was read"),
+        Column(c.OUTPUTS, "map<string,bigint>", "table → Delta version that was written"),
+        Column(
+            c.COUNTS,
+            "map<string,bigint>",
+            "rows in, kept, duplicates, quarantined, and what else was counted",
+        ),
+        Column(c.DETAILS, "string", "JSON: what the report draws (refusals by rule, learning curve, …)"),
+    ),
+)
+
+TABLES: tuple[Table, ...] = (
+    BRONZE_EVENTS,
+    BRONZE_ITEMS,
+    QUARANTINE,
+    SILVER_EVENTS,
+    SILVER_ITEMS,
+    VOCABULARY_USERS,
+    VOCABULARY_ITEMS,
+    VOCABULARY_FEATURES,
+    GOLD_USERS,
+    GOLD_ITEMS,
+    GOLD_SEQUENCES,
+    GOLD_HOLDOUT,
+    VECTORS_USERS,
+    VECTORS_ITEMS,
+    RECOMMENDATIONS,
+    METRICS,
+    RUNS,
+)

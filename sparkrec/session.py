@@ -1,0 +1,96 @@
+"""The SparkSession: Delta, Arrow, UTC; local by default, whatever spark-submit says on a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from sparkrec.config import Spark
+from sparkrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# What every session needs; spark-submit cannot switch these off.
+_REQUIRED = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.session.timeZone": "UTC",
+    # A bad value becomes null and the row is refused with a reason, instead of failing the job.
+    "spark.sql.ansi.enabled": "false",
+    # The trainer reads the parquet files themselves: no rows may hide in deletion vectors.
+    "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+}
+# Sensible defaults, each open to spark-submit and to `spark.conf` in the configuration.
+_DEFAULTS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "65536",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.databricks.delta.stats.skipping": "true",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+    "spark.python.worker.reuse": "true",
+    "spark.log.level": "ERROR",
+}
+
+
+def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
+    """The running session, or a new one. Settings that spark-submit was given win over ours.
+
+    Raises
+    ------
+    ConfigError
+        Delta's jars are not on the classpath, or Java does not start.
+    """
+    from pyspark import SparkConf
+    from pyspark.sql import SparkSession
+
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    submitted = "SPARKREC_SUBMITTED" in os.environ or bool(os.environ.get("PYSPARK_GATEWAY_PORT"))
+    python = os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", python)
+    conf = SparkConf() if submitted else SparkConf().setMaster(settings.master)
+    wanted = _DEFAULTS | {
+        "spark.app.name": app_name,
+        "spark.driver.memory": settings.driver_memory,
+        "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
+    }
+    if conf.get("spark.master", settings.master).startswith("local"):
+        wanted |= {
+            "spark.sql.warehouse.dir": os.path.join(tempfile.gettempdir(), "sparkrec-warehouse"),
+            "spark.driver.host": "localhost",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
+    for key, value in (wanted | settings.conf).items():
+        conf.setIfMissing(key, value)
+    for key, value in _REQUIRED.items():
+        extensions = conf.get(key) if key == "spark.sql.extensions" else None
+        if extensions and value not in extensions:
+            value = f"{extensions},{value}"
+        conf.set(key, value)
+    try:
+        session = SparkSession.builder.config(conf=conf).getOrCreate()
+        session.sparkContext.setLogLevel(conf.get("spark.log.level", "ERROR"))
+        jvm: Any = session._jvm
+        jvm.java.lang.Class.forName(
+            "io.delta.sql.DeltaSparkSessionExtension",
+            False,
+            jvm.Thread.currentThread().getContextClassLoader(),
+        )
+    except Exception as error:
+        if "DeltaSparkSessionExtension" in str(error) or "ClassNotFound" in str(error):
+            raise ConfigError(
+                "Delta's jars are not on Spark's classpath. Run 'make setup', or pass "
+                "--packages io.delta:delta-spark_4.1_2.13:4.4.0 (or --jars) to spark-submit."
+            ) from error
+        if "JAVA_GATEWAY_EXITED" in str(error):
+            raise ConfigError(
+                "Java did not start. Java 17 is needed: sudo apt-get install openjdk-17-jre-headless (or set JAVA_HOME)."
+            ) from error
+        raise
+    return session

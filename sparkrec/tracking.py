@@ -1,0 +1,179 @@
+"""MLflow at the edge: one parent run a pipeline run, a child a stage.
+
+Without a server the store is sqlite and a folder inside the lake. Jobs that a scheduler starts one by one find
+their parent by the tag ``sparkrec.run_id``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sparkrec import __version__
+from sparkrec.config import Settings
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+_RUN_TAG = "sparkrec.run_id"
+
+
+class Tracker(Protocol):
+    """Where a stage's numbers go besides its run record."""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None: ...
+
+    def tags(self, values: Mapping[str, str]) -> None: ...
+
+    def artifact(self, path: str | Path, folder: str = "") -> None:
+        """A file or folder."""
+
+
+class NoTracker:
+    """Tracks nothing: tests, and ``tracking.enabled: false``."""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        pass
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def artifact(self, path: str | Path, folder: str = "") -> None:
+        pass
+
+
+class MlflowTracker:
+    """Writes to one MLflow run."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        from mlflow.entities import Metric
+
+        now = _milliseconds()
+        # MLflow's metric names know no '@'.
+        batch = [Metric(name.replace("@", "_at_"), float(value), now, step) for name, value in values.items()]
+        self._client.log_batch(self._run_id, metrics=batch)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        for name, value in values.items():
+            self._client.set_tag(self._run_id, name, value)
+
+    def artifact(self, path: str | Path, folder: str = "") -> None:
+        if Path(path).is_dir():
+            self._client.log_artifacts(self._run_id, str(path), folder or None)
+        else:
+            self._client.log_artifact(self._run_id, str(path), folder or None)
+
+
+@contextlib.contextmanager
+def stage(settings: Settings, run_id: str, name: str) -> Iterator[Tracker]:
+    """The tracker of one stage: a child run, marked finished or failed when the block ends."""
+    if not settings.tracking.enabled:
+        yield NoTracker()
+        return
+    client, experiment = _connect(settings)
+    parent = _parent(client, experiment, settings, run_id)
+    child = client.create_run(
+        experiment,
+        run_name=name,
+        tags={"mlflow.parentRunId": parent.info.run_id, _RUN_TAG: run_id, "sparkrec.stage": name},
+    )
+    tracker = MlflowTracker(client, child.info.run_id)
+    try:
+        yield tracker
+    except BaseException:
+        client.set_terminated(child.info.run_id, "FAILED")
+        client.set_terminated(parent.info.run_id, "FAILED")
+        raise
+    client.set_terminated(child.info.run_id, "FINISHED")
+    client.set_terminated(parent.info.run_id, "FINISHED")
+
+
+def default_uri(settings: Settings) -> str:
+    """The tracking store: as configured, else sqlite inside a local lake, else in the working folder."""
+    if settings.tracking.uri:
+        return settings.tracking.uri
+    return f"sqlite:///{_local_folder(settings) / 'mlflow.db'}"
+
+
+def _local_folder(settings: Settings) -> Path:
+    path = settings.lake.path
+    return Path.cwd() if "://" in path else Path(path).absolute()
+
+
+def _connect(settings: Settings) -> tuple[MlflowClient, str]:
+    """A client and the id of the experiment, which is created if need be."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    tracking = settings.tracking
+    # MLflow reads credentials from the environment only; they never become a parameter or a tag.
+    for variable, value in (
+        ("MLFLOW_TRACKING_USERNAME", tracking.username),
+        ("MLFLOW_TRACKING_PASSWORD", tracking.password and tracking.password.get_secret_value()),
+        ("MLFLOW_TRACKING_TOKEN", tracking.token and tracking.token.get_secret_value()),
+    ):
+        if value:
+            os.environ[variable] = value
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = default_uri(settings)
+    local = uri.startswith("sqlite:")
+    if local:
+        _local_folder(settings).mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(uri)
+    name = tracking.experiment or settings.name
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return client, found.experiment_id
+    location = (_local_folder(settings) / "mlruns").as_uri() if local else None
+    try:
+        return client, client.create_experiment(name, artifact_location=location)
+    except MlflowException:  # another job created it in the meantime
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return client, found.experiment_id
+
+
+def _parent(client: MlflowClient, experiment: str, settings: Settings, run_id: str) -> MlflowRun:
+    """The pipeline's run: found by its tag, or created with the whole configuration."""
+    query = f"tags.`{_RUN_TAG}` = '{run_id}' AND tags.`sparkrec.stage` = 'pipeline'"
+    found = client.search_runs([experiment], query, max_results=1)
+    if found:
+        client.update_run(found[0].info.run_id, status="RUNNING")
+        return found[0]
+    parent = client.create_run(
+        experiment,
+        run_name=run_id,
+        tags={_RUN_TAG: run_id, "sparkrec.stage": "pipeline", "sparkrec.version": __version__},
+    )
+    from mlflow.entities import Param
+
+    flat = dict(_flatten(settings.dump()))
+    flat["config_hash"] = settings.hash()
+    client.log_batch(parent.info.run_id, params=[Param(key, str(value)[:6000]) for key, value in flat.items()])
+    client.log_dict(parent.info.run_id, settings.dump(), "config.json")
+    return parent
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _milliseconds() -> int:
+    import time
+
+    return int(time.time() * 1000)

@@ -1,0 +1,64 @@
+"""One Spark session for all tests, settings in a temporary lake, and the real data where it is present."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkrec import config
+from sparkrec.config import Settings
+from sparkrec.pipeline import Run
+
+DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    from sparkrec.session import get_session
+
+    with tempfile.TemporaryDirectory() as scratch:
+        conf = {"spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"}
+        session = get_session(config.Spark(driver_memory="1g", shuffle_partitions=2, conf=conf), "tests")
+        yield session
+        session.stop()
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+    """``make_settings(two_tower={"epochs": 1})``: defaults in a temporary lake, without MLflow."""
+
+    def make(**sections: Any) -> Settings:
+        base: dict[str, Any] = {
+            "name": "test",
+            "lake": {"path": str(tmp_path / "lake")},
+            "source": {"name": "simulator", "path": str(tmp_path / "logs")},
+            "spark": {"driver_memory": "1g", "shuffle_partitions": 2},
+            "tracking": {"enabled": False},
+        }
+        return Settings.model_validate(base | sections)
+
+    return make
+
+
+@pytest.fixture
+def make_run(spark: Any, make_settings: Callable[..., Settings]) -> Callable[..., Run]:
+    """``make_run("clean", split={"kind": "given"})``: a run of one stage in a temporary lake."""
+
+    def make(stage: str, **sections: Any) -> Run:
+        return Run(make_settings(**sections), stage)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data sets; a test that needs it skips where it is absent, and fails so in CI."""
+    if not DATA.is_dir():
+        message = f"the data folder {DATA} is not here; set SPARKREC_DATA"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    return DATA
