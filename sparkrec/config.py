@@ -107,7 +107,7 @@ class Als(Section):
     alpha: float = Field(0.5, gt=0)
     regularization: float = Field(0.1, ge=0)
     weights: dict[EventType, float] = Field(
-        default_factory=lambda: {"view": 1.0, "click": 1.0, "cart": 3.0, "purchase": 5.0, "rating": 1.0, "review": 1.0},
+        {"view": 1.0, "click": 1.0, "cart": 3.0, "purchase": 5.0, "rating": 1.0, "review": 1.0},
         description="confidence of one event of this type",
     )
     checkpoint_interval: int = Field(5, ge=1)
@@ -134,7 +134,7 @@ class TwoTower(Section):
     negatives: int = Field(0, ge=0, description="shared uniform negatives of a step; 0: full softmax")
     user_weight: float = Field(-0.5, le=0, description="mode user: weight n^x of a user with n positives")
     weights: dict[EventType, float] = Field(
-        default_factory=lambda: {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "review": 1.0},
+        {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "review": 1.0},
         description="loss weight of a target of this type; a type left out is history only",
     )
     # how

@@ -90,7 +90,7 @@ def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
             ) from error
         if "JAVA_GATEWAY_EXITED" in str(error):
             raise ConfigError(
-                "Java did not start. Java 17 is needed: sudo apt-get install openjdk-17-jre-headless (or set JAVA_HOME)."
+                "Java did not start. Java 17 is needed: sudo apt-get install openjdk-17-jre-headless"
             ) from error
         raise
     return session

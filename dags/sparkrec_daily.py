@@ -1,0 +1,85 @@
+"""The daily pipeline: the same jobs in the same order as ``sparkrec run``, one Spark application each.
+
+Where things are comes from the environment of the scheduler and its workers:
+
+- ``SPARKREC_HOME``: the folder that holds ``jobs/`` and ``conf/`` (default: this file's parent's parent);
+- ``SPARKREC_CONF``: configurations, later over earlier, separated by commas (default ``conf/demo.yaml``);
+- ``SPARKREC_PYTHON``: the Python of drivers and executors (default: whatever Spark finds);
+- ``SPARKREC_TRAIN_SUBMIT``: JSON of extra Spark settings for training alone: it is its own application, so its
+  GPUs and its slots are asked for here and not from the other jobs.
+
+The connection ``spark_default`` must exist: without it Airflow would silently submit to YARN.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from airflow.exceptions import AirflowException
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import DAG, Asset, BaseHook
+from airflow.sdk.exceptions import AirflowFailException
+
+STAGES = (
+    "ingest",
+    "clean",
+    "featurize",
+    "train_popularity",
+    "train_als",
+    "train_two_tower",
+    "embed",
+    "recommend",
+    "evaluate",
+)
+HOME = Path(os.environ.get("SPARKREC_HOME", Path(__file__).resolve().parents[1]))
+CONFIGURATIONS = os.environ.get("SPARKREC_CONF", str(HOME / "conf" / "demo.yaml")).split(",")
+PYTHON = os.environ.get("SPARKREC_PYTHON")
+TRAIN_SUBMIT = json.loads(os.environ.get("SPARKREC_TRAIN_SUBMIT", "{}"))
+RECOMMENDATIONS = Asset("sparkrec://recommendations")
+
+
+class SparkrecJob(SparkSubmitOperator):
+    """One stage. A bad configuration (exit 2) or bad data (exit 3) fails at once; all else is retried."""
+
+    def execute(self, context):  # noqa: ANN001, ANN201  Airflow's own signature
+        BaseHook.get_connection(self._conn_id)  # raises, by name, where it does not exist
+        try:
+            return super().execute(context)
+        except AirflowException as error:
+            if re.search(r"Error code is: [23]\b", str(error)):
+                raise AirflowFailException(str(error)) from error
+            raise
+
+
+with DAG(
+    dag_id="sparkrec_daily",
+    description="Raw logs in; recommendations, a report and a run record out",
+    schedule="0 3 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    tags=["sparkrec"],
+) as dag:
+    previous = None
+    for stage in STAGES:
+        task = SparkrecJob(
+            task_id=stage,
+            name=f"sparkrec_{stage}_{{{{ ds_nodash }}}}",
+            application=str(HOME / "jobs" / f"{stage}.py"),
+            application_args=[
+                *(part for path in CONFIGURATIONS for part in ("--conf", path)),
+                "--date",
+                "{{ ds }}",
+            ],
+            conf=TRAIN_SUBMIT if stage == "train_two_tower" else {},
+            env_vars={"PYSPARK_PYTHON": PYTHON, "PYSPARK_DRIVER_PYTHON": PYTHON} if PYTHON else None,
+            outlets=[RECOMMENDATIONS] if stage == "recommend" else [],
+        )
+        if previous is not None:
+            previous >> task
+        previous = task

@@ -1,0 +1,78 @@
+"""The DAG under a real Airflow, without a scheduler. Run by ``make test-airflow`` in Airflow's own environment."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.exceptions import AirflowException
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+HOME = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dag():
+    bag = DagBag(dag_folder=str(HOME / "dags"))
+    assert bag.import_errors == {}
+    return bag.dags["sparkrec_daily"]
+
+
+def _stages_of_the_package() -> list[str]:
+    """``sparkrec.pipeline.STAGES``, read as text: sparkrec is not installed beside Airflow."""
+    tree = ast.parse((HOME / "sparkrec" / "pipeline.py").read_text())
+    values = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "STAGES"]
+    return list(ast.literal_eval(values[0]))
+
+
+def test_same_jobs_in_the_same_order(dag) -> None:
+    chain, task = [], next(t for t in dag.tasks if not t.upstream_task_ids)
+    while task is not None:
+        chain.append(task)
+        following = [dag.get_task(name) for name in task.downstream_task_ids]
+        assert len(following) <= 1
+        task = following[0] if following else None
+    assert [t.task_id for t in chain] == _stages_of_the_package()
+    for t in chain:
+        assert Path(t.application).is_file()
+        assert "{{ ds }}" in t.application_args
+
+
+def test_only_recommend_announces_new_recommendations(dag) -> None:
+    announcing = {t.task_id for t in dag.tasks if t.outlets}
+    assert announcing == {"recommend"}
+
+
+@pytest.mark.parametrize(("code", "final"), [(1, False), (2, True), (3, True), (4, False), (23, False)])
+def test_exit_code_decides_about_the_retry(dag, monkeypatch, code: int, final: bool) -> None:
+    def fail(self, context):
+        raise AirflowException(f"Cannot execute: spark-submit. Error code is: {code}.")
+
+    monkeypatch.setattr(SparkSubmitOperator, "execute", fail)
+    with pytest.raises(AirflowException) as raised:
+        dag.get_task("clean").execute({})
+    assert isinstance(raised.value, AirflowFailException) == final
+
+
+def test_missing_connection_is_named(dag, monkeypatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SPARK_DEFAULT")
+    with pytest.raises(Exception, match="spark_default"):
+        dag.get_task("clean").execute({})
+
+
+def test_bad_configuration_ends_a_real_run_without_a_retry(tmp_path, monkeypatch) -> None:
+    """``spark-submit`` for real: an unknown key is exit code 2, and the task fails once, for good."""
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: x\nsource: {name: simulator, path: logs}\nclaen: {}\n")
+    monkeypatch.setenv("SPARKREC_CONF", str(bad))
+    dag = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"]
+    with pytest.raises(AirflowFailException) as raised:
+        dag.get_task("ingest").execute({"ds": "2026-11-20"})
+    assert re.search(r"Error code is: 2\b", str(raised.value))
+    assert "claen" in str(raised.value)  # the log of the failed job names the key
+    assert os.environ["SPARKREC_PYTHON"]

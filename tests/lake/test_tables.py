@@ -1,0 +1,84 @@
+"""Delta at the edge: versions, atomic replacement, idempotent appends, refused schema versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.lake.tables import Lake
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture
+def lake(spark: Any, tmp_path: Any) -> Lake:
+    return Lake(str(tmp_path), spark)
+
+
+def vectors(lake: Lake, run: str, model: str, *values: float) -> Any:
+    rows = [(run, model, i, f"u{i}", [v]) for i, v in enumerate(values)]
+    return lake.spark.createDataFrame(rows, schemas.VECTORS_USERS.struct())
+
+
+def content(lake: Lake, version: int | None = None) -> list[tuple[str, str, float]]:
+    rows = lake.read(schemas.VECTORS_USERS, version).collect()
+    return sorted((row[c.RUN_ID], row[c.MODEL], row[c.VECTOR][0]) for row in rows)
+
+
+def test_overwrite_replaces_only_the_named_partitions_and_keeps_old_versions(lake: Lake) -> None:
+    table = schemas.VECTORS_USERS
+    first, rows = lake.overwrite(table, vectors(lake, "r1", "als", 1.0, 2.0), {c.RUN_ID: "r1", c.MODEL: "als"})
+    assert rows == 2
+    lake.overwrite(table, vectors(lake, "r2", "als", 3.0), {c.RUN_ID: "r2", c.MODEL: "als"})
+    again, _ = lake.overwrite(table, vectors(lake, "r1", "als", 5.0), {c.RUN_ID: "r1", c.MODEL: "als"})
+    assert content(lake) == [("r1", "als", 5.0), ("r2", "als", 3.0)]
+    assert content(lake, first) == [("r1", "als", 1.0), ("r1", "als", 2.0)]
+    assert lake.version(table) == again
+
+
+def test_rows_outside_the_named_partition_are_refused(lake: Lake) -> None:
+    with pytest.raises(Exception, match=r"replaceWhere|DELTA_REPLACE_WHERE"):
+        lake.overwrite(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0), {c.RUN_ID: "r2", c.MODEL: "als"})
+
+
+def test_append_once_for_each_transaction(lake: Lake) -> None:
+    table = schemas.VECTORS_USERS
+    lake.append(table, vectors(lake, "r1", "als", 1.0), "files-a")
+    lake.append(table, vectors(lake, "r1", "als", 1.0), "files-a")
+    lake.append(table, vectors(lake, "r1", "als", 2.0), "files-b")
+    assert [value for _, _, value in content(lake)] == [1.0, 2.0]
+
+
+def test_missing_table_says_what_to_run(lake: Lake) -> None:
+    with pytest.raises(DataError, match=r"silver\.events is not in the lake .* Run the stage"):
+        lake.read(schemas.SILVER_EVENTS)
+
+
+def test_table_of_another_schema_version_is_refused_and_left_alone(lake: Lake, monkeypatch: Any) -> None:
+    table = schemas.VECTORS_USERS
+    version, _ = lake.overwrite(table, vectors(lake, "r1", "als", 1.0))
+    monkeypatch.setattr(schemas, "SCHEMA_VERSION", 99)
+    other = Lake(lake.root, lake.spark)
+    with pytest.raises(ConfigError, match="written with schema version 1, and .* version 99"):
+        other.read(table)
+    with pytest.raises(ConfigError, match="Nothing was changed"):
+        other.overwrite(table, vectors(lake, "r1", "als", 2.0))
+    assert lake.version(table) == version
+
+
+def test_columns_must_match_the_schema(lake: Lake) -> None:
+    frame = vectors(lake, "r1", "als", 1.0).drop(c.VECTOR).withColumnRenamed(c.MODEL, "modle")
+    with pytest.raises(ValueError, match=r"missing \['model', 'vector'\], surplus \['modle'\]"):
+        lake.overwrite(schemas.VECTORS_USERS, frame)
+
+
+def test_tables_are_readable_without_spark(lake: Lake) -> None:
+    from deltalake import DeltaTable
+
+    lake.overwrite(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0, 2.0))
+    table = DeltaTable(lake.path(schemas.VECTORS_USERS))
+    assert table.to_pyarrow_table().num_rows == 2

@@ -1,0 +1,106 @@
+"""Settings: layers, overrides, and errors that name the key."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import SecretStr
+
+from sparkrec import config
+from sparkrec.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+MINIMAL = {"name": "x", "source": {"name": "simulator", "path": "logs"}}
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write(tmp_path / "base.yaml", MINIMAL | {"als": {"rank": 8, "alpha": 2.0}})
+
+
+def test_later_files_and_overrides_win_key_by_key(base: Path, tmp_path: Path) -> None:
+    over = write(tmp_path / "over.yaml", {"als": {"rank": 16}, "split": {"test_days": 3}})
+    settings = config.load([base, over], ["als.iterations=2", "evaluate.ks=[10, 20]", "clean.latest='2026-01-01'"])
+    assert (settings.als.rank, settings.als.alpha, settings.als.iterations) == (16, 2.0, 2)
+    assert settings.split.test_days == 3
+    assert settings.clean.latest == "2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"als": {"rnak": 3}}, ["'als.rnak' is not a known key", "did you mean 'rank'"]),
+        ({"two_towers": {}}, ["'two_towers' is not a known key", "did you mean 'two_tower'"]),
+        ({"als": {"rank": "many"}}, ["'als.rank'", "integer"]),
+        ({"als": {"rank": 0}}, ["'als.rank'", "greater than or equal to 1"]),
+        ({"evaluate": {"primary": "ndcg@7"}}, ["ndcg@7", "ks=[10, 20]"]),
+        ({"recommend": {"k": 5}}, ["evaluate.ks asks for 20 items but recommend.k writes 5"]),
+        ({"source": {"path": "${SPARKREC_NOT_SET}"}}, ["SPARKREC_NOT_SET is not set"]),
+        ("a: [1", ["not valid YAML"]),
+        ("just text", ["must hold 'key: value' pairs"]),
+    ],
+)
+def test_errors_name_the_key(base: Path, tmp_path: Path, content: object, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config.load([base, write(tmp_path / "over.yaml", content)])
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_missing_file_missing_key_and_bad_override_are_named(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
+        config.load([tmp_path / "none.yaml"])
+    with pytest.raises(ConfigError, match=r"'source' is missing"):
+        config.load([write(tmp_path / "a.yaml", {"name": "x"})])
+    with pytest.raises(ConfigError, match="key=value"):
+        config.load([base], ["als.rank"])
+    with pytest.raises(ConfigError, match="--conf"):
+        config.load([])
+
+
+def test_environment_is_read_with_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.yaml", {"name": "x", "source": {"name": "s", "path": "${SPARKREC_X:-here}/logs/${Y}"}})
+    monkeypatch.setenv("Y", "z")
+    assert config.load([path]).source.path == "here/logs/z"
+    monkeypatch.setenv("SPARKREC_X", "there")
+    assert config.load([path]).source.path == "there/logs/z"
+
+
+def test_round_trip_and_hash(base: Path) -> None:
+    settings = config.load([base])
+    assert config.Settings.model_validate(settings.dump()) == settings
+    assert config.load([base], ["als.rank=9"]).hash() != settings.hash()
+    # where it runs and who watches changes no table
+    assert config.load([base], ["spark.master=local[8]", "tracking.enabled=false"]).hash() == settings.hash()
+
+
+def test_secrets_do_not_reach_a_dump(base: Path) -> None:
+    settings = config.load([base], ["tracking.password=hunter2", "tracking.token=t0ken"])
+    assert settings.tracking.password == SecretStr("hunter2")
+    assert "hunter2" not in str(settings.dump()) + repr(settings)
+    assert "t0ken" not in str(settings.dump()) + repr(settings)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    paths = [path] if "source" in yaml.safe_load(path.read_text()) else [CONF / "demo.yaml", path]
+    assert config.load(paths).name
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = "pyspark", "tensorflow", "horovod", "mlflow", "pandas"
+    modules = "sparkrec, sparkrec.config, sparkrec.schemas, sparkrec.cli"
+    code = f"import sys, {modules}; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

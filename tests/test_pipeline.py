@@ -1,0 +1,72 @@
+"""The stage contract: only recorded versions are read, and a run is found by its id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import DataError
+from sparkrec.pipeline import STAGES, Run, execute
+
+pytestmark = pytest.mark.spark
+
+
+def users(run: Run, *names: str) -> Any:
+    rows = [(name, i, 1, None, None) for i, name in enumerate(names)]
+    return run.spark.createDataFrame(rows, schemas.VOCABULARY_USERS.struct())
+
+
+def names(run: Run) -> list[str]:
+    return sorted(row[c.USER_ID] for row in run.read(schemas.VOCABULARY_USERS).collect())
+
+
+def writer(*content: str, die: bool = False) -> Callable[[Run], None]:
+    def featurize(run: Run) -> None:
+        run.count(users=run.write(schemas.VOCABULARY_USERS, users(run, *content)))
+        run.detail(note="hello")
+        if die:
+            raise KeyboardInterrupt
+
+    return featurize
+
+
+def test_a_stage_that_died_is_invisible_and_a_rerun_heals(make_settings: Callable[..., Any], spark: Any) -> None:
+    settings = make_settings()
+    execute(writer("a", "b"), Run(settings, "featurize"))
+    with pytest.raises(KeyboardInterrupt):
+        execute(writer("half", die=True), Run(settings, "featurize"))
+    reader = Run(settings, "train_als")
+    assert names(reader) == ["a", "b"]
+    assert reader.inputs == {"gold.vocabulary_users": 1}
+    execute(writer("a", "b", "c"), Run(settings, "featurize"))
+    assert names(Run(settings, "train_als")) == ["a", "b", "c"]
+    record = Run(settings, "evaluate").records()[-1]
+    assert (record[c.STAGE], record[c.COUNTS], record[c.DETAILS]) == ("featurize", {"users": 3}, '{"note": "hello"}')
+    assert record[c.CONFIG_HASH] == settings.hash()
+
+
+def test_gold_of_another_run_is_not_taken_but_silver_is(make_settings: Callable[..., Any], spark: Any) -> None:
+    settings = make_settings()
+    execute(writer("a"), Run(settings, "featurize", run_id="yesterday"))
+    with pytest.raises(DataError, match=r"run 'today' needs gold\.vocabulary_users, and no earlier stage"):
+        names(Run(settings, "train_als", run_id="today"))
+
+    def clean(run: Run) -> None:
+        run.write(schemas.SILVER_ITEMS, spark.createDataFrame([], schemas.SILVER_ITEMS.struct()))
+
+    execute(clean, Run(settings, "clean", run_id="yesterday"))
+    assert Run(settings, "featurize", run_id="today").read(schemas.SILVER_ITEMS).count() == 0
+
+
+def test_every_stage_has_its_job() -> None:
+    jobs = Path(__file__).parents[1] / "jobs"
+    assert {path.stem for path in jobs.glob("*.py")} == {*STAGES, "simulate", "__init__"}
+    for stage in STAGES:
+        page = (jobs / f"{stage}.py").read_text()
+        assert f"run_job({stage})" in page
+        assert len(page.splitlines()) < 120, f"jobs/{stage}.py is longer than a page or two"

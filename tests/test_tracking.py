@@ -1,0 +1,65 @@
+"""MLflow: one parent a run, a child a stage, found again by a second process; no secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from sparkrec import tracking
+from sparkrec.config import Settings
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.model_validate(
+        {
+            "name": "shop",
+            "lake": {"path": str(tmp_path / "lake")},
+            "source": {"name": "simulator", "path": "logs"},
+            "tracking": {"password": "hunter2"},
+        }
+    )
+
+
+def runs(settings: Settings) -> dict[str, Any]:
+    client = MlflowClient(tracking.default_uri(settings))
+    experiment = client.get_experiment_by_name("shop")
+    assert experiment is not None
+    return {run.data.tags["sparkrec.stage"]: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_stages_share_a_parent_and_keep_what_they_logged(settings: Settings, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("<p>")
+    with tracking.stage(settings, "shop-all", "clean") as tracker:
+        tracker.metrics({"ndcg@20": 0.5, "seconds": 3}, step=2)
+        tracker.tags({"input.silver.events": "4"})
+        tracker.artifact(report)
+    with pytest.raises(RuntimeError), tracking.stage(settings, "shop-all", "featurize"):
+        raise RuntimeError("the stage failed")
+    found = runs(settings)
+    parent = found["pipeline"]
+    assert {name: run.info.status for name, run in found.items()} == {
+        "pipeline": "FAILED",
+        "clean": "FINISHED",
+        "featurize": "FAILED",
+    }
+    assert found["clean"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert found["clean"].data.metrics == {"ndcg_at_20": 0.5, "seconds": 3}
+    assert parent.data.params["als.rank"] == "64"
+    assert "hunter2" not in str(parent.data.params)
+    artifacts = MlflowClient(tracking.default_uri(settings)).list_artifacts(found["clean"].info.run_id)
+    assert [a.path for a in artifacts] == ["report.html"]
+
+
+def test_a_rerun_ends_the_parent_well(settings: Settings) -> None:
+    with pytest.raises(RuntimeError), tracking.stage(settings, "shop-all", "clean"):
+        raise RuntimeError
+    with tracking.stage(settings, "shop-all", "clean"):
+        pass
+    assert runs(settings)["pipeline"].info.status == "FINISHED"
