@@ -48,7 +48,7 @@ class Clean(Section):
     """The rules of silver. Times are UTC."""
 
     earliest: str = Field("1995-01-01", description="events before this day are impossible")
-    latest: str | None = Field(None, description="events after this day are impossible; default: --date, else today")
+    latest: str | None = Field(None, description="events after this day are impossible; default: the day of the newest ingest")
     max_price: float = Field(1e6, gt=0)
     max_value: float = Field(1e6, gt=0, description="largest quantity of one line")
     unknown_items: Literal["keep", "quarantine"] = Field(
