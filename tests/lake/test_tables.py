@@ -63,7 +63,7 @@ def test_table_of_another_schema_version_is_refused_and_left_alone(lake: Lake, m
     version, _ = lake.overwrite(table, vectors(lake, "r1", "als", 1.0))
     monkeypatch.setattr(schemas, "SCHEMA_VERSION", 99)
     other = Lake(lake.root, lake.spark)
-    with pytest.raises(ConfigError, match="written with schema version 1, and .* version 99"):
+    with pytest.raises(ConfigError, match=r"written with schema version 1, and .* version 99"):
         other.read(table)
     with pytest.raises(ConfigError, match="Nothing was changed"):
         other.overwrite(table, vectors(lake, "r1", "als", 2.0))

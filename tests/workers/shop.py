@@ -1,0 +1,72 @@
+"""A small simulated shop for the tests that start real processes, and how two lakes are compared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from deltalake import DeltaTable
+
+from sparkrec import columns as c
+from sparkrec import schemas
+
+HOME = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+#: What differs between two equal runs: clocks, and the versions and names of the runs themselves.
+CLOCKS = {c.INGEST_TIME, c.STARTED, c.SECONDS}
+
+
+def configuration(folder: Path, logs: Path, **sections: Any) -> Path:
+    """A configuration of a small shop: its lake below ``folder``, its logs in ``logs``."""
+    content = {
+        "name": "small",
+        "lake": {"path": str(folder / "lake")},
+        "source": {
+            "name": "simulator",
+            "path": str(logs),
+            "options": {"users": 200, "items": 120, "days": 30, "events": 8000},
+        },
+        "spark": {"driver_memory": "1g", "shuffle_partitions": 2},
+        "split": {"test_days": 5, "validation_days": 5},
+        "als": {"rank": 8, "iterations": 3, "blocks": 2},
+        "two_tower": {"epochs": 2, "width": 16, "batch": 64},
+        "tracking": {"enabled": False},
+        **sections,
+    }
+    path = folder / "small.yaml"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def environment() -> dict[str, str]:
+    """The environment a user has after ``source .venv/bin/activate``."""
+    return os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+def submit(stage: str, conf: Path, *more: str) -> subprocess.Popen[str]:
+    """``spark-submit jobs/STAGE.py`` in a process group of its own."""
+    return subprocess.Popen(
+        ["spark-submit", "--master", "local[2]", "--driver-memory", "1g", f"jobs/{stage}.py", "--conf", conf, *more],
+        cwd=HOME, env=environment(), text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def rows(lake: Path, table: schemas.Table) -> list[str]:
+    """The newest version of a table as sorted text, without its clocks."""
+    data = DeltaTable(str(lake / table.name.replace(".", "/"))).to_pyarrow_table()
+    keep = [name for name in data.column_names if name not in CLOCKS]
+    return sorted(repr(row) for row in data.select(keep).to_pylist())
+
+
+def assert_same_tables(one: Path, other: Path, tables: tuple[schemas.Table, ...] = schemas.TABLES) -> None:
+    """Every table equal, row by row and bit for bit; the run records are history, not content."""
+    for table in tables:
+        if table is not schemas.RUNS:
+            assert rows(one, table) == rows(other, table), f"{table.name} differs"
