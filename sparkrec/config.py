@@ -5,6 +5,7 @@ Unknown keys are errors. ``Settings.hash()`` names a configuration in run record
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import os
@@ -47,10 +48,13 @@ class Source(Section):
 class Clean(Section):
     """The rules of silver. Times are UTC."""
 
-    earliest: str = Field("1995-01-01", description="events before this day are impossible")
-    latest: str | None = Field(None, description="events after this day are impossible; default: the day of the newest ingest")
+    earliest: dt.date = Field(dt.date(1995, 1, 1), description="events before this day are impossible")
+    latest: dt.date | None = Field(
+        None, description="events after this day are impossible; default: the day of the newest ingest"
+    )
     max_price: float = Field(1e6, gt=0)
     max_value: float = Field(1e6, gt=0, description="largest quantity of one line")
+    rating_scale: tuple[float, float] = Field((0.5, 5), description="fewest and most stars of a rating or review")
     unknown_items: Literal["keep", "quarantine"] = Field(
         "quarantine",
         description="events on items that the catalogue does not hold, where there is a catalogue",
@@ -132,7 +136,8 @@ class TwoTower(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     history_keep: float = Field(0.5, gt=0, le=1, description="mode user: share of the history kept in training")
     negatives: int = Field(0, ge=0, description="shared uniform negatives of a step; 0: full softmax")
-    user_weight: float = Field(-0.5, le=0, description="mode user: weight n^x of a user with n positives")
+    user_weight: float = Field(-0.5, le=0, description="weight n^x on each target of a user who has n of them")
+    repeats: bool = Field(False, description="mode position: an item the user has met already is a target again")
     weights: dict[EventType, float] = Field(
         {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "review": 1.0},
         description="loss weight of a target of this type; a type left out is history only",
@@ -148,14 +153,22 @@ class TwoTower(Section):
         True, description="train once without the validation events to choose the epochs, then on everything"
     )
     validation_users: int = Field(5000, ge=1, description="sample on which each epoch is scored")
+    patience: int = Field(5, ge=1, description="stop choosing after this many epochs without a better one")
     # what can go wrong
     checkpoint_epochs: int = Field(1, ge=1)
+    checkpoint_steps: int = Field(0, ge=0, description="also inside an epoch, every so many steps; 0: not")
     keep_checkpoints: int = Field(2, ge=1)
     start_timeout_seconds: int = Field(120, ge=1, description="wait for free slots no longer than this")
     timeout_minutes: float = Field(720, gt=0, description="outer limit of the whole training")
     heartbeat_seconds: float = Field(300, gt=0, description="a training without a step for so long is hung")
     restarts: int = Field(1, ge=0, description="from the last checkpoint, after a lost rank")
     network_interface: str | None = Field(None, description="pin Horovod to this interface, e.g. eth0")
+
+    @model_validator(mode="after")
+    def _a_user_has_a_vector(self) -> TwoTower:
+        if self.history == "none" and not self.user_id:
+            raise ValueError("history: none with user_id: false leaves nothing to make a user's vector from")
+        return self
 
 
 class Recommend(Section):
