@@ -49,9 +49,9 @@ def page() -> None:
     lines = [
         "# Benchmarks",
         "",
-        "Made from `bench/results/*.json` by the scripts in `bench/` (`make bench`). Ours and the peer are measured in the "
-        "same run; the figure is the median of the repeats. A ratio above 1 means ours is better; those that miss their "
-        "target stay in.",
+        "Made from `bench/results/*.json` by the scripts in `bench/` (`make bench`). Ours and the peer are measured in "
+        "the same run; the figure is the median of the repeats. A ratio above 1 means ours is better; those that miss "
+        "their target stay in.",
     ]
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())

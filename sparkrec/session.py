@@ -51,7 +51,7 @@ def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    submitted = "SPARKREC_SUBMITTED" in os.environ or bool(os.environ.get("PYSPARK_GATEWAY_PORT"))
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit started the JVM, and this process
     python = os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", python)
     conf = SparkConf() if submitted else SparkConf().setMaster(settings.master)
