@@ -1,0 +1,1 @@
+"""Models: popularity, ALS, two-tower."""
