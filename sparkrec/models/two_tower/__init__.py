@@ -1,0 +1,1 @@
+"""The two-tower model: towers, histories, losses, and its form on disk."""

@@ -1,0 +1,133 @@
+"""The two towers as plain functions of a mapping name → weights, the same in training and in embed.
+
+    score(u, i) = ⟨f(u), g(i)⟩ with |f| = |g| = 1; training divides it by the temperature.
+
+g(i) = normalise(id row + mean of the item's feature rows). f(u) = normalise(id row + history), where the history
+is one of ``none``, ``mean``, ``recency`` (``models.two_tower.history``). Shapes: d is the width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sparkrec import columns as c
+from sparkrec.config import TwoTower
+from sparkrec.models.two_tower import history
+
+#: Name → variable, tensor or array.
+Weights = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows of the tables: one more than the largest index."""
+
+    users: int
+    items: int
+    features: int
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """The features of items 0 … n-1, flat: ``ends`` int64 [n], ``features`` int32 [f]."""
+
+    ends: np.ndarray
+    features: np.ndarray
+
+    def mean_matrix(self, columns: int) -> tf.SparseTensor:
+        """[n, columns], one over the number of features where an item has one: times the table, the mean."""
+        lengths = np.diff(self.ends, prepend=0)
+        rows = np.repeat(np.arange(len(self.ends)), lengths)
+        indices = np.stack([rows, self.features], axis=1).astype(np.int64)
+        values = np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32)
+        return tf.sparse.reorder(tf.SparseTensor(indices, values, (len(self.ends), columns)))
+
+
+def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
+    """The untrained weights, float32: each a function of the seed and its name only."""
+    d = settings.width
+    shapes = {"item_id": (sizes.items, d)}
+    if settings.item_features and sizes.features:
+        shapes["item_feature"] = (sizes.features, d)
+    if settings.user_id:
+        shapes["user_id"] = (sizes.users, d)
+    if settings.history != "none" and settings.event_types:
+        shapes["event_type"] = (len(c.EVENT_TYPES), d)
+    weights = {name: 0.1 * _normal(settings.seed, name, shape) for name, shape in shapes.items()}
+    if "event_type" in weights:
+        weights["event_type"] *= 0.1
+    if settings.history == "mean":
+        weights["history_item"] = 0.1 * _normal(settings.seed, "history_item", (sizes.items, d))
+        weights["history_gate"] = np.ones((1,), np.float32)
+    if settings.history == "recency":
+        weights |= history.initial_recency(d, settings.max_history, lambda name, s: _normal(settings.seed, name, s))
+    return weights
+
+
+def _normal(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    key = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big")
+    return np.random.default_rng(key).standard_normal(shape, np.float32)
+
+
+def item_vectors(weights: Weights, features: tf.SparseTensor | None) -> tf.Tensor:
+    """g of every item: float32 [items, d], unit length. ``features``: ``ItemFeatures.mean_matrix``."""
+    rows = tf.convert_to_tensor(weights["item_id"])
+    if features is not None and "item_feature" in weights:
+        rows += tf.sparse.sparse_dense_matmul(features, weights["item_feature"])
+    return normalise(rows)
+
+
+def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """f of each user of a batch, from the whole history: float32 [n, d], unit length.
+
+    ``batch``: users int32 [n]; history_items, history_types, history_segment (ascending, below n) and history_lag
+    (0 = newest) int32 [h]; key uint32 [n] switches dropout on.
+    """
+    n = tf.shape(batch["users"])[0]
+    if settings.history == "none":
+        return _with_id(weights, batch, None)
+    segment = batch["history_segment"]
+    if settings.history == "mean":
+        tokens = tf.gather(weights["history_item"], batch["history_items"]) + _types(weights, batch)
+        return _with_id(weights, batch, history.mean(weights, tokens, segment, n))
+    tokens = tf.gather(items, batch["history_items"]) + _types(weights, batch)
+    pooled, newest = history.recency(weights, tokens, segment, batch["history_lag"], n)
+    return _with_id(weights, batch, history.block(weights, newest, pooled, batch.get("key"), settings.dropout))
+
+
+def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """f at each token of packed sequences, from the token and those before it: float32 [t, d], unit length.
+
+    ``batch``: users, history_items, history_types and history_segment (ascending) int32 [t], key uint32 [t].
+    """
+    if settings.history == "none":
+        return _with_id(weights, batch, None)
+    segment = batch["history_segment"]
+    if settings.history == "mean":
+        tokens = tf.gather(weights["history_item"], batch["history_items"]) + _types(weights, batch)
+        return _with_id(weights, batch, history.causal_mean(weights, tokens, segment, settings.max_history))
+    tokens = tf.gather(items, batch["history_items"]) + _types(weights, batch)
+    pooled = history.causal_recency(weights, tokens, segment, settings.max_history)
+    return _with_id(weights, batch, history.block(weights, tokens, pooled, batch.get("key"), settings.dropout))
+
+
+def normalise(rows: tf.Tensor) -> tf.Tensor:
+    """Rows of unit length; a row of zeros stays one."""
+    return rows * tf.math.rsqrt(tf.maximum(tf.reduce_sum(rows * rows, axis=-1, keepdims=True), 1e-12))
+
+
+def _with_id(weights: Weights, batch: Weights, encoded: tf.Tensor | None) -> tf.Tensor:
+    if "user_id" not in weights:
+        return normalise(encoded)
+    own = tf.gather(weights["user_id"], batch["users"])
+    return normalise(own if encoded is None else own + encoded)
+
+
+def _types(weights: Weights, batch: Weights) -> tf.Tensor | float:
+    return tf.gather(weights["event_type"], batch["history_types"]) if "event_type" in weights else 0.0

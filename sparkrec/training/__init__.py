@@ -1,0 +1,1 @@
+"""Data-parallel training of the two-tower model under Horovod on Spark."""

@@ -1,0 +1,131 @@
+"""What ranks say to each other, behind one interface. Horovod is imported here and in the launcher only.
+
+Arrays go in as NumPy arrays (or eager tensors) and come out as NumPy arrays. All ranks call the same operations
+in the same order with equal dtypes; nothing else is promised to work.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Collective(Protocol):
+    """``size`` ranks, of which this is number ``rank``."""
+
+    rank: int
+    size: int
+
+    def allreduce(self, array: Any) -> Array:
+        """The sum over ranks of an array of one shape."""
+
+    def allgather(self, array: Any) -> Array:
+        """The ranks' arrays one after the other along axis 0; lengths may differ."""
+
+    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
+        """Sends ``splits[r]`` leading rows to rank r, in order; returns what came, in order of the senders."""
+
+    def broadcast(self, array: Any, root: int = 0) -> Array:
+        """The array of rank ``root``, everywhere."""
+
+    def barrier(self) -> None:
+        """Returns when every rank has called it."""
+
+
+class SingleProcess:
+    """One rank: nothing to say, nobody to say it to."""
+
+    rank = 0
+    size = 1
+
+    def allreduce(self, array: Any) -> Array:
+        return np.asarray(array)
+
+    def allgather(self, array: Any) -> Array:
+        return np.asarray(array)
+
+    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
+        return np.asarray(array)
+
+    def broadcast(self, array: Any, root: int = 0) -> Array:
+        return np.asarray(array)
+
+    def barrier(self) -> None:
+        pass
+
+
+class Horovod:
+    """Ranks started by ``training.launcher``; Horovod's TensorFlow binding over gloo or NCCL."""
+
+    def __init__(self) -> None:
+        import horovod.tensorflow as hvd
+
+        hvd.init()
+        self._hvd = hvd
+        self.rank: int = hvd.rank()
+        self.size: int = hvd.size()
+
+    def allreduce(self, array: Any) -> Array:
+        return np.asarray(self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
+
+    def allgather(self, array: Any) -> Array:
+        return np.asarray(self._hvd.allgather(array, name="allgather"))
+
+    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
+        received, _ = self._hvd.alltoall(array, splits=np.asarray(splits, np.int32), name="alltoall")
+        return np.asarray(received)
+
+    def broadcast(self, array: Any, root: int = 0) -> Array:
+        return np.asarray(self._hvd.broadcast(array, root, name="broadcast"))
+
+    def barrier(self) -> None:
+        self._hvd.barrier()
+
+    def shutdown(self) -> None:
+        self._hvd.shutdown()
+
+
+class Threads:
+    """One of ``size`` ranks that are threads of this process: for tests of everything distributed."""
+
+    def __init__(self, rank: int, size: int, board: list[Any], gate: threading.Barrier) -> None:
+        self.rank, self.size, self._board, self._gate = rank, size, board, gate
+
+    @classmethod
+    def group(cls, size: int) -> list[Threads]:
+        board: list[Any] = [None] * size
+        gate = threading.Barrier(size)
+        return [cls(rank, size, board, gate) for rank in range(size)]
+
+    def allreduce(self, array: Any) -> Array:
+        return np.asarray(sum(self._all(array)))
+
+    def allgather(self, array: Any) -> Array:
+        return np.concatenate(self._all(array))
+
+    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
+        ends = np.cumsum(splits)
+        parts = [np.asarray(array)[end - n : end] for end, n in zip(ends, splits, strict=True)]
+        return np.concatenate([sent[self.rank] for sent in self._all(parts, convert=False)])
+
+    def broadcast(self, array: Any, root: int = 0) -> Array:
+        return np.array(self._all(array)[root])
+
+    def barrier(self) -> None:
+        self._gate.wait()
+
+    def abort(self) -> None:
+        """Wakes the other ranks with an error, so that a failed test ends."""
+        self._gate.abort()
+
+    def _all(self, value: Any, convert: bool = True) -> list[Any]:
+        """What every rank put on the board; nobody overwrites it before all have read."""
+        self._gate.wait()
+        self._board[self.rank] = np.asarray(value) if convert else value
+        self._gate.wait()
+        return list(self._board)

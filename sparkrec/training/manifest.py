@@ -1,0 +1,87 @@
+"""Which rank reads which row groups of a pinned Delta version. Written by the driver, read by the ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparkrec.errors import DataError
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One row group of one parquet file."""
+
+    path: str
+    row_group: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The row groups of one version of one table, dealt out to the ranks."""
+
+    table: str
+    version: int
+    ranks: tuple[tuple[Piece, ...], ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(piece.rows for pieces in self.ranks for piece in pieces)
+
+    def dump(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def load(cls, plain: dict[str, Any]) -> Manifest:
+        ranks = tuple(tuple(Piece(**piece) for piece in pieces) for pieces in plain["ranks"])
+        return cls(plain["table"], plain["version"], ranks)
+
+
+def deal(pieces: Sequence[Piece], ranks: int) -> tuple[tuple[Piece, ...], ...]:
+    """Largest first, each to the rank with the fewest rows so far; ranks may stay empty."""
+    loads = [0] * ranks
+    hands: list[list[Piece]] = [[] for _ in range(ranks)]
+    for piece in sorted(pieces, key=lambda p: (-p.rows, p.path, p.row_group)):
+        rank = loads.index(min(loads))
+        hands[rank].append(piece)
+        loads[rank] += piece.rows
+    return tuple(tuple(hand) for hand in hands)
+
+
+def of_table(path: str, version: int, name: str, ranks: int) -> Manifest:
+    """The manifest of a Delta table's version, from its log and the files' footers; no Spark.
+
+    Raises
+    ------
+    DataError
+        The version keeps rows in deletion vectors, which the files alone do not show.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaProtocolError
+
+    try:
+        files = sorted(DeltaTable(path, version=version).file_uris())
+    except DeltaProtocolError as error:
+        raise DataError(
+            f"The trainer reads the parquet files of {name} version {version} at {path} themselves, and cannot: "
+            f"{error} Switch deletion vectors off for that table and run featurize again."
+        ) from error
+    return Manifest(name, version, deal([piece for file in files for piece in _pieces(file)], ranks))
+
+
+def _pieces(path: str) -> list[Piece]:
+    import pyarrow.parquet as pq
+
+    with open_file(path) as file:
+        footer = pq.read_metadata(file)
+    return [Piece(path, group, footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
+
+
+def open_file(path: str) -> Any:
+    """A file of a lake, by path or URI, through pyarrow's file systems."""
+    from pyarrow import fs
+
+    system, inner = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
+    return system.open_input_file(inner)

@@ -1,0 +1,112 @@
+"""What the driver tells the ranks, and the files through which they answer; all of it JSON in one folder.
+
+    plan.json            the plan
+    ranks/0.jsonl …      what each rank logs; its modification time is the rank's heartbeat
+    checkpoints/         training.checkpoint
+    result.json          written when every rank is done
+    model/               models.two_tower.exported
+
+The folder lies in the lake and must be reachable by every rank under the same path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparkrec.config import TwoTower
+from sparkrec.training.manifest import Manifest
+
+#: Settings that do not change what is learned: another value may resume a checkpoint.
+_OPERATIONAL = {
+    "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "start_timeout_seconds", "timeout_minutes",
+    "heartbeat_seconds", "restarts", "network_interface",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``sizes``: rows of the embedding tables: users, items, features."""
+
+    folder: str
+    two_tower: dict[str, Any]
+    sizes: dict[str, int]
+    sequences: Manifest
+    items: Manifest
+    spark_conf: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> TwoTower:
+        return TwoTower.model_validate(self.two_tower)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return {manifest.table: manifest.version for manifest in (self.sequences, self.items)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two trainings that would learn the same."""
+        learned = {key: value for key, value in self.two_tower.items() if key not in _OPERATIONAL}
+        plain = json.dumps([learned, self.sizes, self.versions], sort_keys=True)
+        return hashlib.sha256(plain.encode()).hexdigest()[:16]
+
+    def path(self, *parts: str) -> Path:
+        return Path(self.folder, *parts)
+
+    def save(self) -> Path:
+        path = self.path("plan.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        plain = json.loads(Path(path).read_text())
+        manifests = {name: Manifest.load(plain.pop(name)) for name in ("sequences", "items")}
+        return cls(**plain, **manifests)
+
+
+class Journal:
+    """One rank's log: a JSON object a line."""
+
+    def __init__(self, plan: Plan, rank: int) -> None:
+        folder = plan.path("ranks")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path, self._rank, self._beat = folder / f"{rank}.jsonl", rank, 0.0
+
+    def write(self, event: str, **values: Any) -> None:
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"event": event, "rank": self._rank, **values}) + "\n")
+
+    def beat(self) -> None:
+        """I am alive; at most once a second."""
+        if time.monotonic() - self._beat > 1:
+            self._beat = time.monotonic()
+            self._path.touch()
+
+
+class Follower:
+    """Reads what ranks have logged since it was last asked."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._folder = plan.path("ranks")
+        self._read: dict[str, int] = {}
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else []:
+            with open(path) as file:
+                file.seek(self._read.get(path.name, 0))
+                while (line := file.readline()).endswith("\n"):
+                    self._read[path.name] = file.tell()
+                    yield json.loads(line)
+
+    def silence(self) -> tuple[int, float] | None:
+        """The rank that has been silent the longest, and for how many seconds; None before any spoke."""
+        ages = [(time.time() - os.stat(path).st_mtime, int(path.stem)) for path in self._folder.glob("*.jsonl")]
+        return (max(ages)[1], max(ages)[0]) if ages else None

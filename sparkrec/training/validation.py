@@ -1,0 +1,86 @@
+"""Recall and NDCG on the validation events after an epoch, through the retrieval that also serves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparkrec import columns as c
+from sparkrec.retrieval.topk import top_k
+from sparkrec.training import order
+from sparkrec.training.loader import Events, whole_histories, without_validation
+from sparkrec.training.loop import Trainer
+
+K = 20
+
+
+class Validation:
+    """This rank's users of the sample, what they are asked for and what they have seen.
+
+    Asked for are the distinct items of a user's validation events that count as targets and that the user has not
+    met before; so the question is the one that ``recommend`` answers.
+    """
+
+    def __init__(self, events: Events, trainer: Trainer) -> None:
+        settings, collective = trainer.settings, trainer.collective
+        self._trainer = trainer
+        self._past = without_validation(events)
+        counts = np.asarray([settings.weights.get(name, 0.0) > 0 for name in c.EVENT_TYPES])  # type: ignore[call-overload]
+        self._asked = distinct_pairs(events.where(events.validation & counts[events.types]))
+        self._asked = difference(self._asked, distinct_pairs(self._past), trainer.sizes.items)
+        candidates = np.flatnonzero(np.diff(self._asked[0]) > 0)
+        total = float(collective.allreduce(np.asarray([len(candidates)], np.float64))[0])
+        share = settings.validation_users / max(total, 1.0)
+        self._rows = candidates[order.uniform(settings.seed, events.users[candidates], 3) < share]
+        self.users = int(collective.allreduce(np.asarray([len(self._rows)], np.float64))[0])
+
+    def score(self) -> dict[str, float]:
+        """``recall@20`` and ``ndcg@20``, means over the sample on all ranks."""
+        items = self._trainer.item_vectors()
+        sums = np.zeros(2)
+        for start in range(0, len(self._rows), 1024):
+            rows = self._rows[start : start + 1024]
+            batch = whole_histories(self._past, rows, self._trainer.settings.max_history)
+            users = self._trainer.user_vectors(batch, items)
+            lists, _ = top_k(users, items, K, exclude=_select(distinct_pairs(self._past), rows))
+            sums += recall_and_ndcg(lists, *_select(self._asked, rows)).sum(axis=0)
+        recall, ndcg = self._trainer.collective.allreduce(sums) / max(self.users, 1)
+        return {"recall": float(recall), "ndcg": float(ndcg)}
+
+
+def recall_and_ndcg(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Of each user: found / asked for, and binary NDCG with the ideal over min(k, asked for); float64 [n, 2].
+
+    ``lists`` : int [n, k], -1 where a list is short. ``indptr``, ``items``: what is asked for, at least one a user.
+    """
+    n, k = lists.shape
+    asked = np.diff(indptr)
+    width = int(max(lists.max(initial=0), items.max(initial=0))) + 2
+    keys = np.repeat(np.arange(n), asked) * width + items
+    hits = np.isin(np.arange(n)[:, None] * width + np.where(lists < 0, width - 1, lists), keys)
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discount)[np.minimum(asked, k) - 1]
+    return np.stack([hits.sum(axis=1) / asked, (hits * discount).sum(axis=1) / ideal], axis=1)
+
+
+def distinct_pairs(events: Events) -> tuple[np.ndarray, np.ndarray]:
+    """Each user's distinct items, ascending, as compressed rows."""
+    width = int(events.items.max(initial=0)) + 1
+    keys = np.unique(events.owner * width + events.items)
+    counts = np.bincount(keys // width, minlength=len(events.users))
+    return np.append(0, np.cumsum(counts)), (keys % width).astype(np.int32)
+
+
+def difference(
+    these: tuple[np.ndarray, np.ndarray], those: tuple[np.ndarray, np.ndarray], n_items: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row by row, the items of ``these`` that are not in ``those``."""
+    rows = [np.repeat(np.arange(len(indptr) - 1), np.diff(indptr)) for indptr, _ in (these, those)]
+    kept = ~np.isin(rows[0] * n_items + these[1], rows[1] * n_items + those[1])
+    counts = np.bincount(rows[0][kept], minlength=len(these[0]) - 1)
+    return np.append(0, np.cumsum(counts)), these[1][kept]
+
+
+def _select(pairs: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    indptr, items = pairs
+    lengths = np.diff(indptr)[rows]
+    return np.append(0, np.cumsum(lengths)), items[order.ranges(indptr[rows], lengths)]

@@ -1,0 +1,240 @@
+"""One rank, from its row groups to the exported model: choose the epochs on validation, then train on everything."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparkrec import columns as c
+from sparkrec.errors import DataError, SparkrecError
+from sparkrec.models.two_tower import exported
+from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
+from sparkrec.training import checkpoint, loader
+from sparkrec.training.collective import Collective, Horovod, SingleProcess
+from sparkrec.training.loader import Events, Loader
+from sparkrec.training.loop import Place, Trainer, finish_epoch
+from sparkrec.training.manifest import Manifest, open_file
+from sparkrec.training.plan import Journal, Plan
+from sparkrec.training.validation import Validation
+
+_CHOOSE, _FINAL = "choose", "final"
+_PROGRESS_SECONDS = 3.0
+
+
+def main(plan_path: str) -> str:
+    """The function that every process runs; returns where the result lies, never the weights."""
+    plan = Plan.load(plan_path)
+    configure_tensorflow(plan.settings.threads)
+    collective: Collective = Horovod() if plan.settings.ranks > 1 else SingleProcess()
+    journal = Journal(plan, collective.rank)
+    try:
+        Training(plan, collective, journal).run()
+    except Exception as error:
+        lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)
+        kind = type(error).__name__ if isinstance(error, SparkrecError) else "lost" if lost else "defect"
+        text = str(error) if isinstance(error, SparkrecError) else traceback.format_exc(limit=-6)
+        journal.write("error", kind=kind, text=text)
+        raise
+    return str(plan.path("result.json"))
+
+
+def configure_tensorflow(threads: int) -> None:
+    """Threads and determinism; both must be set before TensorFlow's first operation."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+
+
+class Training:
+    """One rank's training, resumed from the newest checkpoint of the same plan if there is one."""
+
+    def __init__(self, plan: Plan, collective: Collective, journal: Journal) -> None:
+        self.plan, self.collective, self.journal = plan, collective, journal
+        self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
+        self.features = read_item_features(plan.items, self.sizes)
+        self.events = loader.read(plan.sequences.ranks[collective.rank], collective)
+        self._check_input()
+        self.curve: list[dict[str, Any]] = []
+        self._said = time.monotonic()
+        self._since = (self._said, 0.0)
+
+    def run(self) -> dict[str, Any]:
+        """Both phases; the model in ``model/`` and the result in ``result.json``, by rank 0."""
+        self.journal.write("rows", host=socket.gethostname(), **self._rows())
+        saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self._warn)
+        phase = _CHOOSE if self._chooses() else _FINAL
+        place, trainer = Place(), self._trainer()
+        if saved:
+            arrays, state = saved
+            phase, self.curve, place = state["phase"], state["curve"], Place(**state["place"])
+            trainer.restore(arrays)
+            self._warn(f"resumed from the checkpoint at phase {phase}, epoch {place.epoch + 1}, step {place.step}")
+        if phase == _CHOOSE:
+            self._train(trainer, _CHOOSE, place, self.settings.epochs)
+            place, trainer = Place(), self._trainer()
+        epochs = best_epoch(self.curve) or self.settings.epochs
+        self._train(trainer, _FINAL, place, epochs)
+        return self._finish(trainer, epochs)
+
+    def _trainer(self) -> Trainer:
+        return Trainer(self.settings, self.sizes, self.features, self.collective)
+
+    def _train(self, trainer: Trainer, phase: str, place: Place, epochs: int) -> None:
+        choosing = phase == _CHOOSE
+        events = loader.without_validation(self.events) if choosing else self.events
+        batches = Loader(events, self.sizes.users, self.sizes.items, self.settings)
+        self._assert_equal_steps(batches.steps_per_epoch)
+        validation = Validation(self.events, trainer) if choosing else None
+        self._since = (time.monotonic(), 0.0)
+
+        def after_step(now: Place, done: int) -> None:
+            self.journal.beat()
+            if done == 1:
+                trainer.check_equal("after the first step")
+            self._progress(phase, now, epochs, batches.steps_per_epoch)
+            if self.settings.checkpoint_steps and done % self.settings.checkpoint_steps == 0:
+                self._save(trainer, phase, now, done)
+
+        while place.epoch < epochs and not (choosing and given_up(self.curve, self.settings.patience)):
+            started, before = time.monotonic(), place.examples
+            finish_epoch(trainer, batches, place, after_step)
+            rate = (place.examples - before) / max(time.monotonic() - started, 1e-9)
+            row = {"phase": phase, "epoch": place.epoch + 1, "loss": place.mean_loss, "examples_per_second": rate}
+            self.curve.append(row | (validation.score() if validation else {}))
+            self.journal.write("epoch", **self.curve[-1])
+            place.epoch, place.step, place.loss, place.weight, place.examples = place.epoch + 1, 0, 0.0, 0.0, 0.0
+            self._since = (time.monotonic(), 0.0)
+            if place.epoch % self.settings.checkpoint_epochs == 0:
+                self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
+
+    def _save(self, trainer: Trainer, phase: str, place: Place, done: int) -> None:
+        """Compare the ranks, then write; the final phase numbers after the first."""
+        trainer.check_equal(f"at the checkpoint after step {done}")
+        if self.collective.rank == 0:
+            state = {
+                "fingerprint": self.plan.fingerprint, "phase": phase, "place": dataclasses.asdict(place),
+                "curve": self.curve, "two_tower": self.plan.two_tower, "tables": self.plan.versions,
+            }  # fmt: skip
+            number = done + (10**9 if phase == _FINAL else 0)
+            checkpoint.save(
+                self.plan.path("checkpoints"), number, trainer.state(), state, self.settings.keep_checkpoints
+            )
+        self.journal.beat()
+        self.collective.barrier()
+
+    def _finish(self, trainer: Trainer, epochs: int) -> dict[str, Any]:
+        digest = trainer.check_equal("after the last step")
+        self.journal.write("equal", hash=digest, ranks=self.collective.size)
+        mine = {"rank": self.collective.rank, "host": socket.gethostname(), "hash": digest, **self._rows()}
+        every = self.collective.allgather(np.frombuffer((json.dumps(mine) + "\n").encode(), np.uint8))
+        result = {
+            "ranks": [json.loads(line) for line in every.tobytes().decode().splitlines()],
+            "curve": self.curve, "epochs": epochs, "hash": digest,
+            "parameters": int(sum(np.prod(v.shape) for v in trainer.optimizer.variables.values())),
+        }  # fmt: skip
+        if self.collective.rank == 0:
+            weights = {name: np.asarray(value) for name, value in trainer.weights.items()}
+            about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest}
+            exported.save(self.plan.path("model"), self.settings, self.sizes, weights, trainer.item_vectors(), about)
+            write_atomically(self.plan.path("result.json"), result)
+        self.collective.barrier()
+        return result
+
+    def _chooses(self) -> bool:
+        """Whether epochs are chosen on validation: asked for, and some rank holds a validation event."""
+        flagged = self.collective.allreduce(np.asarray([self.events.validation.sum()], np.float64))[0]
+        if self.settings.select_on_validation and not flagged:
+            self._warn(f"no event is held out for validation: {self.settings.epochs} epochs, as configured")
+        return bool(self.settings.select_on_validation and flagged)
+
+    def _check_input(self) -> None:
+        total, largest = self.collective.allreduce(np.asarray([len(self.events.items), 0], np.float64))
+        if not total:
+            raise DataError(
+                "gold.sequences holds no event, so there is nothing to train on. Look at featurize's counts."
+            )
+        for name, found, rows in (
+            ("user_index", self.events.users, self.sizes.users), ("item_index", self.events.items, self.sizes.items),
+        ):  # fmt: skip
+            if len(found) and (found.min() < 0 or found.max() >= rows):
+                raise DataError(
+                    f"gold.sequences has {name} {found.min()} to {found.max()}, and the vocabulary knows 0 to {rows - 1}."
+                    " They are not from the same featurize run: run featurize again."
+                )
+
+    def _assert_equal_steps(self, steps: int) -> None:
+        """A rank with a step more than the others would wait for them for ever."""
+        every = self.collective.allgather(np.asarray([steps], np.int64))
+        if len(set(every.tolist())) > 1:
+            raise AssertionError(f"ranks plan different numbers of steps: {every.tolist()}")
+
+    def _rows(self) -> dict[str, int]:
+        pieces = self.plan.sequences.ranks[self.collective.rank]
+        return {
+            "rows": sum(piece.rows for piece in pieces), "row_groups": len(pieces), "users": len(self.events.users),
+            "events": len(self.events.items), "bytes": self.events.nbytes,
+        }  # fmt: skip
+
+    def _progress(self, phase: str, place: Place, epochs: int, steps: int) -> None:
+        now = time.monotonic()
+        if self.collective.rank or now - self._said < _PROGRESS_SECONDS:
+            return
+        done = place.epoch * steps + place.step
+        started, first = self._since
+        rate = (place.examples - first) / max(now - started, 1e-9)
+        left = (epochs * steps - done) * (now - started) / max(place.step, 1)
+        self._said = now
+        self.journal.write(
+            "step", phase=phase, epoch=place.epoch + 1, epochs=epochs, step=place.step, steps=steps,
+            loss=place.mean_loss, examples_per_second=rate, seconds_left=left,
+        )  # fmt: skip
+
+    def _warn(self, text: str) -> None:
+        if self.collective.rank == 0:
+            self.journal.write("note", text=text)
+
+
+def best_epoch(curve: list[dict[str, Any]]) -> int:
+    """The epoch with the best validation NDCG, the first of equals; 0 where none was scored."""
+    scored = [row for row in curve if "ndcg" in row]
+    return max(scored, key=lambda row: (row["ndcg"], -row["epoch"]))["epoch"] if scored else 0
+
+
+def given_up(curve: list[dict[str, Any]], patience: int) -> bool:
+    """Whether the last ``patience`` epochs brought nothing better."""
+    return bool(curve) and curve[-1]["epoch"] - best_epoch(curve) >= patience
+
+
+def read_item_features(manifest: Manifest, sizes: Sizes) -> ItemFeatures:
+    """All of gold.items: an item without a row has no features."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for piece in (piece for pieces in manifest.ranks for piece in pieces):
+        with open_file(piece.path) as file:
+            columns = [c.ITEM_INDEX, c.FEATURES]
+            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))
+    if not tables:
+        return ItemFeatures(np.zeros(sizes.items, np.int64), np.zeros(0, np.int32))
+    table = pa.concat_tables(tables).sort_by(c.ITEM_INDEX).combine_chunks()
+    lists = table[c.FEATURES].combine_chunks().fill_null(pa.scalar([], table[c.FEATURES].type))
+    lengths = np.zeros(sizes.items, np.int64)
+    lengths[table[c.ITEM_INDEX].to_numpy()] = np.diff(lists.offsets.to_numpy())
+    return ItemFeatures(np.cumsum(lengths), lists.flatten().to_numpy().astype(np.int32))
+
+
+def write_atomically(path: Path, value: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
