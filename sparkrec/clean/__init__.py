@@ -1,0 +1,1 @@
+"""Bronze to silver: types, rules, duplicates, cancellations, bots."""

@@ -1,0 +1,140 @@
+"""What came in, what was kept, merged and refused: counted in one pass, and conserved."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec.clean.rules import PARSED, Rule
+from sparkrec.errors import DataError
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """What bronze holds."""
+
+    rows: int
+    files: int
+    newest_ingest: dt.date
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What the rules made of one bronze table.
+
+    ``rows`` counts raw rows, ``distinct`` and ``refused`` count rows after exact repeats were merged.
+    ``by_rule`` has one entry a rule: ``table``, ``rule``, ``expects``, ``first`` (rows refused for it),
+    ``all`` (rows that break it, whatever else they break) and an ``example``.
+    """
+
+    table: str
+    rows: int
+    distinct: int
+    refused: int
+    by_rule: list[dict[str, Any]]
+    facts: dict[str, int]
+
+    def stop_above(self, max_refused: float) -> None:
+        """Raises DataError when more than this share of the distinct rows is refused."""
+        share = self.refused / max(self.distinct, 1)
+        if share <= max_refused:
+            return
+        worst = max(self.by_rule, key=lambda rule: rule["first"])
+        raise DataError(
+            f"{self.refused:,} of {self.distinct:,} distinct rows of {self.table} ({share:.1%}) break a rule, more "
+            f"than clean.max_refused allows ({max_refused:.0%}). Most often '{worst['rule']}': {worst['first']:,} "
+            f"rows, for example {worst['example']}. Nothing was written. Mend the source or its options; if these "
+            "rows are really to be refused, raise clean.max_refused."
+        )
+
+
+def arrived(bronze: DataFrame) -> Arrived:
+    """Raw rows, files, and the day of the newest ingest.
+
+    Raises
+    ------
+    DataError
+        The table is empty.
+    """
+    row = bronze.agg(F.count("*"), F.count_distinct(c.SOURCE_FILE), F.max(c.INGEST_TIME).cast("date")).first()
+    if row is None or not row[0]:
+        raise DataError("bronze.events is empty: no log file has been ingested. Run the stage 'ingest' first.")
+    return Arrived(*row)
+
+
+def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str, Column] | None = None) -> Tally:
+    """Counts everything in one pass over the checked rows. ``facts`` are conditions; their raw rows are counted."""
+    place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), c.REASON)
+    columns = [
+        F.coalesce(F.sum(c.COPIES), F.lit(0)),
+        F.count("*"),
+        F.count(c.RULE),
+        *[F.coalesce(F.sum(F.when(condition, F.col(c.COPIES))), F.lit(0)) for condition in (facts or {}).values()],
+    ]
+    for rule in rules:
+        is_first = F.col(c.RULE) == rule.name
+        columns += [
+            F.count_if(F.coalesce(is_first, F.lit(False))),
+            F.count_if(F.array_contains(c.RULES, rule.name)),
+            F.min(F.when(is_first, place)),
+        ]
+    row = checked.agg(*[column.alias(f"_{i}") for i, column in enumerate(columns)]).first()
+    assert row is not None
+    rows, distinct, refused, *rest = row
+    by_rule = []
+    for i, rule in enumerate(rules):
+        first, every, example = rest[len(facts or {}) + 3 * i :][:3]
+        by_rule.append(
+            {"table": table, "rule": rule.name, "expects": rule.expects, "first": first, "all": every,
+             "example": example}
+        )  # fmt: skip
+    return Tally(table, rows, distinct, refused, by_rule, dict(zip(facts or {}, rest, strict=False)))
+
+
+def event_facts() -> dict[str, Column]:
+    """What the report says about any log: name → which raw rows count."""
+    value, price = F.col(f"{PARSED}.{c.VALUE}"), F.col(f"{PARSED}.{c.PRICE}")
+    described = F.coalesce(*[F.trim(name) for name in (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)])
+    return {
+        "cancel_rows": F.col(c.EVENT_TYPE) == c.CANCEL,
+        "rows_without_user": F.coalesce(F.trim(c.USER_ID), F.lit("")) == "",
+        "negative_values": value < 0,
+        "zero_prices": price == 0,
+        "negative_prices": price < 0,
+        "rows_without_item_name": F.coalesce(described, F.lit("")) == "",
+    }
+
+
+def distinct_facts(checked: DataFrame) -> dict[str, int]:
+    """Exact numbers of countries, and of rows, users and items of clean purchases: accepted ones, taken back or not."""
+    bought = F.col(c.RULE).isNull() & (F.col(c.EVENT_TYPE) == c.PURCHASE)
+    row = checked.agg(
+        F.count_if(bought).alias("clean_purchases"),
+        F.count_distinct(F.when(bought, F.trim(c.USER_ID))).alias("clean_purchase_users"),
+        F.count_distinct(F.when(bought, F.trim(c.ITEM_ID))).alias("clean_purchase_items"),
+        F.count_distinct(F.trim(c.COUNTRY)).alias("countries"),
+    ).first()
+    assert row is not None
+    return dict(row.asDict())
+
+
+def conserve(what: str, came_in: int, accounted: int) -> None:
+    """Raises RuntimeError, a defect of ours, when rows were lost or counted twice."""
+    if came_in != accounted:
+        raise RuntimeError(
+            f"Rows of {what} are not conserved: {came_in:,} came in, and {accounted:,} are accounted for as kept, "
+            "merged or refused. The run record is not written, so no later stage reads these tables."
+        )
+
+
+def copies(frame: DataFrame) -> int:
+    """Raw rows behind the rows of a table: the sum of ``copies``."""
+    row = frame.agg(F.coalesce(F.sum(c.COPIES), F.lit(0))).first()
+    assert row is not None
+    return int(row[0])

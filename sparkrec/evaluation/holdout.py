@@ -1,0 +1,61 @@
+"""gold.holdout: what the test part asks for."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import Settings
+from sparkrec.evaluation.splits import PART, TEST
+from sparkrec.features.selection import training
+
+#: Strongest first: what an item's row says when a user did several things with it.
+_STRENGTH = (c.PURCHASE, c.CART, c.REVIEW, c.RATING, c.CLICK, c.VIEW)
+
+
+def asked(events: DataFrame, settings: Settings) -> DataFrame:
+    """The distinct (user, item) of the test part, among ``features.target_types``.
+
+    event_type is the strongest, event_time the first, value the mean of the stars.
+    """
+    wanted = events.where((F.col(PART) == TEST) & F.col(c.EVENT_TYPE).isin(*settings.features.target_types))
+    strength = F.coalesce(*[F.when(F.col(c.EVENT_TYPE) == name, i) for i, name in enumerate(_STRENGTH)], F.lit(99))
+    stars = F.when(F.col(c.EVENT_TYPE).isin(c.RATING, c.REVIEW), F.col(c.VALUE))
+    return wanted.groupBy(c.USER_ID, c.ITEM_ID).agg(
+        F.min(F.struct(strength, F.col(c.EVENT_TYPE)))[c.EVENT_TYPE].alias(c.EVENT_TYPE),
+        F.min(c.EVENT_TIME).alias(c.EVENT_TIME),
+        (F.sum(stars.cast("decimal(28,6)")).cast("double") / F.count(stars)).alias(c.VALUE),
+    )
+
+
+def answerable(pairs: DataFrame, events: DataFrame, settings: Settings) -> DataFrame:
+    """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
+
+    No model is allowed to recommend those, so they would only lower every number by the same unknown amount. The
+    published protocols (leave one out, a given split) keep every pair, as their numbers do.
+    """
+    if settings.split.kind != "time":
+        return pairs
+    met = training(events).where(F.col(c.EVENT_TYPE).isin(*settings.recommend.exclude_seen))
+    return pairs.join(met.select(c.USER_ID, c.ITEM_ID), [c.USER_ID, c.ITEM_ID], "left_anti")
+
+
+def rows(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
+    """Rows of gold.holdout. ``users`` and ``items`` are those known before the split; others get no index."""
+    known_users = users.select(c.USER_ID, c.USER_INDEX)
+    known_items = items.select(c.ITEM_ID, c.ITEM_INDEX)
+    joined = pairs.join(known_users, c.USER_ID, "left").join(known_items, c.ITEM_ID, "left")
+    return joined.select(*schemas.GOLD_HOLDOUT.column_names)
+
+
+def counts(written: DataFrame) -> dict[str, int]:
+    """test_users, those without a training event, and the items that were not known before the split."""
+    row = written.agg(
+        F.count_distinct(c.USER_ID).alias("test_users"),
+        F.count_distinct(F.when(F.col(c.USER_INDEX).isNull(), F.col(c.USER_ID))).alias("test_users_unseen"),
+        F.count_distinct(F.when(F.col(c.ITEM_INDEX).isNull(), F.col(c.ITEM_ID))).alias("test_items_unseen"),
+    ).first()
+    assert row is not None
+    return dict(row.asDict())

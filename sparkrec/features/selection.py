@@ -1,0 +1,108 @@
+"""Which events of silver gold is made of, and why the others are left out.
+
+What is known of an event is taken as of the split: a cancellation, or a user's first day as a bot, after ``as_of``
+changes nothing about the events before it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec.config import Features
+from sparkrec.errors import DataError
+from sparkrec.evaluation.splits import PART, TRAIN, VALIDATION, Borders, midnight_after, utc
+
+LEFT_OUT = "left_out"
+
+#: What later steps need of an event; line and event_id only to order events of the same second.
+_COLUMNS = (
+    c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME, c.LINE, c.EVENT_ID, c.VALUE, c.PRICE, c.COUNTRY, c.SPLIT,
+)  # fmt: skip
+
+
+def end_of_log(events: DataFrame, types: tuple[str, ...], date: dt.date | None) -> dt.datetime:
+    """The exclusive end of the data: the midnight after ``date``, or after the newest event of these types.
+
+    Raises
+    ------
+    DataError
+        There is no such event (before that midnight).
+    """
+    wanted = events.where(F.col(c.EVENT_TYPE).isin(*types))
+    if date is not None:
+        wanted = wanted.where(F.col(c.EVENT_DATE) <= F.lit(str(date)).cast("date"))
+    row = wanted.agg(F.max(c.EVENT_DATE)).first()
+    if row is None or row[0] is None:
+        until = f" until {date}" if date else ""
+        raise DataError(
+            f"silver.events holds no event of the types {', '.join(types)}{until}. Check features.event_types against "
+            "the log, and --date against its days."
+        )
+    return midnight_after(date or row[0])
+
+
+def mark(events: DataFrame, items: DataFrame, settings: Features, at: Borders) -> DataFrame:
+    """Events before ``at.end`` with ``left_out``: the first reason against using them, or null.
+
+    ``items`` is the catalogue as of the split (:func:`sparkrec.features.items.as_of`).
+    """
+    seen = events.where((F.col(c.EVENT_TIME) < utc(at.end)) & (F.col(c.EVENT_DATE) <= utc(at.end).cast("date")))
+    suspects = (
+        seen.where(c.SUSPECT).groupBy(c.USER_ID).agg(F.min(F.col(c.EVENT_DATE).cast("timestamp")).alias("_since"))
+    )
+    no_goods = items.where(~F.col(c.FOR_SALE)).select(c.ITEM_ID, F.lit(True).alias("_no_goods"))
+    # Bots are few, and so are the things in a shop that are no goods: no shuffle of the events for them.
+    joined = seen.join(F.broadcast(suspects), c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
+    return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*_COLUMNS, LEFT_OUT)
+
+
+def chosen(marked: DataFrame) -> DataFrame:
+    """The events that nothing speaks against."""
+    return marked.where(F.col(LEFT_OUT).isNull()).drop(LEFT_OUT)
+
+
+def left_out(marked: DataFrame) -> dict[str, int]:
+    """How many events each reason left out."""
+    rows = marked.groupBy(LEFT_OUT).count().where(F.col(LEFT_OUT).isNotNull()).orderBy(LEFT_OUT).collect()
+    return {row[0]: row[1] for row in rows}
+
+
+def without_rare(events: DataFrame, settings: Features) -> DataFrame:
+    """Training events on items with ``min_item_events``, then those of users with ``min_user_events``; one pass each.
+
+    Counted on training and validation events; the other parts stay as they are.
+    """
+    kept = _without_rare(events, c.ITEM_ID, settings.min_item_events)
+    return _without_rare(kept, c.USER_ID, settings.min_user_events)
+
+
+def training(events: DataFrame) -> DataFrame:
+    """The events of train and validation."""
+    return events.where(F.col(PART).isin(TRAIN, VALIDATION))
+
+
+def _reason(settings: Features, at: Borders) -> Column:
+    as_of = utc(at.as_of)
+    horizon = F.when(F.col(c.EVENT_TIME) < as_of, as_of).otherwise(utc(at.end))
+    rated = F.col(c.EVENT_TYPE).isin(c.RATING, c.REVIEW)
+    reasons = {
+        "other_type": ~F.col(c.EVENT_TYPE).isin(*settings.event_types) | F.col(c.ITEM_ID).isNull(),
+        "suspect": F.col("_since") < horizon,
+        "cancelled": F.col(c.CANCELLED_AT) < horizon,
+        "not_for_sale": F.col("_no_goods"),
+    }
+    if settings.min_rating is not None:
+        reasons["low_rating"] = rated & (F.col(c.VALUE) < settings.min_rating)
+    return F.coalesce(*[F.when(condition, name) for name, condition in reasons.items()])
+
+
+def _without_rare(events: DataFrame, column: str, least: int) -> DataFrame:
+    if least <= 1:
+        return events
+    frequent = training(events).groupBy(column).count().where(F.col("count") >= least).select(column)
+    other_parts = events.where(~F.col(PART).isin(TRAIN, VALIDATION))
+    return training(events).join(frequent, column, "left_semi").unionByName(other_parts)
