@@ -131,6 +131,10 @@ class Run:
         version, rows = self.lake.append(table, frame, transaction)
         return self._wrote(table, version, rows)
 
+    def keep(self, table: Table) -> None:
+        """There is nothing new to write: the table's newest version is what this stage leaves."""
+        self.outputs[table.name] = self.lake.version(table)
+
     def count(self, **numbers: int) -> None:
         """Numbers for the run record and for MLflow."""
         self.counts.update({name: int(value) for name, value in numbers.items()})

@@ -1,0 +1,1 @@
+"""Raw files to bronze: sources, formats, and the simulated shop."""

@@ -1,0 +1,283 @@
+"""File formats: how a file becomes raw rows, and how a raw row becomes named text fields.
+
+``read`` gives bronze's columns, one row a record; ``parse`` adds ``fields`` (map of text) and ``malformed`` (null, or a
+sentence). Records are one a line: a line break inside a quoted CSV field is not supported, and makes two malformed rows.
+"""
+
+from __future__ import annotations
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sparkrec import columns as c
+from sparkrec.errors import DataError
+from sparkrec.ingest.lines import read_lines
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from sparkrec.ingest.files import File, Folder
+
+FIELDS = "fields"
+#: In an adjacency file, line = line number × this + position in the line.
+PAIRS_PER_LINE = 1_000_000
+_MOST_HEADERS = 100
+_CORRUPT = "_corrupt"
+
+
+class Format(ABC):
+    """How files are read. Everything is text; types are clean's business."""
+
+    def list(self, folder: Folder, pattern: str) -> list[File]:
+        return folder.list(pattern)
+
+    @abstractmethod
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        """Raw rows: source_file, line, header, raw, source_bytes.
+
+        Raises
+        ------
+        DataError
+            A file has not the columns ``needs``.
+        """
+
+    @abstractmethod
+    def parse(self, rows: DataFrame) -> DataFrame:
+        """``rows`` with ``fields`` and ``malformed``."""
+
+
+@dataclass(frozen=True)
+class Csv(Format):
+    """Delimited text, RFC 4180 quoting (``quote`` empty: none). Without a header, ``columns`` names the fields.
+
+    ``encoding``: UTF-8 or any that keeps one byte for a line break, such as ISO-8859-1.
+    """
+
+    delimiter: str = ","
+    columns: tuple[str, ...] = ()
+    encoding: str = "utf-8"
+    quote: str = '"'
+
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        rows, headers = read_lines(folder, files, self.encoding, header=not self.columns)
+        for name, header in sorted(headers.items()):
+            _check_columns(folder, name, self.names(header), needs)
+        return rows
+
+    def parse(self, rows: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        fields: Column = F.lit(None).cast("map<string,string>")
+        if self.columns:
+            fields = self._fields(self.columns)
+        for header in [] if self.columns else _headers(rows):
+            # The files' own headers: few, so one parser for each.
+            fields = F.when(F.col(c.HEADER) == header, self._fields(self.names(header))).otherwise(fields)
+        return rows.withColumn(FIELDS, fields).withColumn(
+            c.MALFORMED,
+            F.when(
+                F.col(FIELDS).isNull(),
+                F.lit("the line has more or fewer fields than its header, or a quote that is not closed"),
+            ),
+        )
+
+    def names(self, header: str) -> tuple[str, ...]:
+        """The column names of a header line."""
+        if self.quote and len(self.delimiter) == 1:
+            names = next(csv.reader([header], delimiter=self.delimiter, quotechar=self.quote), [])
+        else:
+            names = header.split(self.delimiter)
+        return tuple(name.strip() for name in names)
+
+    def _fields(self, names: Sequence[str]) -> Column:
+        from pyspark.sql import functions as F
+
+        schema = ", ".join([*(f"c{i} string" for i in range(len(names))), f"{_CORRUPT} string"])
+        options = {
+            "sep": self.delimiter,
+            "quote": self.quote,
+            "escape": self.quote or "\\",
+            "columnNameOfCorruptRecord": _CORRUPT,
+            "maxCharsPerColumn": "-1",
+        }
+        first = {name: i for i, name in reversed(list(enumerate(names)))}  # of two columns of one name, the first
+        keys = F.array(*[F.lit(name) for name in first])
+
+        def to_map(row: Column) -> Column:
+            values = F.array(*[row[f"c{i}"] for i in first.values()])
+            return F.when(row[_CORRUPT].isNull(), F.map_from_arrays(keys, values))
+
+        # Through a lambda, so that the line is parsed once and not once for each column.
+        fields = F.transform(F.array(F.from_csv(F.col(c.RAW), schema, options)), to_map)[0]
+        if not self.quote:
+            return fields
+        quotes = F.length(c.RAW) - F.length(F.replace(F.col(c.RAW), F.lit(self.quote), F.lit("")))
+        return F.when(quotes % 2 == 0, fields)
+
+
+@dataclass(frozen=True)
+class JsonLines(Format):
+    """One JSON object a line. Nested values stay JSON text."""
+
+    encoding: str = "utf-8"
+
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        return read_lines(folder, files, self.encoding, header=False)[0]
+
+    def parse(self, rows: DataFrame) -> DataFrame:
+        return _parse_json(rows)
+
+
+@dataclass(frozen=True)
+class JsonObject(Format):
+    """A file that is one JSON object: a row for each of its keys, with the fields ``key`` and ``value``.
+
+    The whole file is one task's work: for catalogues, not for logs.
+    """
+
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        whole = folder.spark.read.text([file.for_spark for file in files], wholetext=True)
+        entries = whole.select(
+            F.col("_metadata.file_path").alias("_path"),
+            F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
+            F.posexplode(F.map_entries(F.from_json("value", "map<string,string>"))).alias("_position", "_entry"),
+        )
+        rows = entries.select(
+            "_path",
+            (F.col("_position") + 1).cast("bigint").alias(c.LINE),
+            F.lit(None).cast("string").alias(c.HEADER),
+            F.to_json("_entry").alias(c.RAW),
+            c.SOURCE_BYTES,
+        )
+        return _with_names(folder, rows)
+
+    def parse(self, rows: DataFrame) -> DataFrame:
+        return _parse_json(rows)
+
+
+@dataclass(frozen=True)
+class Adjacency(Format):
+    """``user item item item …``: a bronze row for each pair, raw ``user item``, fields ``user``, ``item``, ``position``.
+
+    ``line`` is line number × 1,000,000 + position in the line, from 1. A user without items gives no row.
+    """
+
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        lines = read_lines(folder, files, "utf-8", header=False)[0]
+        words = F.split(F.trim(c.RAW), r"\s+")
+        pairs = lines.select("*", words[0].alias("_user"), F.posexplode(words).alias("_position", "_item"))
+        too_long = F.raise_error(F.lit(f"sparkrec: a line of an adjacency file has {PAIRS_PER_LINE:,} items or more"))
+        position = F.when(F.col("_position") < PAIRS_PER_LINE, F.col("_position")).otherwise(too_long.cast("int"))
+        return pairs.where(F.col("_position") > 0).select(
+            c.SOURCE_FILE,
+            (F.col(c.LINE) * PAIRS_PER_LINE + position).alias(c.LINE),
+            c.HEADER,
+            F.concat_ws(" ", "_user", "_item").alias(c.RAW),
+            c.SOURCE_BYTES,
+        )
+
+    def parse(self, rows: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        parsed = Csv(" ", ("user", "item"), quote="").parse(rows)
+        position = (F.col(c.LINE) % PAIRS_PER_LINE).cast("string")
+        return parsed.withColumn(FIELDS, F.map_concat(FIELDS, F.create_map(F.lit("position"), position)))
+
+
+@dataclass(frozen=True)
+class Parquet(Format):
+    """Parquet files: raw is the row as JSON, line its number in the file."""
+
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        frame = folder.spark.read.option("mergeSchema", "true").parquet(*[file.for_spark for file in files])
+        # The columns of all files together: what one file lacks is null in its rows.
+        _check_columns(folder, files[0].name, frame.columns, needs)
+        return _rows_as_json(folder, frame)
+
+    def parse(self, rows: DataFrame) -> DataFrame:
+        return _parse_json(rows)
+
+
+@dataclass(frozen=True)
+class Delta(Format):
+    """A Delta table that is only appended to (not optimised or updated): each of its data files is read once."""
+
+    def list(self, folder: Folder, pattern: str) -> list[File]:
+        from delta.tables import DeltaTable
+
+        path = f"{folder.root.rstrip('/')}/{pattern}".rstrip("/")
+        if not DeltaTable.isDeltaTable(folder.spark, path):
+            return []
+        frame = folder.spark.read.format("delta").load(path)
+        found = frame.select("_metadata.file_path", "_metadata.file_size").distinct().collect()
+        return sorted((File(path, folder.relative(r[0]), r[1]) for r in found), key=lambda file: file.name)
+
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        frame = folder.spark.read.format("delta").load(files[0].uri)
+        _check_columns(folder, files[0].uri, frame.columns, needs)
+        names = folder.spark.createDataFrame([(file.name,) for file in files], f"{c.SOURCE_FILE} string")
+        return _rows_as_json(folder, frame).join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
+
+    def parse(self, rows: DataFrame) -> DataFrame:
+        return _parse_json(rows)
+
+
+def _rows_as_json(folder: Folder, frame: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    rows = frame.select(
+        F.col("_metadata.file_path").alias("_path"),
+        (F.col("_metadata.row_index") + 1).alias(c.LINE),
+        F.lit(None).cast("string").alias(c.HEADER),
+        F.to_json(F.struct(*[F.col(f"`{name}`") for name in frame.columns])).alias(c.RAW),
+        F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
+    )
+    return _with_names(folder, rows)
+
+
+def _with_names(folder: Folder, rows: DataFrame) -> DataFrame:
+    """``source_file`` instead of Spark's encoded path."""
+    from pyspark.sql import functions as F
+
+    paths = [row[0] for row in rows.select("_path").distinct().collect()]
+    schema = f"_path string, {c.SOURCE_FILE} string"
+    names = folder.spark.createDataFrame([(path, folder.relative(path)) for path in paths], schema)
+    return rows.join(F.broadcast(names), "_path").select(c.SOURCE_FILE, c.LINE, c.HEADER, c.RAW, c.SOURCE_BYTES)
+
+
+def _parse_json(rows: DataFrame) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    parsed = rows.withColumn(FIELDS, F.from_json(c.RAW, "map<string,string>"))
+    sentence = F.when(F.col(FIELDS).isNull(), F.lit("the line is not a JSON object"))
+    return parsed.withColumn(c.MALFORMED, sentence)
+
+
+def _headers(rows: DataFrame) -> list[str]:
+    """The distinct headers in bronze: one or a few, however many rows."""
+    found = [row[0] for row in rows.select(c.HEADER).distinct().limit(_MOST_HEADERS + 1).collect()]
+    if len(found) > _MOST_HEADERS:
+        raise DataError(
+            f"The files have more than {_MOST_HEADERS} different header lines, the first is '{found[0]}'. If they have "
+            "no header, say so: for the source 'generic', name the columns in the option 'names'."
+        )
+    return sorted(header for header in found if header is not None)
+
+
+def _check_columns(folder: Folder, name: str, found: Sequence[str], needs: Sequence[str]) -> None:
+    missing = [column for column in needs if column not in found]
+    if missing:
+        raise DataError(
+            f"The file {name} in {folder.root} has not the columns that its source needs: missing {', '.join(missing)}; "
+            f"found {', '.join(found)[:300]}; expected {', '.join(needs)}. Check source.name and the delimiter, or move "
+            "the file away."
+        )

@@ -1,0 +1,101 @@
+"""Text files as numbered lines, without a global order and without a loop.
+
+Spark's ids (``monotonically_increasing_id``) are consecutive within a split of a file. So the first id and the
+number of lines of every split, which are few, give each line its number: id - first id + lines in the splits before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from sparkrec import columns as c
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, Row, SparkSession
+
+    from sparkrec.ingest.files import File, Folder
+
+_PATH, _BLOCK, _ID, _FIRST_ID, _BEFORE = "_path", "_block", "_id", "_first_id", "_before"
+
+
+def read_lines(folder: Folder, files: Sequence[File], encoding: str, header: bool) -> tuple[DataFrame, dict[str, str]]:
+    """Lines of text files that are not blank, and the header of each file (by name; empty without headers).
+
+    Returns
+    -------
+    DataFrame
+        source_file, line (from 1, blank lines and the header counted), header, raw, source_bytes.
+    """
+    from pyspark.sql import functions as F
+
+    spark = folder.spark
+    with_fixed_splits(spark)
+    text = spark.read.text([file.for_spark for file in files]).select(
+        F.col("_metadata.file_path").alias(_PATH),
+        F.col("_metadata.file_block_start").alias(_BLOCK),
+        F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
+        F.monotonically_increasing_id().alias(_ID),
+        _decoded(F.col("value"), encoding).alias(c.RAW),
+    )
+    first_line = F.min_by(c.RAW, _ID) if header else F.lit(None).cast("string")
+    splits = (
+        text.groupBy(_PATH, _BLOCK)
+        .agg(F.min(_ID).alias(_FIRST_ID), F.count("*").alias(c.COUNT), first_line.alias(c.HEADER))
+        .collect()
+    )
+    headers, placed = _place(folder, splits)
+    schema = f"{_PATH} string, {_BLOCK} bigint, {_FIRST_ID} bigint, {_BEFORE} bigint, {c.SOURCE_FILE} string, {c.HEADER} string"
+    index = F.broadcast(spark.createDataFrame(placed, schema))
+    line = F.col(_ID) - F.col(_FIRST_ID) + F.col(_BEFORE) + 1
+    moved = F.raise_error(F.lit("sparkrec: the splits of the files changed between two passes"))
+    rows = text.join(index, [_PATH, _BLOCK], "left").select(
+        c.SOURCE_FILE,
+        F.coalesce(line, moved.cast("bigint")).alias(c.LINE),
+        c.HEADER,
+        c.RAW,
+        c.SOURCE_BYTES,
+    )
+    if header:
+        rows = rows.where(F.col(c.LINE) > 1)
+    return rows.where(F.trim(c.RAW) != ""), headers
+
+
+def offsets(counts: Sequence[int]) -> list[int]:
+    """Lines before each split, from the lines in each: [3, 5, 2] → [0, 3, 8]."""
+    before, total = [], 0
+    for count in counts:
+        before.append(total)
+        total += count
+    return before
+
+
+def with_fixed_splits(spark: SparkSession) -> None:
+    """Files are cut into splits by the number of cores; executors that come and go must not move the cuts."""
+    key = "spark.sql.files.minPartitionNum"
+    if spark.conf.get(key, None) is None:
+        spark.conf.set(key, str(spark.sparkContext.defaultParallelism))
+
+
+def _place(folder: Folder, splits: Sequence[Row]) -> tuple[dict[str, str], list[tuple[object, ...]]]:
+    headers: dict[str, str] = {}
+    placed: list[tuple[object, ...]] = []
+    for path, group in groupby(sorted(splits, key=itemgetter(_PATH, _BLOCK)), key=itemgetter(_PATH)):
+        blocks = list(group)
+        name, header = folder.relative(path), blocks[0][c.HEADER]
+        if header is not None:
+            headers[name] = header
+        for block, before in zip(blocks, offsets([block[c.COUNT] for block in blocks]), strict=True):
+            placed.append((path, block[_BLOCK], block[_FIRST_ID], before, name, header))
+    return headers, placed
+
+
+def _decoded(value: Column, encoding: str) -> Column:
+    """Bytes that Spark took for UTF-8, as text, without a byte-order mark."""
+    from pyspark.sql import functions as F
+
+    utf8 = encoding.lower().replace("-", "") == "utf8"
+    text = F.make_valid_utf8(value) if utf8 else F.decode(value.cast("binary"), encoding)
+    return F.when(text.startswith("\ufeff"), F.substring(text, 2, 2**31 - 1)).otherwise(text) if utf8 else text
