@@ -26,5 +26,5 @@ def number(text: Column) -> Column:
 
 def path(text: Column) -> Column:
     """``"Home > Kitchen > Mugs"`` as an array, root first; null where there is no part."""
-    parts = F.filter(F.transform(F.split(text, ">"), F.trim), lambda part: part != "")
+    parts = F.filter(F.transform(F.split(text, ">"), lambda part: F.trim(part)), lambda part: part != "")
     return F.when(F.size(parts) > 0, parts)

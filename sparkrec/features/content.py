@@ -72,7 +72,7 @@ def _structured(settings: Features) -> Column:
 
 
 def _attribute(name: str) -> Column:
-    values = F.transform(F.split(F.col(c.ATTRIBUTES)[name], r"\|"), F.trim)
+    values = F.transform(F.split(F.col(c.ATTRIBUTES)[name], r"\|"), lambda value: F.trim(value))
     return F.transform(F.filter(values, lambda value: value != ""), lambda value: F.concat(F.lit(f"{name}="), value))
 
 

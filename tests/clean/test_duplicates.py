@@ -1,0 +1,62 @@
+import pytest
+
+from sparkrec import columns as c
+from sparkrec.clean import duplicates
+
+pytestmark = pytest.mark.spark
+
+
+def test_exact_repeats_are_one_row_whatever_their_file(canonical_events):
+    same = {"user_id": "u", "item_id": "a", "event_type": "view", "event_time": "2020-01-01 00:00:00"}
+    rows = [
+        same | {"source_file": "b.csv", "line": 1},
+        same | {"source_file": "a.csv", "line": 12},
+        same | {"source_file": "a.csv", "line": 9},
+        same | {"source_file": "a.csv", "line": 10, "price": "1"},
+        # nulls and blanks in neighbouring columns must not look alike
+        same | {"source_file": "c.csv", "line": 1, "value": "", "price": None},
+        same | {"source_file": "c.csv", "line": 2, "value": None, "price": ""},
+        {"source_file": "d.csv", "line": 1, "malformed": "no columns", "raw": "xx"},
+        {"source_file": "d.csv", "line": 2, "malformed": "another sentence", "raw": "xx"},
+        {"source_file": "d.csv", "line": 3, "malformed": "no columns", "raw": "yy"},
+    ]
+    found = duplicates.merge_exact(canonical_events(rows)).collect()
+    merged = sorted((row[c.SOURCE_FILE], row[c.LINE], row[c.COPIES]) for row in found)
+    assert merged == [
+        ("a.csv", 9, 3), ("a.csv", 10, 1), ("c.csv", 1, 1), ("c.csv", 2, 1), ("d.csv", 1, 2), ("d.csv", 3, 1),
+    ]  # fmt: skip
+    assert len({row[c.EVENT_ID] for row in found}) == len(found)
+
+
+def test_the_id_does_not_depend_on_the_order_of_files(canonical_events):
+    rows = [{"user_id": f"u{i % 3}", "item_id": "a", "event_type": "view", "event_time": f"t{i % 2}"} for i in range(9)]
+    one = {r[c.EVENT_ID] for r in duplicates.merge_exact(canonical_events(rows)).collect()}
+    other = {r[c.EVENT_ID] for r in duplicates.merge_exact(canonical_events(rows[::-1], source_file="z")).collect()}
+    assert one == other
+    assert len(one) == 6
+
+
+def _events(spark, seconds, **columns):
+    rows = [(f"e{i}", "u", "a", "view", None, second, 1) for i, second in enumerate(seconds)]
+    frame = spark.createDataFrame(rows, "event_id string, user_id string, item_id string, event_type string, "
+                                        "query string, at long, copies int")  # fmt: skip
+    return frame.selectExpr("*", "timestamp_seconds(at) AS event_time")
+
+
+def test_near_repeats_are_chains(spark):
+    events = _events(spark, [0, 2, 4, 7, 10, 100])
+    merged = {r["at"]: r["copies"] for r in duplicates.merge_near(events, 2).collect()}
+    assert merged == {0: 3, 7: 1, 10: 1, 100: 1}
+    merged = {r["at"]: r["copies"] for r in duplicates.merge_near(events, 3).collect()}
+    assert merged == {0: 5, 100: 1}
+
+
+def test_near_repeats_of_other_users_items_or_types_stay_apart(spark):
+    from pyspark.sql import functions as F
+
+    events = _events(spark, [0, 0, 0]).withColumn(
+        "user_id", F.when(F.col("event_id") == "e1", "v").otherwise(F.col("user_id"))
+    )
+    events = events.withColumn("item_id", F.when(F.col("event_id") == "e2", None).otherwise(F.col("item_id")))
+    assert duplicates.merge_near(events, 5).count() == 3
+    assert duplicates.merge_near(events, 0).count() == 3
