@@ -116,7 +116,8 @@ class Als(Section):
     )
     checkpoint_interval: int = Field(5, ge=1)
     checkpoint_dir: str | None = Field(None, description="default: <lake>/checkpoints/als")
-    blocks: int = Field(4, ge=1)
+    blocks: int = Field(4, ge=1, description="of users and of items; another number gives another rounding")
+    seed: int = 17
 
 
 class TwoTower(Section):

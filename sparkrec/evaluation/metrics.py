@@ -29,7 +29,7 @@ def hits(lists: Ints, indptr: Ints, relevant: Ints) -> Bools:
     indptr, relevant
         Each user's relevant items as compressed rows; each item once a user.
     """
-    n, k = lists.shape
+    n = len(lists)
     span = int(max(lists.max(initial=0), relevant.max(initial=0))) + 1
     owners = np.repeat(np.arange(n, dtype=np.int64), np.diff(indptr))
     wanted = owners * span + relevant

@@ -23,19 +23,19 @@ _EXACT = "decimal(20,6)"  # sums of decimals are the same in any order
 
 
 def confidences(sequences: DataFrame, weights: Mapping[str, float]) -> DataFrame:
-    """One row a user and item with :data:`columns.VALUE` = Σ weight of the event types; types without one are left out."""
+    """One row a user and item, its value = Σ weight of the events; types without a weight are left out."""
     code = F.col(f"event.{c.EVENT_TYPE}")
-    return _pairs(sequences, c.EVENT_TYPE, F.sum(_weight(code, weights).cast(_EXACT)))
+    return _pairs(sequences, F.sum(_weight(code, weights).cast(_EXACT)))
 
 
 def mean_stars(sequences: DataFrame) -> DataFrame:
-    """One row a user and item with :data:`columns.VALUE` = the mean stars of its ratings and reviews."""
+    """One row a user and item, its value = the mean stars of the ratings and reviews that have any."""
     code = F.col(f"event.{c.EVENT_TYPE}")
     stars = F.when(code.isin(*map(c.EVENT_TYPES.index, (c.RATING, c.REVIEW))), F.col(f"event.{c.VALUE}"))
-    return _pairs(sequences, c.VALUE, F.avg(F.when(~F.isnan(stars), stars).cast(_EXACT)))
+    return _pairs(sequences, F.avg(F.when(~F.isnan(stars), stars).cast(_EXACT)))
 
 
-def train(ratings: DataFrame, settings: Als, seed: int) -> ALSModel:
+def train(ratings: DataFrame, settings: Als) -> ALSModel:
     """Fits the model. The same ratings and seed give the same factors, on the same number of blocks.
 
     Rows are put in order first, because the solver adds them up in the order in which they come.
@@ -63,7 +63,7 @@ def train(ratings: DataFrame, settings: Als, seed: int) -> ALSModel:
         numUserBlocks=settings.blocks,
         numItemBlocks=settings.blocks,
         checkpointInterval=settings.checkpoint_interval,
-        seed=seed,
+        seed=settings.seed,
     ).fit(ordered)
 
 
@@ -89,8 +89,8 @@ def checkpoints(spark: SparkSession, folder: str) -> Iterator[None]:
         path.getFileSystem(context._jsc.hadoopConfiguration()).delete(path, True)
 
 
-def _pairs(sequences: DataFrame, array: str, value: Column) -> DataFrame:
-    events = sequences.select(c.USER_INDEX, F.explode(F.arrays_zip(c.ITEM_INDEX, array)).alias("event"))
+def _pairs(sequences: DataFrame, value: Column) -> DataFrame:
+    events = sequences.select(c.USER_INDEX, F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.VALUE)).alias("event"))
     pairs = events.groupBy(c.USER_INDEX, F.col(f"event.{c.ITEM_INDEX}").alias(c.ITEM_INDEX)).agg(value.alias(c.VALUE))
     # A null value: nothing that counts. MLlib wants float, and reads an implicit 0 as no interaction.
     return pairs.where(F.col(c.VALUE).isNotNull()).withColumn(c.VALUE, F.col(c.VALUE).cast("float"))

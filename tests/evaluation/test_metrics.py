@@ -123,7 +123,7 @@ def test_concentration_of_a_known_distribution():
 
 
 def most_popular(train, seen, n_items, k):
-    """Lists of the most popular unseen items through the project's own top-k: ``train`` and ``seen`` as (indptr, ids)."""
+    """The most popular unseen items by the project's own top-k; ``train`` and ``seen`` are (indptr, ids)."""
     counts = np.bincount(train[1], minlength=n_items).astype(np.float32)
     users = np.ones((len(seen[0]) - 1, 1), np.float32)
     return top_k(users, counts[:, None], k, seen)[0]

@@ -1,0 +1,71 @@
+"""recommend: vectors → the lists, by the batch similarity join."""
+
+from __future__ import annotations
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.cli import run_job
+from sparkrec.models import popularity
+from sparkrec.pipeline import Run
+from sparkrec.retrieval import catalogue, fallback, join
+from sparkrec.schemas import Table
+
+
+def recommend(run: Run) -> None:
+    """Vectors → k unseen, available items for every user and model, and a list for anyone else."""
+    settings = run.settings.recommend
+    shelf = catalogue.offered(run.read(schemas.GOLD_ITEMS), settings.in_stock_only)
+    users = join.with_seen(
+        run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen
+    ).persist(StorageLevel.DISK_ONLY)
+    popular = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, popularity.NAME), popularity.NAME)
+    anyone = run.spark.createDataFrame(fallback.for_anyone(popular, settings.k), join.DDL)
+    for model in settings.models:
+        items = popular
+        if model != popularity.NAME:
+            items = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model)
+        vectors = _vectors(run, schemas.VECTORS_USERS, model)
+        lists = join.similarity_join(users, vectors, items, popular, settings.k, settings.block_users)
+        place = {c.RUN_ID: run.run_id, c.MODEL: model}
+        labels = {column: F.lit(value) for column, value in place.items()}
+        run.write(schemas.RECOMMENDATIONS, lists.unionByName(anyone).withColumns(labels), place)
+    run.count(users=users.count())
+    users.unpersist()
+    _count(run)
+
+
+def _vectors(run: Run, table: Table, model: str) -> DataFrame:
+    return run.read(table, {c.RUN_ID: run.run_id, c.MODEL: model})
+
+
+def _count(run: Run) -> None:
+    """What was written, by model: lists, rows, lists from the fallback, lists that are short or empty."""
+    k, models = run.settings.recommend.k, run.settings.recommend.models
+    own = (F.col(c.RANK) == 1) & (F.col(c.USER_ID) != c.ANYONE)
+    found = (
+        run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id})
+        .groupBy(c.MODEL)
+        .agg(
+            F.count("*").alias("rows"),
+            F.count_if(own).alias("lists"),
+            F.count_if(own & (F.col(c.SOURCE) != F.col(c.MODEL))).alias("fallback_users"),
+            F.count_if((F.col(c.RANK) == k) & (F.col(c.USER_ID) != c.ANYONE)).alias("full"),
+        )
+        .collect()
+    )
+    by_model = {row[c.MODEL]: row.asDict() for row in found if row[c.MODEL] in models}
+    for row in by_model.values():
+        row["short_lists"] = run.counts["users"] - row.pop("full")
+        del row[c.MODEL]
+    run.count(
+        **{name: sum(r[name] for r in by_model.values()) for name in ("lists", "rows", "fallback_users", "short_lists")}
+    )
+    run.detail(lists=by_model)
+
+
+if __name__ == "__main__":
+    run_job(recommend)

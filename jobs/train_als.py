@@ -1,0 +1,33 @@
+"""train_als: gold → user and item vectors by alternating least squares."""
+
+from __future__ import annotations
+
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.cli import run_job
+from sparkrec.models import als
+from sparkrec.pipeline import Run
+
+
+def train_als(run: Run) -> None:
+    """Gold sequences → ALS vectors of users and items, from confidence weights or from stars."""
+    settings = run.settings.als
+    place = {c.RUN_ID: run.run_id, c.MODEL: als.NAME}
+    labels = {column: F.lit(value) for column, value in place.items()}
+    sequences = run.read(schemas.GOLD_SEQUENCES)
+    ratings = als.confidences(sequences, settings.weights) if settings.implicit else als.mean_stars(sequences)
+    with als.checkpoints(run.spark, settings.checkpoint_dir or run.path("checkpoints", "als")):
+        run.say(f"rank {settings.rank}, {settings.iterations} iterations")
+        model = als.train(ratings, settings)
+        users = als.with_ids(model.userFactors, run.read(schemas.VOCABULARY_USERS), c.USER_INDEX, c.USER_ID)
+        items = als.with_ids(model.itemFactors, run.read(schemas.VOCABULARY_ITEMS), c.ITEM_INDEX, c.ITEM_ID)
+        run.count(
+            items=run.write(schemas.VECTORS_ITEMS, items.withColumns(labels), place),
+            users=run.write(schemas.VECTORS_USERS, users.withColumns(labels), place),
+        )
+
+
+if __name__ == "__main__":
+    run_job(train_als)

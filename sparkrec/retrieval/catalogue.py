@@ -1,0 +1,152 @@
+"""A model's item matrix, brought to every executor once and memory-mapped there.
+
+The driver streams the table to two files a block at a time and hands them to Spark, which copies them to each machine
+once: its workers share the pages. What is on the driver's disk grows with the catalogue; what is in its memory does
+not.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import SparkFiles
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec.errors import DataError
+
+ALLOWED = "allowed"
+
+
+@dataclass(frozen=True)
+class ItemMatrix:
+    """A model's items on this machine, opened where it is first used: on the driver or on an executor."""
+
+    model: str
+    name: str
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """``[m, d]`` by item index; zeros for an item that the model does not know."""
+        matrix: NDArray[np.float32] = np.load(SparkFiles.get(f"{self.name}.npy"), mmap_mode="r")
+        return matrix
+
+    @cached_property
+    def ids(self) -> pa.ChunkedArray:
+        """``[m]`` item ids by item index."""
+        return self._table[c.ITEM_ID]
+
+    @cached_property
+    def allowed(self) -> NDArray[np.bool_]:
+        """``[m]``: the model knows the item, and it may be recommended."""
+        return np.asarray(self._table[ALLOWED].to_numpy())
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
+            return pa.ipc.open_stream(source).read_all()
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"model": self.model, "name": self.name}  # what is open stays on its machine
+
+
+def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
+    """Item index, id and :data:`ALLOWED` of every item: for sale and, if asked, not known to be out of stock."""
+    allowed = F.coalesce(F.col(c.FOR_SALE), F.lit(True))
+    if in_stock_only:
+        allowed = allowed & F.coalesce(F.col(c.STOCK) > 0, F.lit(True))
+    return items.select(c.ITEM_INDEX, c.ITEM_ID, allowed.alias(ALLOWED))
+
+
+def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
+    """Brings a model's item vectors to every executor.
+
+    Parameters
+    ----------
+    catalogue
+        From :func:`offered`: every item index from 0 to m − 1, once.
+    vectors
+        Item index and vector. Items without one are not recommended.
+
+    Raises
+    ------
+    DataError
+        The model has no item vectors, or the item indices have gaps.
+    """
+    joined = catalogue.join(vectors.select(c.ITEM_INDEX, c.VECTOR), c.ITEM_INDEX, "left").select(
+        c.ITEM_INDEX, c.ITEM_ID, c.VECTOR, (F.col(ALLOWED) & F.col(c.VECTOR).isNotNull()).alias(ALLOWED)
+    )
+    first = vectors.select(F.size(c.VECTOR)).head()
+    if first is None:
+        raise DataError(
+            f"The model '{model}' has no item vectors in this run. Run the stage that trains it first, or take it out "
+            "of recommend.models."
+        )
+    # Kept until this process ends: an executor that joins later fetches every file that was ever added.
+    folder = Path(tempfile.mkdtemp(prefix="sparkrec-items-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    name = f"{model}-{uuid.uuid4().hex}"
+    files = folder / f"{name}.npy", folder / f"{name}.arrow"
+    _write(record_batches(joined.orderBy(c.ITEM_INDEX)), catalogue.count(), int(first[0]), files)
+    for file in files:
+        vectors.sparkSession.sparkContext.addFile(str(file))
+    return ItemMatrix(model, name)
+
+
+def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
+    """A DataFrame's rows in order as Arrow batches; the driver holds one partition at a time."""
+
+    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            yield pa.RecordBatch.from_arrays([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
+
+    for row in frame.mapInArrow(pack, "packed binary").toLocalIterator():
+        yield from pa.ipc.open_stream(row["packed"])
+
+
+def rectangle(lists: pa.Array, width: int, what: str) -> NDArray[np.float32]:
+    """Arrow lists of equal length as ``[n, width]`` float32; there must be no null list."""
+    flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    if (lengths != width).any():
+        raise DataError(
+            f"The {what} holds vectors of different widths: {width}, and {int(lengths[lengths != width][0])}. They "
+            "come from different trainings. Run the stage that writes them again."
+        )
+    return flat.reshape(-1, width)
+
+
+def _write(batches: Iterator[pa.RecordBatch], m: int, width: int, files: tuple[Path, Path]) -> None:
+    schema = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())])
+    matrix = np.lib.format.open_memmap(files[0], "w+", np.float32, (m, width))
+    with pa.ipc.new_stream(str(files[1]), schema) as writer:
+        done = 0
+        for batch in batches:
+            index = batch.column(c.ITEM_INDEX).to_numpy()
+            if not np.array_equal(index, np.arange(done, done + len(index))) or done + len(index) > m:
+                raise DataError(
+                    f"gold.items does not hold every item index from 0 to {m - 1} once: after {done} rows come "
+                    f"{index[:3].tolist()}. Run featurize again."
+                )
+            known = batch.column(c.VECTOR).is_valid().to_numpy(zero_copy_only=False)
+            matrix[done + np.flatnonzero(known)] = rectangle(
+                batch.column(c.VECTOR).drop_null(), width, "table vectors.items"
+            )
+            ids = batch.column(c.ITEM_ID).cast(pa.string())
+            writer.write_batch(pa.RecordBatch.from_arrays([ids, batch.column(ALLOWED)], schema=schema))
+            done += len(index)
+    matrix.flush()

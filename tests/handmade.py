@@ -1,0 +1,94 @@
+"""Gold tables written by hand, for the tests of what comes after featurize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.pipeline import Run
+
+Event = tuple[int, str, int]  # item index, event type, unix seconds
+
+
+def vectors(run: Run, model: str, users: dict[int, list[float]], items: dict[int, list[float]]) -> None:
+    """Vectors of a model by index; who is left out has none."""
+    for table, index, identifier, letter, rows in (
+        (schemas.VECTORS_USERS, c.USER_INDEX, c.USER_ID, "u", users),
+        (schemas.VECTORS_ITEMS, c.ITEM_INDEX, c.ITEM_ID, "i", items),
+    ):
+        where = {c.RUN_ID: run.run_id, c.MODEL: model}
+        found = [where | {index: n, identifier: f"{letter}{n}", c.VECTOR: v} for n, v in rows.items()]
+        run.write(table, run.spark.createDataFrame(found, table.struct()), where)
+
+
+def gold(
+    run: Run,
+    users: Sequence[Sequence[Event]],
+    n_items: int,
+    chunk: int = 1000,
+    items: dict[int, dict[str, Any]] | None = None,
+    holdout: Sequence[tuple[str, str]] = (),
+    only: Sequence[schemas.Table] | None = None,
+) -> None:
+    """The gold tables that later stages read (or ``only`` these); user n is called ``un`` and item n ``in``.
+
+    ``items`` adds columns of gold.items by item index; ``holdout`` is pairs of user and item ids.
+    """
+    names = [f"i{n}" for n in range(n_items)]
+    known = {f"u{n}": n for n, events in enumerate(users) if events}
+    empty = dict.fromkeys(schemas.GOLD_ITEMS.column_names)
+    tables: dict[schemas.Table, list[dict[str, Any]]] = {
+        schemas.VOCABULARY_USERS: [
+            {c.USER_ID: f"u{n}", c.USER_INDEX: n, c.COUNT: len(e), c.FIRST_SEEN: None, c.LAST_SEEN: None}
+            for n, e in enumerate(users)
+        ],
+        schemas.VOCABULARY_ITEMS: [
+            {c.ITEM_ID: name, c.ITEM_INDEX: n, c.COUNT: 0, c.FIRST_SEEN: None, c.LAST_SEEN: None}
+            for n, name in enumerate(names)
+        ],
+        schemas.GOLD_ITEMS: [
+            empty | {c.ITEM_INDEX: n, c.ITEM_ID: name, c.NAME: f"Item {n}", c.FOR_SALE: True} | (items or {}).get(n, {})
+            for n, name in enumerate(names)
+        ],
+        schemas.GOLD_USERS: [
+            dict.fromkeys(schemas.GOLD_USERS.column_names)
+            | {c.USER_INDEX: n, c.USER_ID: f"u{n}", c.N_EVENTS: len(e)}
+            for n, e in enumerate(users)
+        ],
+        schemas.GOLD_SEQUENCES: [
+            _sequence(n, number, part) for n, e in enumerate(users) for number, part in _cut(e, chunk)
+        ],
+        schemas.GOLD_HOLDOUT: [
+            {
+                c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: known.get(user),
+                c.ITEM_INDEX: names.index(item) if item in names else None,
+                c.EVENT_TYPE: c.PURCHASE, c.EVENT_TIME: None, c.VALUE: None,
+            }
+            for user, item in holdout
+        ],
+    }  # fmt: skip
+    for table, rows in tables.items():
+        if only is not None and table not in only:
+            continue
+        run.write(table, run.spark.createDataFrame(rows, table.struct()))
+
+
+def _cut(events: Sequence[Event], chunk: int) -> list[tuple[int, Sequence[Event]]]:
+    """Chunks as gold.sequences numbers them: 0 is the newest."""
+    ends = range(len(events), 0, -chunk)
+    return [(number, events[max(0, end - chunk) : end]) for number, end in enumerate(ends)]
+
+
+def _sequence(user: int, number: int, events: Sequence[Event]) -> dict[str, Any]:
+    return {
+        c.USER_INDEX: user,
+        c.CHUNK: number,
+        c.LENGTH: len(events),
+        c.ITEM_INDEX: [item for item, _, _ in events],
+        c.EVENT_TYPE: [c.EVENT_TYPES.index(kind) for _, kind, _ in events],
+        c.EVENT_TIME: [time for _, _, time in events],
+        c.VALUE: [float("nan")] * len(events),
+        c.VALIDATION: [False] * len(events),
+    }
