@@ -76,7 +76,7 @@ def event_rules(settings: Clean, latest: dt.date) -> list[Rule]:
         _not_a_number(c.PRICE),
         Rule("bad_rating", f"stars from {low:g} to {high:g}",
              (rating & ~value.between(low, high)) | ((kind == c.RATING) & F.col(c.VALUE).isNull()), _found(c.VALUE)),
-        Rule("bad_quantity", f"a quantity above 0 and at most {settings.max_value:,.0f} (of a cancel: without its sign)",
+        Rule("bad_quantity", f"a quantity above 0 and at most {settings.max_value:,.0f} (a cancel's: either sign)",
              (bought & (value <= 0)) | (kind.isin(c.PURCHASE, c.CART, c.CANCEL) & (F.abs(value) > settings.max_value))
              | ((kind == c.CANCEL) & (value == 0)), _found(c.VALUE)),
         Rule("bad_price", f"a price of at most {settings.max_price:,.0f}, and above 0 for a purchase",

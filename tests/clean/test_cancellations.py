@@ -19,9 +19,11 @@ def _match(spark, rows):
 def test_worked_by_hand(spark):
     rows = [
         # user 1: the equal quantity wins over the later purchase
-        ("p1", "1", "purchase", 1, 6.0, "o1"), ("p2", "1", "purchase", 2, 12.0, "o2"), ("c1", "1", "cancel", 3, 6.0, "C1"),
+        ("p1", "1", "purchase", 1, 6.0, "o1"), ("p2", "1", "purchase", 2, 12.0, "o2"),
+        ("c1", "1", "cancel", 3, 6.0, "C1"),
         # user 2: among equal quantities the latest before the cancel, then the one before it
-        ("p3", "2", "purchase", 1, 1.0, "o3"), ("p4", "2", "purchase", 2, 1.0, "o4"), ("c2", "2", "cancel", 3, 1.0, "C2"),
+        ("p3", "2", "purchase", 1, 1.0, "o3"), ("p4", "2", "purchase", 2, 1.0, "o4"),
+        ("c2", "2", "cancel", 3, 1.0, "C2"),
         ("p5", "2", "purchase", 4, 1.0, "o5"), ("c3", "2", "cancel", 4, 1.0, "C3"), ("c4", "2", "cancel", 5, 1.0, "C4"),
         ("c5", "2", "cancel", 6, 1.0, "C5"),
         # user 3: a part of a larger purchase; a larger cancel finds nothing; a cancel before the purchase neither
@@ -29,7 +31,8 @@ def test_worked_by_hand(spark):
         ("p7", "4", "purchase", 1, 3.0, "o7"), ("c7", "4", "cancel", 2, 4.0, "C7"),
         ("c8", "5", "cancel", 1, 1.0, "C8"), ("p8", "5", "purchase", 2, 1.0, "o8"),
         # user 6: the order that the cancel names wins over the equal quantity; no quantity at all is no obstacle
-        ("p9", "6", "purchase", 1, 5.0, "o9"), ("p10", "6", "purchase", 2, 2.0, "o10"), ("c9", "6", "cancel", 3, 2.0, "o9"),
+        ("p9", "6", "purchase", 1, 5.0, "o9"), ("p10", "6", "purchase", 2, 2.0, "o10"),
+        ("c9", "6", "cancel", 3, 2.0, "o9"),
         ("p11", "7", "purchase", 1, None, None), ("c10", "7", "cancel", 2, None, None),
         # same second: the purchase comes first
         ("p12", "8", "purchase", 1, 1.0, "o12"), ("c11", "8", "cancel", 1, 1.0, "C11"),
