@@ -6,6 +6,7 @@ and takes from its tables only the rows that a block of users needs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ def _kernel(
 @lru_cache(maxsize=1)
 def _model(folder: str) -> Exported:
     """Once a process; one thread, because Spark runs one process a core."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -28,7 +28,7 @@ def save(folder: Path, number: int, arrays: Mapping[str, np.ndarray], state: Map
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()
     with open(temporary / _ARRAYS, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)
         _sync(file.fileno())
     manifest = {"sha256": _checksum(temporary / _ARRAYS), "number": number, **state}
     with open(temporary / _MANIFEST, "w") as text:

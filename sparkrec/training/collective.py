@@ -84,7 +84,7 @@ class Horovod:
         return np.asarray(self._hvd.broadcast(array, root, name="broadcast"))
 
     def barrier(self) -> None:
-        self._hvd.barrier()
+        self._hvd.allreduce(np.zeros(1, np.float32), op=self._hvd.Sum, name="barrier")
 
     def shutdown(self) -> None:
         self._hvd.shutdown()

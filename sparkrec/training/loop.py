@@ -46,8 +46,8 @@ class Trainer:
         use = features is not None and settings.item_features and sizes.features > 0
         self._features = features.mean_matrix(sizes.features) if use and features else None
         self.optimizer = Adam(towers.initial(settings, sizes), settings.average)
-        # One trace for batches of every length.
-        self._flat = tf.function(self._gradients, reduce_retracing=True)
+        self._untrained = self.state()
+        self._flat: Callable[[Mapping[str, tf.Tensor]], tf.Tensor] | None = None
 
     @property
     def weights(self) -> Mapping[str, Any]:
@@ -70,6 +70,8 @@ class Trainer:
         ConfigError
             The loss is not a number.
         """
+        if self._flat is None:
+            self._flat = _traced(self._gradients, batch)
         flat = self.exchange(self._flat(_tensors(batch)))
         loss, weight, examples = flat[-3:].tolist()
         if not np.isfinite(loss):
@@ -90,7 +92,7 @@ class Trainer:
         """Of every variable's bytes, 16 hex digits."""
         digest = hashlib.sha256()
         for variable in self.optimizer.state.values():
-            digest.update(np.ascontiguousarray(variable.numpy()))
+            digest.update(variable.numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def check_equal(self, where: str) -> str:
@@ -119,6 +121,10 @@ class Trainer:
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         for name, variable in self.optimizer.state.items():
             variable.assign(arrays[name])
+
+    def reset(self) -> None:
+        """Untrained again."""
+        self.restore(self._untrained)
 
     def _gradients(self, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Gradient of Σ weight · loss, all variables in order, then the sums that ``step`` returns."""
@@ -161,6 +167,13 @@ def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Cal
             place.examples + sums[2],
         )
         after_step(place, number + 1)
+
+
+def _traced(function: Callable[..., tf.Tensor], batch: Batch) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
+    """``function`` compiled once for batches of every length."""
+    signature = {name: tf.TensorSpec([None], array.dtype) for name, array in batch.items()}
+    compiled: Callable[[Mapping[str, tf.Tensor]], tf.Tensor] = tf.function(function, input_signature=[signature])
+    return compiled
 
 
 def _tensors(batch: Batch) -> dict[str, tf.Tensor]:

@@ -68,8 +68,8 @@ class Plan:
     @classmethod
     def load(cls, path: str | Path) -> Plan:
         plain = json.loads(Path(path).read_text())
-        manifests = {name: Manifest.load(plain.pop(name)) for name in ("sequences", "items")}
-        return cls(**plain, **manifests)
+        sequences, items = Manifest.load(plain.pop("sequences")), Manifest.load(plain.pop("items"))
+        return cls(**plain, sequences=sequences, items=items)
 
 
 class Journal:

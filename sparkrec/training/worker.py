@@ -19,7 +19,7 @@ from sparkrec.models.two_tower import exported
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training import checkpoint, loader
 from sparkrec.training.collective import Collective, Horovod, SingleProcess
-from sparkrec.training.loader import Events, Loader
+from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
 from sparkrec.training.plan import Journal, Plan
@@ -73,7 +73,7 @@ class Training:
         self.journal.write("rows", host=socket.gethostname(), **self._rows())
         saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self._warn)
         phase = _CHOOSE if self._chooses() else _FINAL
-        place, trainer = Place(), self._trainer()
+        place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective)
         if saved:
             arrays, state = saved
             phase, self.curve, place = state["phase"], state["curve"], Place(**state["place"])
@@ -81,13 +81,11 @@ class Training:
             self._warn(f"resumed from the checkpoint at phase {phase}, epoch {place.epoch + 1}, step {place.step}")
         if phase == _CHOOSE:
             self._train(trainer, _CHOOSE, place, self.settings.epochs)
-            place, trainer = Place(), self._trainer()
+            place = Place()
+            trainer.reset()
         epochs = best_epoch(self.curve) or self.settings.epochs
         self._train(trainer, _FINAL, place, epochs)
         return self._finish(trainer, epochs)
-
-    def _trainer(self) -> Trainer:
-        return Trainer(self.settings, self.sizes, self.features, self.collective)
 
     def _train(self, trainer: Trainer, phase: str, place: Place, epochs: int) -> None:
         choosing = phase == _CHOOSE
@@ -158,8 +156,7 @@ class Training:
         return bool(self.settings.select_on_validation and flagged)
 
     def _check_input(self) -> None:
-        total, largest = self.collective.allreduce(np.asarray([len(self.events.items), 0], np.float64))
-        if not total:
+        if not self.collective.allreduce(np.asarray([len(self.events.items)], np.float64))[0]:
             raise DataError(
                 "gold.sequences holds no event, so there is nothing to train on. Look at featurize's counts."
             )
@@ -168,8 +165,8 @@ class Training:
         ):  # fmt: skip
             if len(found) and (found.min() < 0 or found.max() >= rows):
                 raise DataError(
-                    f"gold.sequences has {name} {found.min()} to {found.max()}, and the vocabulary knows 0 to {rows - 1}."
-                    " They are not from the same featurize run: run featurize again."
+                    f"gold.sequences has {name} {found.min()} to {found.max()}, and the vocabulary knows 0 to "
+                    f"{rows - 1}. They are not from the same featurize run: run featurize again."
                 )
 
     def _assert_equal_steps(self, steps: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sparkrec.config import TwoTower
-from sparkrec.errors import DataError
+from sparkrec.errors import ConfigError, DataError
 
 DESCRIPTION, ITEM_VECTORS = "model.json", "item_vectors"
 
@@ -47,6 +47,8 @@ def save(
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name, array in {**weights, ITEM_VECTORS: item_vectors}.items():
+        if not np.isfinite(array).all():
+            raise ConfigError(f"The trained weights '{name}' hold NaN or infinity: lower two_tower.learning_rate.")
         np.save(temporary / f"{name}.npy", np.ascontiguousarray(array, np.float32))
     description = {
         "two_tower": settings.model_dump(mode="json"), "sizes": asdict(sizes), "weights": sorted(weights), **about,

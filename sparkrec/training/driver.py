@@ -1,0 +1,163 @@
+"""The job's side of a training: the plan from the lake, the checks before the launch, the lines of progress."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import ConfigError
+from sparkrec.schemas import Table
+from sparkrec.training import manifest, supervisor
+from sparkrec.training.plan import Plan
+
+if TYPE_CHECKING:
+    from sparkrec.pipeline import Run
+
+# What belongs to the job's own application and must not be handed to another.
+_OWN = (
+    "spark.app.", "spark.driver.port", "spark.driver.host", "spark.driver.bindAddress", "spark.executor.id",
+    "spark.sql.", "spark.databricks.", "spark.ui.port", "spark.rdd.compress", "spark.submit.deployMode",
+    "spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions", "spark.hadoop.fs.s3a.vectored",
+)  # fmt: skip
+
+
+def model_folder(run: Run) -> Path:
+    """Where plan, checkpoints and model of a run lie.
+
+    Raises
+    ------
+    ConfigError
+        The lake is not a mounted folder.
+    """
+    folder = run.path("models", "two_tower", run.run_id).removeprefix("file://")
+    if "://" in folder:
+        raise ConfigError(
+            f"lake.path is {run.settings.lake.path}, and the two-tower ranks keep checkpoints and the model in a "
+            "folder that all of them reach by path. Mount the store, for instance as /mnt/lake, and name that."
+        )
+    return Path(folder).absolute()
+
+
+def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
+    """Which rank reads what of the pinned tables, and how large the embedding tables are."""
+    settings = run.settings.two_tower
+    manifests = {
+        table.name: manifest.of_table(run.lake.path(table), version, table.name, settings.ranks)
+        for table, version in versions.items()
+    }
+    return Plan(
+        folder=str(model_folder(run)),
+        two_tower=settings.model_dump(mode="json"),
+        sizes={
+            "users": _rows(run, schemas.VOCABULARY_USERS, c.USER_INDEX),
+            "items": _rows(run, schemas.VOCABULARY_ITEMS, c.ITEM_INDEX),
+            "features": _rows(run, schemas.VOCABULARY_FEATURES, c.FEATURE_INDEX),
+        },
+        sequences=manifests[schemas.GOLD_SEQUENCES.name],
+        items=manifests[schemas.GOLD_ITEMS.name],
+        spark_conf=launch_conf(dict(run.spark.sparkContext.getConf().getAll())),
+    )
+
+
+def preflight(run: Run, plan: Plan) -> None:
+    """What would make the launch wait in vain or fail after minutes, found at once.
+
+    Raises
+    ------
+    ConfigError
+        Too few slots, Horovod without TensorFlow, a host name that other machines cannot reach.
+    """
+    if plan.settings.ranks == 1:
+        return
+    conf = dict(run.spark.sparkContext.getConf().getAll())
+    master = conf.get("spark.master", "local")
+    free = supervisor.slots(conf, run.spark.sparkContext.defaultParallelism)
+    supervisor.check_slots(plan.settings.ranks, free, master)
+    _check_horovod()
+    if not master.startswith("local"):
+        _check_host_name()
+
+
+def launch_conf(conf: Mapping[str, str]) -> dict[str, str]:
+    """The job's Spark settings for the ranks' application, less what is the job's own."""
+    wanted = {key: value for key, value in conf.items() if not key.startswith(_OWN)}
+    if wanted.get("spark.master", "").startswith("local"):
+        wanted |= {"spark.driver.host": "localhost", "spark.driver.bindAddress": "127.0.0.1"}
+    return wanted | {"spark.ui.enabled": "false"}
+
+
+class Listener:
+    """Ranks' log lines become progress, and epochs become curves in MLflow."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "epoch" and event["rank"] == 0:
+            names = ("loss", "recall", "ndcg", "examples_per_second")
+            values = {f"{event['phase']}.{name}": event[name] for name in names if name in event}
+            self._run.tracker.metrics(values, event["epoch"])
+        line = describe(event)
+        if line:
+            self._run.say(line)
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """One line of progress, or nothing."""
+    kind = event["event"]
+    if kind == "rows":
+        return (
+            f"rank {event['rank']} on {event['host']}: read {event['rows']:,} rows of {event['row_groups']} row "
+            f"group(s), trains on {event['users']:,} users with {event['events']:,} events"
+        )
+    if kind == "step":
+        return (
+            f"{event['phase']} epoch {event['epoch']}/{event['epochs']} step {event['step']}/{event['steps']}: loss "
+            f"{event['loss']:.4f}, {event['examples_per_second']:,.0f} examples/s, {event['seconds_left']:.0f} s left"
+        )
+    if kind == "epoch" and event["rank"] == 0:
+        scored = f", recall@20 {event['recall']:.4f}, ndcg@20 {event['ndcg']:.4f}" if "ndcg" in event else ""
+        speed = f"{event['examples_per_second']:,.0f} examples/s"
+        return f"{event['phase']} epoch {event['epoch']} done: loss {event['loss']:.4f}{scored}, {speed}"
+    if kind == "equal":
+        return (
+            f"rank {event['rank']} of {event['ranks']}: last step done, variables {event['hash']}, equal on all ranks"
+        )
+    return str(event["text"]) if kind == "note" else ""
+
+
+def _rows(run: Run, table: Table, index: str) -> int:
+    from pyspark.sql import functions as F
+
+    highest = run.read(table).agg(F.max(index)).head()
+    return 0 if highest is None or highest[0] is None else int(highest[0]) + 1
+
+
+def _check_horovod() -> None:
+    from importlib.util import find_spec
+
+    spec = find_spec("horovod")
+    where = list(spec.submodule_search_locations or []) if spec else []
+    if not any(list(Path(folder, "tensorflow").glob("mpi_lib*")) for folder in where):
+        raise ConfigError(
+            "Horovod is not installed with TensorFlow, and two_tower.ranks asks for more than one rank. "
+            "Run 'make setup', which builds it, or set two_tower.ranks=1."
+        )
+
+
+def _check_host_name() -> None:
+    name = socket.gethostname()
+    try:
+        address = socket.gethostbyname(name)
+    except OSError:
+        address = "nothing"
+    if address == "nothing" or address.startswith("127."):
+        raise ConfigError(
+            f"This machine's host name {name} resolves to {address}, so ranks on other machines cannot reach it. "
+            "Mend /etc/hosts or DNS, or set two_tower.network_interface to the interface that they can reach."
+        )

@@ -1,0 +1,216 @@
+"""Starts a training in a child process, watches it, ends it, and starts it again from the last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import sparkrec
+from sparkrec import errors
+from sparkrec.errors import ConfigError, RetryableError
+from sparkrec.training import checkpoint
+from sparkrec.training.plan import Follower, Plan
+
+#: Every process of one training carries this in its environment, so that none is left behind.
+TOKEN = "SPARKREC_TRAINING"
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 10.0
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+class Lost(Exception):
+    """This attempt failed in a way that another may not."""
+
+
+def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str, Any]:
+    """The result of the plan's training: ``ranks``, ``curve``, ``epochs``, ``hash``, ``parameters``.
+
+    An interrupted training of the same plan goes on from its checkpoint; a finished one starts again.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As a rank found them: a diverged loss, tables that do not fit together.
+    RetryableError
+        Ranks were lost or hung more often than ``two_tower.restarts`` allows, or the time limit is over.
+    """
+    _prepare(plan)
+    deadline = time.monotonic() + 60 * plan.settings.timeout_minutes
+    for attempt in range(plan.settings.restarts + 1):
+        try:
+            return _attempt(plan, listen, deadline)
+        except Lost as error:
+            reason = str(error)
+            if attempt < plan.settings.restarts:
+                say(f"{reason} Starting again from the last checkpoint ({attempt + 1} of {plan.settings.restarts}).")
+    raise RetryableError(
+        f"The two-tower training failed {plan.settings.restarts + 1} time(s). The last time: {reason} What the ranks "
+        f"printed is in {plan.path('launch.log')}. Run the job again: it goes on from the last checkpoint."
+    )
+
+
+def check_slots(ranks: int, slots: int, master: str) -> None:
+    """Horovod waits for all ranks at once, in silence, for ever: say it before the launch.
+
+    Raises
+    ------
+    ConfigError
+        There are fewer slots than ranks.
+    """
+    if ranks > 1 and slots < ranks:
+        raise ConfigError(
+            f"two_tower.ranks={ranks} needs {ranks} Spark slots at once, and {master} has {slots}. "
+            f"Give Spark more cores (spark.master=local[{ranks}], or more executors), or set two_tower.ranks={slots}."
+        )
+
+
+def slots(conf: dict[str, str], parallelism: int) -> int:
+    """Tasks that can run at once: ``local[N]`` and ``local[N,F]`` by their N, a cluster by its cores."""
+    local = re.fullmatch(r"local\[(\d+)(?:,\s*\d+)?\]", conf.get("spark.master", ""))
+    cores = int(local.group(1)) if local else 1 if conf.get("spark.master") == "local" else parallelism
+    return cores // int(conf.get("spark.task.cpus", "1"))
+
+
+def rank_environment(threads: int) -> dict[str, str]:
+    """What a rank needs in its environment: sparkrec importable, and no library with threads of its own."""
+    package = str(Path(sparkrec.__file__).parents[1])
+    path = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PATH": os.environ.get("PATH", os.defpath),
+    }
+
+
+def _prepare(plan: Plan) -> None:
+    """Whether to go on or to start anew is decided here, once; then the folder says nothing about the past."""
+    finished = plan.path("result.json")
+    if finished.exists():
+        checkpoint.clear(plan.path("checkpoints"))
+        finished.unlink()
+    elif checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, lambda _: None) is None:
+        checkpoint.clear(plan.path("checkpoints"))
+
+
+def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
+    for log in plan.path("ranks").glob("*.jsonl"):
+        log.unlink()
+    token = uuid.uuid4().hex
+    path = plan.save()
+    with open(plan.path("launch.log"), "ab") as log_file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "sparkrec.training.launcher", str(path)],
+            env=_environment(plan, token), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file,
+            start_new_session=True,
+        )  # fmt: skip
+    follower = Follower(plan)
+    said: list[dict[str, Any]] = []
+
+    def hear() -> None:
+        for event in follower.new():
+            if event["event"] == "error":
+                said.append(event)
+            listen(event)
+
+    try:
+        while child.poll() is None:
+            hear()
+            _check_alive(plan, follower, deadline)
+            time.sleep(_POLL_SECONDS)
+        hear()
+    finally:
+        _end(child, token)
+    _raise_said(said)
+    if child.returncode != 0 or not plan.path("result.json").exists():
+        raise Lost(f"The ranks ended with exit code {child.returncode}: {_last_line(plan)}")
+    return dict(json.loads(plan.path("result.json").read_text()))
+
+
+def _check_alive(plan: Plan, follower: Follower, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise RetryableError(
+            f"The two-tower training took longer than two_tower.timeout_minutes={plan.settings.timeout_minutes:g} and "
+            "was stopped. Run the job again to go on from the last checkpoint, or raise the limit."
+        )
+    silent = follower.silence()
+    if silent and silent[1] > plan.settings.heartbeat_seconds:
+        raise Lost(
+            f"Rank {silent[0]} has been silent for {silent[1]:.0f} s "
+            f"(two_tower.heartbeat_seconds={plan.settings.heartbeat_seconds:g})."
+        )
+
+
+def _raise_said(said: list[dict[str, Any]]) -> None:
+    """The error that a rank named, the most telling first: what a lost peer causes in the others says little."""
+    known = [event for event in said if event["kind"] not in ("lost", "defect")]
+    for event in known:
+        error = getattr(errors, event["kind"])
+        if error is RetryableError:
+            raise Lost(event["text"])
+        raise error(event["text"])
+    defects = [event for event in said if event["kind"] == "defect"]
+    if defects:
+        raise RuntimeError(f"rank {defects[0]['rank']}: {defects[0]['text']}")
+    if said:
+        raise Lost(f"A rank was lost: the others, from rank {said[0]['rank']} on, could not reach it any more.")
+
+
+def _environment(plan: Plan, token: str) -> dict[str, str]:
+    """The job's own, less what ties a process to the job's JVM."""
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK_GATEWAY", "_PYSPARK"))}
+    for key in ("PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED"):
+        ours.pop(key, None)
+    return ours | {"PYSPARK_PYTHON": sys.executable} | rank_environment(plan.settings.threads) | {TOKEN: token}
+
+
+def _end(child: subprocess.Popen[bytes], token: str) -> None:
+    """Ask, wait, kill; then whatever still carries the token, wherever it has moved in the process tree."""
+    if child.poll() is None:
+        _signal_group(child, signal.SIGTERM)
+        try:
+            child.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            _signal_group(child, signal.SIGKILL)
+            child.wait()
+    left = list(_carriers(token))
+    _, alive = psutil.wait_procs(left, timeout=2.0)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _carriers(token: str) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(TOKEN) == token:
+                yield process
+        except psutil.Error:
+            continue  # it has ended, or it is somebody else's
+
+
+def _last_line(plan: Plan) -> str:
+    """What the child printed last that names an error."""
+    lines = plan.path("launch.log").read_text(errors="replace").splitlines()[-200:]
+    named = [line.strip() for line in lines if re.match(r"^\S*(Error|Exception|Timeout)\S*:", line.strip())]
+    return (named or [line.strip() for line in lines if line.strip()] or ["it printed nothing"])[-1][:500]

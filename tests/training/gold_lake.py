@@ -1,0 +1,56 @@
+"""A hand-made gold lake: what featurize would leave, small, with two tastes that a model can learn."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import Settings
+from sparkrec.pipeline import Run
+
+PURCHASE, VIEW = c.EVENT_TYPES.index(c.PURCHASE), c.EVENT_TYPES.index(c.VIEW)
+
+
+def histories(users: int, items: int, seed: int = 3) -> list[list[int]]:
+    """Even users walk over even items and odd over odd ones, 4 to 12 events each."""
+    rng = np.random.default_rng(seed)
+    return [(rng.integers(items // 2, size=rng.integers(4, 13)) * 2 + user % 2).tolist() for user in range(users)]
+
+
+def write_gold(settings: Settings, users: int = 60, items: int = 40, files: int = 3) -> Run:
+    """Sequences (every third user in two chunks), items with a feature a taste, vocabularies; recorded as featurize."""
+    run = Run(settings, "featurize")
+    rows: list[dict[str, Any]] = []
+    for user, walk in enumerate(histories(users, items)):
+        parts = [(1, walk[:2]), (0, walk[2:])] if user % 3 == 0 else [(0, walk)]
+        for chunk, part in parts:
+            rows.append(
+                {
+                    c.USER_INDEX: user, c.CHUNK: chunk, c.LENGTH: len(part), c.ITEM_INDEX: part,
+                    c.EVENT_TYPE: [PURCHASE if i % 4 == 0 else VIEW for i in range(len(part))],
+                    c.EVENT_TIME: list(range(len(part))), c.VALUE: [float("nan")] * len(part),
+                    c.VALIDATION: [chunk == 0 and i == len(part) - 1 for i in range(len(part))],
+                }
+            )  # fmt: skip
+    spark = run.spark
+    frame = spark.createDataFrame([tuple(row.values()) for row in rows], schemas.GOLD_SEQUENCES.struct())
+    run.write(schemas.GOLD_SEQUENCES, frame.repartition(files, c.USER_INDEX))
+    now = dt.datetime(2020, 1, 1)
+    item = dict.fromkeys(schemas.GOLD_ITEMS.column_names)
+    gold = [
+        tuple((item | {c.ITEM_INDEX: i, c.ITEM_ID: f"i{i}", c.AS_OF: now, c.FEATURES: [i % 2]}).values())
+        for i in range(items)
+    ]
+    run.write(schemas.GOLD_ITEMS, spark.createDataFrame(gold, schemas.GOLD_ITEMS.struct()))
+    for table, prefix, n in (
+        (schemas.VOCABULARY_USERS, "u", users),
+        (schemas.VOCABULARY_ITEMS, "i", items),
+        (schemas.VOCABULARY_FEATURES, "f", 2),
+    ):
+        run.write(table, spark.createDataFrame([(f"{prefix}{i}", i, 1, now, now) for i in range(n)], table.struct()))
+    run.finish()
+    return run
