@@ -160,14 +160,8 @@ class Training:
             raise DataError(
                 "gold.sequences holds no event, so there is nothing to train on. Look at featurize's counts."
             )
-        for name, found, rows in (
-            ("user_index", self.events.users, self.sizes.users), ("item_index", self.events.items, self.sizes.items),
-        ):  # fmt: skip
-            if len(found) and (found.min() < 0 or found.max() >= rows):
-                raise DataError(
-                    f"gold.sequences has {name} {found.min()} to {found.max()}, and the vocabulary knows 0 to "
-                    f"{rows - 1}. They are not from the same featurize run: run featurize again."
-                )
+        check_known("gold.sequences", c.USER_INDEX, self.events.users, self.sizes.users)
+        check_known("gold.sequences", c.ITEM_INDEX, self.events.items, self.sizes.items)
 
     def _assert_equal_steps(self, steps: int) -> None:
         """A rank with a step more than the others would wait for them for ever."""
@@ -227,8 +221,25 @@ def read_item_features(manifest: Manifest, sizes: Sizes) -> ItemFeatures:
     table = pa.concat_tables(tables).sort_by(c.ITEM_INDEX).combine_chunks()
     lists = table[c.FEATURES].combine_chunks().fill_null(pa.scalar([], table[c.FEATURES].type))
     lengths = np.zeros(sizes.items, np.int64)
+    check_known("gold.items", c.ITEM_INDEX, table[c.ITEM_INDEX].to_numpy(), sizes.items)
+    check_known("gold.items", c.FEATURES, lists.flatten().to_numpy(), sizes.features)
     lengths[table[c.ITEM_INDEX].to_numpy()] = np.diff(lists.offsets.to_numpy())
     return ItemFeatures(np.cumsum(lengths), lists.flatten().to_numpy().astype(np.int32))
+
+
+def check_known(table: str, name: str, index: np.ndarray, rows: int) -> None:
+    """Indices are rows of an embedding table.
+
+    Raises
+    ------
+    DataError
+        One is not.
+    """
+    if len(index) and (index.min() < 0 or index.max() >= rows):
+        raise DataError(
+            f"{table} has {name} {index.min()} to {index.max()}, and the vocabulary knows 0 to {rows - 1}. They are "
+            "not from the same featurize run: run featurize again."
+        )
 
 
 def write_atomically(path: Path, value: Any) -> None:

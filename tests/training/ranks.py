@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,7 @@ from sparkrec.training.collective import Threads
 
 
 def on_ranks(size: int, function: Callable[[Threads], Any]) -> list[Any]:
-    """Results in the order of ranks; the first error of any, with the others woken up."""
+    """Results in the order of ranks; or the error of one, after which the others were woken up."""
 
     def rank(collective: Threads) -> Any:
         try:
@@ -21,4 +22,7 @@ def on_ranks(size: int, function: Callable[[Threads], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(size) as pool:
         futures = [pool.submit(rank, collective) for collective in Threads.group(size)]
+    errors = [error for future in futures if (error := future.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+        raise error
     return [future.result() for future in futures]

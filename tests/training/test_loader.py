@@ -103,7 +103,7 @@ def test_an_epoch_shows_every_user_once():
     assert cut.steps_per_epoch == 5
     seen = [cut.batch(2, step)["users"].tolist() for step in range(5)]
     assert [len(users) for users in seen] == [5, 5, 5, 5, 3]
-    assert sorted(sum(seen, [])) == list(range(23))
+    assert sorted(user for users in seen for user in users) == list(range(23))
 
 
 def test_events_without_validation_keep_users_that_lose_all():
@@ -168,6 +168,6 @@ def test_any_number_of_ranks_sees_the_same_batches(pieces, mode):
             steps = [cut.batch(1, step) for step in range(cut.steps_per_epoch)]
             return [sorted(zip(b["target_items"].tolist(), b["target_weight"].tolist(), strict=True)) for b in steps]
 
-        return [sorted(sum(parts, [])) for parts in zip(*on_ranks(size, rank), strict=True)]
+        return [sorted(pair for part in parts for pair in part) for parts in zip(*on_ranks(size, rank), strict=True)]
 
     assert targets(1) == targets(2) == targets(5)

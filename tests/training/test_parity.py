@@ -1,0 +1,59 @@
+"""W ranks with their parts of a batch do what one rank does with the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small import make_plan, train
+
+from sparkrec.models.two_tower import exported
+
+pytestmark = pytest.mark.workers
+
+RECIPES = {
+    "user, full softmax": {"mode": "user", "history": "mean"},
+    "user, drawn negatives": {"mode": "user", "history": "none", "negatives": 12, "average": 0.9},
+    "user, recency": {"mode": "user", "history": "recency", "user_id": False, "dropout": 0.3},
+    "position, recency": {
+        "mode": "position", "history": "recency", "negatives": 12, "dropout": 0.3, "user_id": False,
+        "learning_rate_decay": "linear",
+    },
+    "position, mean": {"mode": "position", "history": "mean", "item_features": False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_ranks_do_not_change_what_is_learned(recipe, tmp_path):
+    outcome = {}
+    for ranks in (1, 3):
+        plan = make_plan(tmp_path / str(ranks), ranks=ranks, **RECIPES[recipe])
+        results = train(plan)
+        assert len({result["hash"] for result in results}) == 1
+        assert sum(rank["rows"] for rank in results[0]["ranks"]) == plan.sequences.rows
+        outcome[ranks] = results[0]["curve"], exported.load(plan.path("model")).weights
+    one, three = outcome[1], outcome[3]
+    assert len(one[0]) >= 5  # both phases
+    for a, b in zip(one[0], three[0], strict=True):
+        for name in ("loss", "recall", "ndcg"):
+            assert a.get(name, 0) == pytest.approx(b.get(name, 0), rel=1e-5), (name, a["epoch"])
+    assert set(one[1]) == set(three[1])
+    for name, weight in one[1].items():
+        np.testing.assert_allclose(weight, three[1][name], atol=1e-5, err_msg=name)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
+    plans = [make_plan(tmp_path / str(i), ranks=2, seed=seed) for i, seed in enumerate((1, 1, 2))]
+    first, second, other = (train(plan)[0]["hash"] for plan in plans)
+    assert first == second
+    assert first != other
+
+
+def test_the_loss_falls_and_the_two_tastes_are_found(tmp_path):
+    """Even users only ever meet even items: after training their best items are even."""
+    plan = make_plan(tmp_path, ranks=1, epochs=12, history="none", select_on_validation=False)
+    curve = train(plan)[0]["curve"]
+    assert curve[-1]["loss"] < 0.6 * curve[0]["loss"]
+    model = exported.load(plan.path("model"))
+    scores = model.weights["user_id"] @ model.item_vectors.T
+    even = scores[:, ::2].mean(axis=1) > scores[:, 1::2].mean(axis=1)
+    assert even.tolist() == [user % 2 == 0 for user in range(len(even))]

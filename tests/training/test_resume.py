@@ -1,0 +1,146 @@
+"""Stopped anywhere and started again: the same bytes as without the stop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small import make_plan, train
+
+from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.training import checkpoint, worker
+from sparkrec.training.supervisor import _prepare
+from sparkrec.training.worker import best_epoch, given_up
+
+pytestmark = pytest.mark.workers
+
+#: Six steps an epoch of three; a checkpoint after each second step and each epoch.
+SETTINGS = {"ranks": 2, "checkpoint_steps": 2, "epochs": 3, "average": 0.9}
+
+
+class Stop(Exception):
+    """What kills the training."""
+
+
+def die_after(steps):
+    def during(training):
+        beats = []
+
+        def beat():
+            beats.append(1)
+            if len(beats) == steps:
+                raise Stop
+
+        training.journal.beat = beat
+
+    return during
+
+
+def stopped(plan, steps):
+    with pytest.raises(Stop):
+        train(plan, die_after(steps))
+
+
+def timeless(curve):
+    return [{name: value for name, value in row.items() if name != "examples_per_second"} for row in curve]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return train(make_plan(tmp_path_factory.mktemp("whole"), **SETTINGS))[0]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6, 9, 15, 19, 26])
+def test_resumed_is_uninterrupted(tmp_path, undisturbed, steps):
+    plan = make_plan(tmp_path, **SETTINGS)
+    stopped(plan, steps)
+    result = train(plan)[0]
+    assert result["hash"] == undisturbed["hash"]
+    assert timeless(result["curve"]) == timeless(undisturbed["curve"])
+
+
+def test_it_does_resume(tmp_path):
+    plan = make_plan(tmp_path, **SETTINGS)
+    stopped(plan, 12)
+    _prepare(plan)
+    notes = []
+    train(plan, lambda training: setattr(training, "_warn", notes.append))
+    assert any("resumed from the checkpoint" in note for note in notes)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, undisturbed):
+    plan = make_plan(tmp_path, **SETTINGS)
+    stopped(plan, 15)
+    newest = sorted(plan.path("checkpoints").iterdir())[-1]
+    arrays = (newest / "arrays.npz").read_bytes()
+    (newest / "arrays.npz").write_bytes(arrays[: len(arrays) // 2])
+    notes = []
+    result = train(plan, lambda training: setattr(training, "_warn", notes.append))
+    assert any("damaged" in note and newest.name in note for note in notes)
+    assert result[0]["hash"] == undisturbed["hash"]
+
+
+def test_a_finished_training_starts_again_and_another_plan_does_not_resume(tmp_path):
+    plan = make_plan(tmp_path, **SETTINGS)
+    train(plan)
+    assert plan.path("checkpoints").is_dir()
+    _prepare(plan)
+    assert not plan.path("checkpoints").exists()
+    stopped(plan, 12)
+    other = make_plan(tmp_path, **SETTINGS, seed=99)
+    _prepare(other)
+    assert not plan.path("checkpoints").exists()
+
+
+def test_only_the_newest_checkpoints_are_kept_and_a_half_written_one_is_not_seen(tmp_path):
+    for number in (1, 2, 3):
+        checkpoint.save(tmp_path, number, {"a": np.ones(number)}, {"fingerprint": "x"}, keep=2)
+    (tmp_path / ".0000000004.tmp").mkdir()
+    assert sorted(p.name for p in tmp_path.glob("[0-9]*")) == ["0000000002", "0000000003"]
+    arrays, state = checkpoint.newest(tmp_path, "x", print)
+    assert len(arrays["a"]) == state["number"] == 3
+    assert checkpoint.newest(tmp_path, "another", print) is None
+
+
+def test_a_diverged_loss_names_what_to_change(tmp_path, monkeypatch):
+    plan = make_plan(tmp_path, ranks=1)
+
+    original = worker.Trainer
+
+    def poisoned(*arguments):
+        trainer = original(*arguments)
+        rows = trainer.optimizer.variables["item_id"]
+        rows.assign(rows * float("nan"))
+        return trainer
+
+    monkeypatch.setattr(worker, "Trainer", poisoned)
+    with pytest.raises(ConfigError, match=r"step 1\b.*learning_rate"):
+        train(plan)
+
+
+def test_ranks_that_differ_are_stopped(tmp_path, monkeypatch):
+    plan = make_plan(tmp_path, ranks=2)
+
+    original = worker.Trainer
+
+    def by_rank(settings, sizes, features, collective):
+        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective)
+
+    monkeypatch.setattr(worker, "Trainer", by_rank)
+    with pytest.raises(RetryableError, match=r"variables differ after the first"):
+        train(plan)
+
+
+def test_indices_that_the_vocabulary_does_not_know(tmp_path):
+    plan = make_plan(tmp_path, ranks=1)
+    plan.sizes["items"] = 10
+    with pytest.raises(DataError, match=r"item_index 0 to 29.*0 to 9.*featurize"):
+        train(plan)
+
+
+def test_the_best_epoch_and_patience():
+    curve = [{"epoch": e, "ndcg": n} for e, n in enumerate([0.1, 0.3, 0.2, 0.3, 0.1], start=1)]
+    assert best_epoch(curve) == 2
+    assert best_epoch([{"epoch": 1}]) == 0
+    assert given_up(curve, 3)
+    assert not given_up(curve, 4)
+    assert not given_up([], 1)
