@@ -12,7 +12,6 @@ Sums are exact: a metric in [0, 1] becomes a whole number of 2⁻³⁰, so sums 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +89,3 @@ def verdict(difference: tuple[float, float] | None) -> str:
         return "not tested"
     low, high = difference
     return "ahead" if low > 0 else "behind" if high < 0 else "inside the noise"
-
-
-def cells(total: I64) -> Iterator[tuple[int, int, int]]:
-    """The entries of sums that are not zero, as (row, column, value)."""
-    for row, column in zip(*np.nonzero(total), strict=True):
-        yield int(row), int(column), int(total[row, column])

@@ -98,7 +98,3 @@ def test_nobody_gives_no_mean_and_no_interval():
     empty = bootstrap.sums(np.zeros((0, 2)), np.zeros(0, np.uint64), 3)
     assert np.isnan(bootstrap.means(empty)).all()
     assert bootstrap.interval(bootstrap.means(empty)[1:, 0]) is None
-
-
-def test_cells_are_what_is_not_zero():
-    assert list(bootstrap.cells(np.array([[0, 3], [2, 0]]))) == [(0, 1, 3), (1, 0, 2)]

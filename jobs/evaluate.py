@@ -1,0 +1,50 @@
+"""evaluate: the lists against what users did after the split; metrics, the report, and a table on the screen."""
+
+from __future__ import annotations
+
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas, tracking
+from sparkrec.cli import run_job
+from sparkrec.evaluation import console, exposure, outcomes, records, report, samples
+from sparkrec.evaluation.comparison import Comparison
+from sparkrec.pipeline import Run
+from sparkrec.retrieval import catalogue
+
+
+def evaluate(run: Run) -> None:
+    """Lists and held-out events → metrics with intervals, differences between models, and the report."""
+    settings, models = run.settings.evaluate, run.settings.recommend.models
+    holdout = run.read(schemas.GOLD_HOLDOUT)
+    lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id}).where(F.col(c.MODEL).isin(*models))
+    users = outcomes.test_users(holdout, run.read(schemas.GOLD_USERS), settings.seed).persist()
+
+    hits = outcomes.hits(holdout, lists, models, max(settings.ks))
+    sums = outcomes.totals(users, hits, len(models), settings.ks, settings.bootstrap)
+    comparison = Comparison(sums, tuple(models), settings.ks)
+    run.say(f"compared {len(models)} models on {int(sums[:, 0, 0].sum()):,} test users")
+
+    items = run.read(schemas.GOLD_ITEMS)
+    offered = catalogue.offered(items, run.settings.recommend.in_stock_only).where(catalogue.ALLOWED)
+    shown = exposure.of_lists(lists, settings.ks, offered.count())
+    log = exposure.of_log(items.join(offered, c.ITEM_INDEX, "left_semi"))
+
+    rows = records.metric_rows(run.run_id, comparison.measures(), shown)
+    run.write(schemas.METRICS, run.spark.createDataFrame(rows, schemas.METRICS.struct()), {c.RUN_ID: run.run_id})
+    drawn = samples.draw(users, settings.sample_users)
+    people = samples.describe(drawn, run.read(schemas.GOLD_SEQUENCES), holdout, lists, items, models)
+    users.unpersist()
+
+    page = records.report(run, comparison, shown, log, people, holdout)
+    place = report.write(page, run.path("reports", run.run_id, "report.html"))
+    run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
+    run.detail(headline=report.headline(page), report=place)
+    everyone = [row for row in rows if row[c.SEGMENT] == "all"]
+    run.tracker.metrics({f"{row[c.MODEL]}.{row[c.METRIC]}@{row[c.K]}": row[c.VALUE] for row in everyone})
+    run.tracker.artifact(place)
+    print(console.summary(page, place, tracking.default_uri(run.settings) if run.settings.tracking.enabled else None))
+
+
+if __name__ == "__main__":
+    run_job(evaluate)

@@ -1,0 +1,87 @@
+"""From the sums of outcomes to metrics with intervals, and to who is ahead of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkrec.evaluation import bootstrap, metrics
+from sparkrec.evaluation.outcomes import SEGMENTS
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The mean of one metric over the test users of a segment, with its 95 % interval where there is one."""
+
+    model: str
+    metric: str
+    k: int
+    segment: str
+    value: float
+    low: float | None
+    high: float | None
+    n_users: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One model minus another on the same users: mean, 95 % interval, and what that says in words."""
+
+    model: str
+    other: str
+    metric: str
+    k: int
+    value: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that can be said from the sums of :func:`outcomes.totals`."""
+
+    totals: NDArray[np.int64]
+    models: tuple[str, ...]
+    ks: tuple[int, ...]
+
+    def measures(self) -> list[Measure]:
+        """Every model, metric and k: over all test users, and over each segment that has any."""
+        parts = {"all": self.totals.sum(axis=0)} | dict(zip(SEGMENTS, self.totals, strict=True))
+        found = []
+        for segment, sums in parts.items():
+            n_users = int(sums[0, 0])
+            if not n_users:
+                continue
+            means = bootstrap.means(sums)
+            for column, (model, metric, k) in enumerate(self._columns()):
+                low, high = bootstrap.interval(means[1:, column]) or (None, None)
+                found.append(Measure(model, metric, k, segment, float(means[0, column]), low, high, n_users))
+        return found
+
+    def differences(self, metric: str, k: int) -> list[Difference]:
+        """Every model against every other on one metric, over all test users; none where nobody was tested."""
+        means = self._means()
+        columns = {model: self._columns().index((model, metric, k)) for model in self.models}
+        found = []
+        for model in self.models:
+            for other in self.models:
+                if model == other or not np.isfinite(means[0]).all():
+                    continue
+                gap = means[:, columns[model]] - means[:, columns[other]]
+                between = bootstrap.interval(gap[1:])
+                low, high = between or (None, None)
+                verdict = bootstrap.verdict(between)
+                found.append(Difference(model, other, metric, k, float(gap[0]), low, high, verdict))
+        return found
+
+    def _means(self) -> F64:
+        return bootstrap.means(self.totals.sum(axis=0))
+
+    def _columns(self) -> Sequence[tuple[str, str, int]]:
+        return [(model, metric, k) for model in self.models for metric, k in metrics.names(self.ks)]

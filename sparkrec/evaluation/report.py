@@ -1,0 +1,235 @@
+"""The report: one HTML file without outside links, written for somebody who decides and does not program."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from sparkrec.evaluation import plots
+from sparkrec.evaluation.comparison import Difference, Measure
+from sparkrec.evaluation.outcomes import SEGMENT_DOCS
+
+_MODELS = {"popularity": "Most popular", "als": "ALS", "two_tower": "Two-tower"}
+_METRICS = {
+    "recall": "Recall", "precision": "Precision", "hit_rate": "Hit rate", "ndcg": "NDCG", "map": "MAP", "mrr": "MRR",
+    "coverage": "Coverage", "gini": "Gini",
+}  # fmt: skip
+METRIC_DOCS = {
+    "recall": "of what users went on to choose, the part that was in their list",
+    "precision": "of the places in a list, the part that was chosen",
+    "hit_rate": "users for whom at least one item of the list was right",
+    "ndcg": "like recall, but hits near the top count more; 1 is a perfect list",
+    "map": "precision at each hit, averaged; rewards hits at the top",
+    "mrr": "one over the place of the first hit, averaged",
+    "coverage": "the part of the catalogue that appears in somebody's list",
+    "gini": "0: every item is shown equally often; 1: one item gets all places",
+}
+_SPLITS = {
+    "time": "The log was cut in time. Models saw what happened before {test}; they were tested on what users did from "
+    "then until {end}. Pairs of user and item that no model may recommend, because the user had met the item before, "
+    "are not asked for.",
+    "leave_one_out": "Of each user, the last event was held out for the test and the last but one for validation; "
+    "models were then trained on everything but the test event. This is the protocol of published next-item numbers.",
+    "given": "The data comes with its own train and test part, and both were used as they are.",
+    "none": "Nothing was held out: all events train, and there is no test.",
+}
+_FACTS = {
+    "cancel_rows": "rows of cancellations", "rows_without_user": "rows without a user",
+    "negative_values": "negative quantities", "zero_prices": "prices of zero", "negative_prices": "negative prices",
+    "rows_without_item_name": "rows without a description", "exact_repeats": "rows that repeat an earlier one exactly",
+    "near_repeats": "rows that nearly repeat an earlier one", "clean_purchases": "clean purchases",
+    "clean_purchase_users": "users with a clean purchase", "clean_purchase_items": "items with a clean purchase",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows; everything in it is small.
+
+    ``records`` are run records as plain dictionaries, oldest first, one a stage. ``exposure`` is (name, curve) pairs:
+    the log first, then the models. ``breadth`` is rows of model, metric, k, value.
+    """
+
+    title: str
+    run_id: str
+    primary: tuple[str, int]
+    models: Sequence[str]
+    measures: Sequence[Measure]
+    differences: Sequence[Difference]
+    test_users: int = 0
+    test_pairs: int = 0
+    test_pairs_unknown: int = 0
+    breadth: Sequence[tuple[str, str, int, float]] = ()
+    exposure: Sequence[tuple[str, Sequence[float]]] = ()
+    samples: Sequence[Mapping[str, Any]] = ()
+    records: Sequence[Mapping[str, Any]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+    def value(self, model: str, metric: str, k: int, segment: str = "all") -> Measure | None:
+        """The measure of a model, or None where it was not measured."""
+        wanted = (model, metric, k, segment)
+        return next((m for m in self.measures if (m.model, m.metric, m.k, m.segment) == wanted), None)
+
+    def ranking(self) -> list[Measure]:
+        """The models by the primary metric, best first."""
+        found = [self.value(model, *self.primary) for model in self.models]
+        return sorted((m for m in found if m is not None), key=lambda m: -m.value)
+
+    def record(self, stage: str) -> Mapping[str, Any]:
+        """Counts and details of the newest record of a stage; empty if it did not run."""
+        return next((r for r in reversed(self.records) if r["stage"] == stage), {"counts": {}, "details": {}})
+
+
+def model_name(model: str) -> str:
+    """``two_tower`` → ``Two-tower``."""
+    return _MODELS.get(model, model.replace("_", " ").capitalize())
+
+
+def metric_name(metric: str, k: int) -> str:
+    """``ndcg``, 20 → ``NDCG@20``."""
+    return f"{_METRICS.get(metric, metric)}@{k}"
+
+
+def headline(report: Report) -> str:
+    """Which model wins on the primary metric and by how much, in one or two sentences."""
+    ranking = report.ranking()
+    if not ranking:
+        return "Nothing was held out, so nothing can be said about quality."
+    best, name = ranking[0], metric_name(*report.primary)
+    text = f"{model_name(best.model)} has the best lists: {name} is {best.value:.4f}"
+    if best.low is not None and best.high is not None:
+        text += f" (95 % interval {best.low:.4f} to {best.high:.4f})"
+    clauses = []
+    for other in ranking[1:]:
+        gap = next(d for d in report.differences if (d.model, d.other) == (best.model, other.model))
+        by = f"{gap.value / other.value:.0%} above" if other.value else "above"
+        clause = f"{by} {model_name(other.model)} at {other.value:.4f}"
+        if gap.verdict == "inside the noise":
+            clause = f"level with {model_name(other.model)} at {other.value:.4f}: the difference is inside the noise"
+        clauses.append(clause)
+    return f"{text}. " + (f"That is {'; '.join(clauses)}." if clauses else "")
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["thousands"] = lambda value: f"{value:,}" if isinstance(value, int) else value
+    here = files("sparkrec.evaluation")
+    template = environment.from_string((here / "report.html").read_text(encoding="utf-8"))
+    return template.render(
+        report=report,
+        css=(here / "report.css").read_text(encoding="utf-8"),
+        headline=headline(report),
+        model_name=model_name,
+        metric_name=metric_name,
+        metric_docs=METRIC_DOCS,
+        segment_docs=SEGMENT_DOCS,
+        style=_style,
+        number=plots.number_text,
+        metric_bars=_metric_bars(report),
+        numbers=_numbers(report),
+        exposure=_exposure(report),
+        learning=_learning(report),
+        flow=_flow(report),
+        facts={
+            _FACTS.get(n, n.replace("_", " ")): v for n, v in report.record("clean")["details"].get("facts", {}).items()
+        },
+        split=_split(report),
+        configuration=yaml.safe_dump(dict(report.settings), sort_keys=False, allow_unicode=True),
+        made=f"{dt.datetime.now(dt.UTC):%d %B %Y, %H:%M} UTC",
+    )
+
+
+def write(report: Report, path: str) -> str:
+    """Writes the page; a reader sees the old one or the new one, never half of one. Returns the path."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(render(report))
+    os.replace(path + ".new", path)
+    return path
+
+
+def _style(report: Report, model: str) -> str:
+    return f"m{list(report.models).index(model) % 5}"
+
+
+def _metric_bars(report: Report) -> list[tuple[str, str, str]]:
+    """(name, explanation, plot) of each metric at the primary k, the primary metric first."""
+    k, found = report.primary[1], []
+    names = dict.fromkeys([report.primary[0], *[m.metric for m in report.measures]])
+    for metric in names:
+        rows = [report.value(model, metric, k) for model in report.models]
+        drawn = [plots.Bar(model_name(m.model), m.value, m.low, m.high, _style(report, m.model)) for m in rows if m]
+        if drawn:
+            name = metric_name(metric, k)
+            found.append((name, METRIC_DOCS[metric], plots.bars(drawn, f"{name} of each model")))
+    return found
+
+
+def _numbers(report: Report) -> list[tuple[str, list[Measure], float]]:
+    """(name, a measure of each model, the best value) of every metric and k over all test users."""
+    found = []
+    order = {name: number for number, name in enumerate(METRIC_DOCS)}
+    for k, metric in sorted({(m.k, m.metric) for m in report.measures}, key=lambda pair: (pair[0], order[pair[1]])):
+        row = [m for m in (report.value(model, metric, k) for model in report.models) if m is not None]
+        found.append((metric_name(metric, k), row, max(m.value for m in row)))
+    return found
+
+
+def _exposure(report: Report) -> str:
+    lines = []
+    for name, curve in report.exposure:
+        style = "log" if name not in report.models else _style(report, name)
+        label = "the log" if name not in report.models else model_name(name)
+        lines.append(plots.Line(label, [(i / (len(curve) - 1), y) for i, y in enumerate(curve)], style))
+    return plots.curves(lines, "Concentration on popular items", "most popular items", "share of all places", True)
+
+
+def _learning(report: Report) -> list[tuple[str, str]]:
+    """(title, plot) of the two-tower model's loss and validation by epoch."""
+    rows = report.record("train_two_tower")["details"].get("two_tower", {}).get("curve", [])
+    phases = list(dict.fromkeys(row.get("phase", "") for row in rows))
+    found = []
+    for value, title in (("loss", "Loss"), ("ndcg", "NDCG on validation"), ("recall", "Recall on validation")):
+        lines = [
+            plots.Line(
+                {"choose": "choosing the epochs", "final": "final training"}.get(phase, phase) or "training",
+                [(row["epoch"], row[value]) for row in rows if row.get("phase", "") == phase and value in row],
+                f"m{number}",
+            )
+            for number, phase in enumerate(phases)
+        ]
+        lines = [line for line in lines if line.points]
+        if lines:
+            found.append((title, plots.curves(lines, title, "epoch", "")))
+    return found
+
+
+def _flow(report: Report) -> list[tuple[str, int]]:
+    """What happened to the rows, as (words, number)."""
+    clean, featurize = report.record("clean")["counts"], report.record("featurize")["counts"]
+    steps = [
+        ("raw rows", clean.get("rows_in")), ("repeats merged", clean.get("duplicates")),
+        ("rows refused, each with its reason", clean.get("quarantined")), ("clean events kept", clean.get("kept")),
+        ("events of suspected bots, left out", clean.get("suspect_events")),
+        ("cancellations, with the purchase found", clean.get("cancellations_matched")),
+        ("cancellations, all", clean.get("cancellations")),
+        ("users to train on", featurize.get("users")), ("items to recommend from", featurize.get("items")),
+        ("training events", featurize.get("events_train")), ("validation events", featurize.get("events_validation")),
+        ("test events", featurize.get("events_test")),
+    ]  # fmt: skip
+    return [(words, int(n)) for words, n in steps if n is not None]
+
+
+def _split(report: Report) -> str:
+    split = report.record("featurize")["details"].get("split", {})
+    kind = split.get("kind") or report.settings.get("split", {}).get("kind", "none")
+    return _SPLITS[kind].format(test=split.get("test", "the split"), end=split.get("end", "the end of the log"))

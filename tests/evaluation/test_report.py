@@ -1,0 +1,157 @@
+"""The report and its plots, rendered from a small example."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from sparkrec.evaluation import console, plots, report
+from sparkrec.evaluation.comparison import Difference, Measure
+from sparkrec.evaluation.report import Report
+
+pytestmark = pytest.mark.unit
+
+
+def record(stage, counts, **details):
+    return {"stage": stage, "seconds": 1.0, "counts": counts, "details": details}
+
+
+def example(**changes):
+    """Three models on two metrics; two-tower ahead of popularity, level with ALS."""
+    values = {"popularity": 0.1, "als": 0.26, "two_tower": 0.27}
+    measures = [
+        Measure(model, metric, 20, segment, value, value - 0.01, value + 0.01, n)
+        for model, value in values.items()
+        for metric in ("recall", "ndcg")
+        for segment, n in (("all", 1200), ("new", 200), ("heavy", 1000))
+    ]
+    level = {"als", "two_tower"}
+    differences = []
+    for a in values:
+        for b in values:
+            gap = values[a] - values[b]
+            words = "inside the noise" if {a, b} == level else "ahead" if gap > 0 else "behind"
+            if a != b:
+                differences.append(Difference(a, b, "ndcg", 20, gap, gap - 0.02, gap + 0.02, words))
+    rule = {
+        "table": "bronze.events",
+        "rule": "price",
+        "expects": "a price",
+        "first": 3,
+        "all": 4,
+        "example": "f, line 2",
+    }
+    person = {
+        "user": "<b>u1</b>",
+        "history": [{"name": "Red mug", "event": "view"}],
+        "after": [{"name": "Blue mug", "event": "purchase"}],
+        "after_all": 9,
+        "lists": {
+            m: [{"name": "Blue mug" if m == "als" else "Tea towel", "reason": "popular", "hit": m == "als"}]
+            for m in values
+        },
+    }
+    clean = {"rows_in": 12345, "kept": 12000, "duplicates": 300, "quarantined": 45}
+    curve = [{"phase": "choose", "epoch": n, "loss": 5 / n, "ndcg": 0.1 * n, "recall": 0.1 * n} for n in (1, 2, 3)]
+    fields = {
+        "title": "demo",
+        "run_id": "demo-all",
+        "primary": ("ndcg", 20),
+        "models": tuple(values),
+        "measures": measures,
+        "differences": differences,
+        "test_users": 1200,
+        "test_pairs": 3456,
+        "test_pairs_unknown": 78,
+        "breadth": [(m, name, 20, 0.4) for m in values for name in ("coverage", "gini")],
+        "exposure": [("the log", [n / 100 for n in range(101)]), ("als", [(n / 100) ** 0.5 for n in range(101)])],
+        "samples": [person],
+        "records": [
+            record("clean", clean, refused_by_rule=[rule], facts={"countries": 38}),
+            record("featurize", {"users": 10}, split={"kind": "time", "test": "2026-01-01", "end": "2026-01-08"}),
+            record("train_two_tower", {}, two_tower={"curve": curve}),
+        ],
+        "settings": {"name": "demo", "recommend": {"exclude_seen": ["view"]}, "evaluate": {"bootstrap": 1000}},
+        "versions": {"metrics": 3},
+    }
+    return Report(**(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def page():
+    return report.render(example())
+
+
+def test_headline_says_who_wins_by_how_much_and_what_is_noise():
+    text = report.headline(example())
+    assert text.startswith("Two-tower has the best lists: NDCG@20 is 0.2700 (95 % interval 0.2600 to 0.2800).")
+    assert "level with ALS at 0.2600: the difference is inside the noise" in text
+    assert "170% above Most popular at 0.1000" in text
+
+
+def test_the_page_needs_nothing_from_outside(page):
+    assert not re.search(r"(src|href)=|@import|url\(|<script", page)
+
+
+def test_the_page_shows_what_was_measured_counted_and_refused(page):
+    measured = ("0.2700", "0.2600 – 0.2800", "inside the noise", "3,456", "78", "40.0 %")
+    counted = ("12,345", "45", "countries", "38", "metrics version 3")
+    for text in (*measured, *counted, "Blue mug ✓", "before 2026-01-01", "first 1 of 9"):
+        assert text in page, text
+
+
+def test_names_from_the_log_are_escaped(page):
+    assert "<b>u1</b>" not in page
+    assert "&lt;b&gt;u1&lt;/b&gt;" in page
+
+
+def test_every_plot_is_well_formed(page):
+    drawn = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(drawn) == 6  # two metrics, concentration, loss, NDCG, recall
+    for svg in drawn:
+        ET.fromstring(svg)
+
+
+def test_a_run_without_a_test_part_still_has_a_page():
+    empty = report.render(example(measures=[], differences=[], test_users=0, samples=[], records=[], exposure=[]))
+    assert "Nothing was held out" in empty
+    assert "Which model has the better lists" not in empty
+
+
+def test_writing_replaces_the_page_whole(tmp_path):
+    place = str(tmp_path / "reports" / "run" / "report.html")
+    for title in ("first", "second"):
+        assert report.write(example(title=title), place) == place
+    assert "second: recommendations report" in Path(place).read_text(encoding="utf-8")
+    assert [p.name for p in (tmp_path / "reports" / "run").iterdir()] == ["report.html"]
+
+
+def test_a_bar_is_as_long_as_its_value_and_its_interval_is_drawn():
+    svg = ET.fromstring(plots.bars([plots.Bar("a", 0.5), plots.Bar("b", 0.25, 0.2, 0.4)], "t"))
+    space = "{http://www.w3.org/2000/svg}" if svg.tag.startswith("{") else ""
+    first, second = svg.findall(f"{space}rect")
+    assert float(first.get("width")) == pytest.approx(2 * float(second.get("width")), abs=0.2)
+    assert len(svg.findall(f"{space}path")) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 10, [0, 2, 4, 6, 8, 10]), (0.11, 0.19, [0.12, 0.14, 0.16, 0.18])],
+)
+def test_ticks_are_round(low, high, expected):
+    assert plots.ticks(low, high) == pytest.approx(expected)
+
+
+def test_ticks_of_epochs_are_whole():
+    assert plots.ticks(1, 3, whole=True) == [1, 2, 3]
+
+
+def test_the_console_shows_models_recommendations_and_where_to_look():
+    text = console.summary(example(), "lake/report.html", "sqlite:///x.db")
+    assert re.search(r"Two-tower +0.2700 +0.2700 +40.0%", text)
+    assert "1. Tea towel  (popular)" in text
+    assert "Report: lake/report.html" in text
+    assert "mlflow ui --backend-store-uri sqlite:///x.db" in text
