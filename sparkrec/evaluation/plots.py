@@ -67,7 +67,7 @@ def curves(lines: Sequence[Line], title: str, x_label: str, y_label: str, percen
         across = left + (x - x0) / (x1 - x0) * (width - left - right)
         return across, height - bottom - (y - y0) / (y1 - y0) * (height - top - bottom)
 
-    write = (lambda value: f"{value:.0%}") if percent else number_text
+    write = (lambda value: f"{value:.0%}") if percent else _tick_text
     parts = []
     for value in ticks(y0, y1):
         y = place(x0, value)[1]
@@ -103,10 +103,14 @@ def ticks(low: float, high: float, whole: bool = False) -> list[float]:
 
 
 def number_text(value: float) -> str:
-    """Four decimals below one, fewer above: ``.1161``, ``3.42``, ``120``."""
+    """Four decimals below one, three digits above: ``0.1161``, ``3.42``, ``12,000``."""
     if abs(value) < 1:
-        return f"{value:.4f}".rstrip("0").rstrip(".") if value == round(value, 2) else f"{value:.4f}"
+        return f"{value:.4f}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _tick_text(value: float) -> str:
+    return f"{round(value, 10):,.6g}" if abs(value) < 1e6 else f"{value:.0e}"
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

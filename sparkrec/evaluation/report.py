@@ -107,15 +107,20 @@ def headline(report: Report) -> str:
     text = f"{model_name(best.model)} has the best lists: {name} is {best.value:.4f}"
     if best.low is not None and best.high is not None:
         text += f" (95 % interval {best.low:.4f} to {best.high:.4f})"
-    clauses = []
+    ahead, level = [], []
     for other in ranking[1:]:
         gap = next(d for d in report.differences if (d.model, d.other) == (best.model, other.model))
-        by = f"{gap.value / other.value:.0%} above" if other.value else "above"
-        clause = f"{by} {model_name(other.model)} at {other.value:.4f}"
+        where = f"{model_name(other.model)} ({other.value:.4f})"
         if gap.verdict == "inside the noise":
-            clause = f"level with {model_name(other.model)} at {other.value:.4f}: the difference is inside the noise"
-        clauses.append(clause)
-    return f"{text}. " + (f"That is {'; '.join(clauses)}." if clauses else "")
+            level.append(where)
+        else:
+            ahead.append(f"{gap.value / other.value:.0%} above {where}" if other.value else f"above {where}")
+    sentences = [text]
+    if ahead:
+        sentences.append(f"That is {' and '.join(ahead)}")
+    if level:
+        sentences.append(f"It is level with {' and '.join(level)}: the difference is inside the noise")
+    return ". ".join(sentences) + "."
 
 
 def render(report: Report) -> str:
