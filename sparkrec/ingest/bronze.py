@@ -9,6 +9,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
+from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.ingest.files import File, Folder, reading, up_to
 from sparkrec.schemas import Table
@@ -74,10 +75,12 @@ def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Foun
         listed = [file for file in files.format.list(folder, files.pattern) if file.name not in taken]
         if not listed and not files.optional:
             raise DataError(
-                f"The source's folder {folder.root} holds no file that matches '{files.pattern}'. Set source.path (and, "
-                "for the source 'generic', the option 'files') to where the logs lie."
+                f"The source's folder {folder.root} holds no file that matches '{files.pattern}'. Set source.path "
+                "(and, for the source 'generic', the option 'files') to where the logs lie."
             )
-        listed = up_to(listed, files.pattern, run.date, set(held))
+        # A day without a change of the catalogue is an ordinary day; one without events is not.
+        is_log = table is schemas.BRONZE_EVENTS
+        listed = up_to(listed, files.pattern, run.date, set(held), must_have_date=is_log)
         taken |= {file.name for file in listed}
         _check_unchanged(listed, held, folder)
         found.files += listed

@@ -82,13 +82,15 @@ def _regex_part(part: str) -> str:
     return part if part.startswith("[") else _GLOB.get(part, re.escape(part))
 
 
-def up_to(files: Sequence[File], pattern: str, date: dt.date | None, held: set[str]) -> list[File]:
+def up_to(
+    files: Sequence[File], pattern: str, date: dt.date | None, held: set[str], must_have_date: bool = True
+) -> list[File]:
     """The files dated on or before ``date``; all of them where the pattern has no ``{date}``.
 
     Raises
     ------
     DataError
-        None is of that date, and none that bronze holds (``held``: names) is either.
+        ``must_have_date``, and none is of that date, and none that bronze holds (``held``: names) is either.
     """
     if date is None or DATE not in pattern:
         return list(files)
@@ -96,7 +98,7 @@ def up_to(files: Sequence[File], pattern: str, date: dt.date | None, held: set[s
     days = {file.name: match.group(1) for file in files if (match := dated.match(file.name))}
     days_held = {match.group(1) for name in held if (match := dated.match(name))}
     wanted = date.isoformat()
-    if wanted not in {*days.values(), *days_held}:
+    if must_have_date and wanted not in {*days.values(), *days_held}:
         known = sorted({*days.values(), *days_held})
         before = [day for day in known if day < wanted][-1:]
         after = [day for day in known if day > wanted][:1]

@@ -1,7 +1,8 @@
 """File formats: how a file becomes raw rows, and how a raw row becomes named text fields.
 
-``read`` gives bronze's columns, one row a record; ``parse`` adds ``fields`` (map of text) and ``malformed`` (null, or a
-sentence). Records are one a line: a line break inside a quoted CSV field is not supported, and makes two malformed rows.
+``read`` gives bronze's columns, one row a record; ``parse`` adds ``fields`` (map of text) and ``malformed`` (null, or
+a sentence). A record is one line: a line break inside a quoted CSV field is not supported, and makes two malformed
+rows.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class JsonObject(Format):
 
 @dataclass(frozen=True)
 class Adjacency(Format):
-    """``user item item item …``: a bronze row for each pair, raw ``user item``, fields ``user``, ``item``, ``position``.
+    """``user item item item …``: a bronze row for each pair, raw ``user item``; fields user, item, position.
 
     ``line`` is line number × 1,000,000 + position in the line, from 1. A user without items gives no row.
     """
@@ -172,7 +173,8 @@ class Adjacency(Format):
 
         lines = read_lines(folder, files, "utf-8", header=False)[0]
         words = F.split(F.trim(c.RAW), r"\s+")
-        pairs = lines.select("*", words[0].alias("_user"), F.posexplode(words).alias("_position", "_item"))
+        # Two selects: beside posexplode, words[0] would split the whole line again for each of its items.
+        pairs = lines.withColumn("_user", words[0]).select("*", F.posexplode(words).alias("_position", "_item"))
         too_long = F.raise_error(F.lit(f"sparkrec: a line of an adjacency file has {PAIRS_PER_LINE:,} items or more"))
         position = F.when(F.col("_position") < PAIRS_PER_LINE, F.col("_position")).otherwise(too_long.cast("int"))
         return pairs.where(F.col("_position") > 0).select(
@@ -277,7 +279,7 @@ def _check_columns(folder: Folder, name: str, found: Sequence[str], needs: Seque
     missing = [column for column in needs if column not in found]
     if missing:
         raise DataError(
-            f"The file {name} in {folder.root} has not the columns that its source needs: missing {', '.join(missing)}; "
-            f"found {', '.join(found)[:300]}; expected {', '.join(needs)}. Check source.name and the delimiter, or move "
-            "the file away."
+            f"The file {name} in {folder.root} has not the columns that its source needs: missing "
+            f"{', '.join(missing)}; found {', '.join(found)[:300]}; expected {', '.join(needs)}. Check source.name and "
+            "the delimiter, or move the file away."
         )

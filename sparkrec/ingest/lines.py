@@ -47,7 +47,8 @@ def read_lines(folder: Folder, files: Sequence[File], encoding: str, header: boo
         .collect()
     )
     headers, placed = _place(folder, splits)
-    schema = f"{_PATH} string, {_BLOCK} bigint, {_FIRST_ID} bigint, {_BEFORE} bigint, {c.SOURCE_FILE} string, {c.HEADER} string"
+    numbers = f"{_BLOCK} bigint, {_FIRST_ID} bigint, {_BEFORE} bigint"
+    schema = f"{_PATH} string, {numbers}, {c.SOURCE_FILE} string, {c.HEADER} string"
     index = F.broadcast(spark.createDataFrame(placed, schema))
     line = F.col(_ID) - F.col(_FIRST_ID) + F.col(_BEFORE) + 1
     moved = F.raise_error(F.lit("sparkrec: the splits of the files changed between two passes"))

@@ -1,11 +1,11 @@
-"""RetailRocket (Kaggle, 2017): ``events.csv``, and where they are there ``item_properties_part*.csv``, ``category_tree.csv``.
+"""RetailRocket (Kaggle, 2017): events, and where they are there item properties and the category tree.
 
-- events: timestamp (unix ms), visitorid, event (view, addtocart, transaction), itemid, transactionid; more columns are
-  allowed. No prices or quantities.
-- item properties: timestamp, itemid, property, value: a line for each property that was seen on a day. Read are
-  ``categoryid``, ``available`` (as stock: 0 or 1) and ``790`` (the price, ``n`` + decimal). A line becomes a catalogue
-  row that holds what is known of the item from its time on, the earlier lines included.
-- category tree: categoryid, parentid. It turns a category id into its path; its lines are not catalogue rows.
+- ``events.csv``: timestamp (unix ms), visitorid, event (view, addtocart, transaction), itemid, transactionid; more
+  columns are allowed. No prices or quantities.
+- ``item_properties_part*.csv``: timestamp, itemid, property, value: a line for each property that was seen on a
+  day. Read are ``categoryid``, ``available`` (as stock: 0 or 1) and ``790`` (the price, ``n`` + decimal). A line
+  becomes a catalogue row that holds what is known of the item from its time on, the earlier lines included.
+- ``category_tree.csv``: categoryid, parentid. It turns a category id into its path; its lines are not catalogue rows.
 """
 
 from __future__ import annotations
