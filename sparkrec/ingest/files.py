@@ -46,8 +46,9 @@ class Folder:
 
     def __init__(self, spark: SparkSession, root: str) -> None:
         self.spark, self.root = spark, root
-        self._jvm: Any = spark._jvm
-        path = self._jvm.org.apache.hadoop.fs.Path(root)
+        jvm: Any = spark._jvm
+        self._jvm = jvm
+        path = jvm.org.apache.hadoop.fs.Path(root)
         self._fs = path.getFileSystem(spark._jsc.hadoopConfiguration())
         self._path = self._fs.makeQualified(path)
         if not self._fs.exists(self._path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ ITEMS_PER_BLOCK = 2_000
 def event_rows(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
     """Every event with its dirt: numbers only, as :func:`behaviour.events` and :func:`dirt.soil` give them."""
 
-    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items = catalogue.build(options)
         for block in numbers(batches):
             who = behaviour.users(options, block)
@@ -45,7 +45,7 @@ def event_rows(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
 def item_changes(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
     """What the daily catalogue files hold: codes and numbers."""
 
-    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items = catalogue.build(options)
         for block in numbers(batches):
             own = own_items(options, block)
@@ -154,7 +154,7 @@ def blocks_of(spark: SparkSession, blocks: int) -> DataFrame:
     return spark.range(0, blocks, 1, max(1, min(blocks, 10_000)))
 
 
-def numbers(batches: Iterator[pa.RecordBatch]) -> Iterator[int]:
+def numbers(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
     """The block numbers in the batches of ``blocks_of``."""
     for batch in batches:
         yield from batch.column(0).to_pylist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +39,7 @@ def true_users(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
     """user_id, segment, is_bot, arrival (day), vector, categories (the three it likes best, best first)."""
     from pyspark.sql import functions as F
 
-    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items = catalogue.build(options)
         for block in numbers(batches):
             who = behaviour.users(options, block)
@@ -60,7 +60,7 @@ def true_users(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
 def true_items(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
     """item_id, category, arrival (day), log_popularity, vector. True preference = user vector · item vector."""
 
-    def draw(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         items = catalogue.build(options)
         for block in numbers(batches):
             own = own_items(options, block)

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkrec.errors import DataError
+from sparkrec.ingest.files import Folder
+from sparkrec.ingest.formats import Adjacency, Csv, Delta, Format, JsonLines, JsonObject, Parquet
+
+pytestmark = pytest.mark.spark
+
+
+def read(spark: Any, root: Path, pattern: str, form: Format, needs: tuple[str, ...] = ()) -> list[Any]:
+    """(file, line, fields or None) in order."""
+    folder = Folder(spark, str(root))
+    rows = form.parse(form.read(folder, form.list(folder, pattern), needs)).collect()
+    assert all((row.fields is None) == (row.malformed is not None) for row in rows)
+    return sorted((row.source_file, row.line, row.fields) for row in rows)
+
+
+def test_csv_with_headers_in_another_order(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        'name,id\n"Mug, ""large""",1\nplain,\nonly\none,two,three\nan "open,quote\n"a, 1\n', encoding="utf-8"
+    )
+    (tmp_path / "b.csv").write_text("id, more ,name\n7,x,Cup\n", encoding="utf-8")
+    assert read(spark, tmp_path, "*.csv", Csv(), ("id", "name")) == [
+        ("a.csv", 2, {"name": 'Mug, "large"', "id": "1"}),
+        ("a.csv", 3, {"name": "plain", "id": None}),
+        ("a.csv", 4, None),
+        ("a.csv", 5, None),
+        ("a.csv", 6, None),
+        ("a.csv", 7, None),
+        ("b.csv", 2, {"id": "7", "more": "x", "name": "Cup"}),
+    ]
+    with pytest.raises(DataError, match=r"a\.csv.*missing sku; found name, id; expected id, sku"):
+        read(spark, tmp_path, "*.csv", Csv(), ("id", "sku"))
+
+
+def test_delimited_text_without_header_and_quotes(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "m.dat").write_bytes('1::"Amélie (2001)::Comedy\n2::x\n'.encode("latin-1"))
+    form = Csv("::", ("id", "title", "genres"), "ISO-8859-1", quote="")
+    assert read(spark, tmp_path, "m.dat", form) == [
+        ("m.dat", 1, {"id": "1", "title": '"Amélie (2001)', "genres": "Comedy"}),
+        ("m.dat", 2, None),
+    ]
+
+
+def test_json(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"id": 7, "tags": ["x", 1], "no": null, "t": "é"}\n{"id": 7\n[1]\n{}\n')
+    assert read(spark, tmp_path, "a.json", JsonLines()) == [
+        ("a.json", 1, {"id": "7", "tags": '["x",1]', "no": None, "t": "é"}),
+        ("a.json", 2, None),
+        ("a.json", 3, None),
+        ("a.json", 4, {}),
+    ]
+    (tmp_path / "object").write_text(json.dumps({"4": [1, 2], "83": [3]}, indent=1))
+    assert read(spark, tmp_path, "object", JsonObject()) == [
+        ("object", 1, {"key": "4", "value": "[1,2]"}),
+        ("object", 2, {"key": "83", "value": "[3]"}),
+    ]
+
+
+def test_adjacency_gives_a_row_for_each_pair(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"0 5 6\r\n\r\n1\r\n2  7\t8 9 \r\n")
+    expected = [(1, "0", "5", 1), (1, "0", "6", 2), (4, "2", "7", 1), (4, "2", "8", 2), (4, "2", "9", 3)]
+    assert read(spark, tmp_path, "*.txt", Adjacency()) == [
+        ("train.txt", line * 1_000_000 + position, {"user": user, "item": item, "position": str(position)})
+        for line, user, item, position in expected
+    ]
+
+
+def test_parquet_and_delta(spark: Any, tmp_path: Path) -> None:
+    frame = spark.createDataFrame(
+        [(1, 2.5, None, ["a"]), (2, 0.1, "t", [])], "id bigint, price double, the_text string, tags array<string>"
+    ).coalesce(1)
+    fields = [
+        {"id": "1", "price": "2.5", "tags": '["a"]'},
+        {"id": "2", "price": "0.1", "the_text": "t", "tags": "[]"},
+    ]
+    frame.write.parquet(str(tmp_path / "p"))
+    rows = read(spark, tmp_path, "p/*.parquet", Parquet(), ("id",))
+    assert [row[1:] for row in rows] == [(1, fields[0]), (2, fields[1])]
+    with pytest.raises(DataError, match="missing sku"):
+        read(spark, tmp_path, "p/*.parquet", Parquet(), ("sku",))
+
+    frame.write.format("delta").save(str(tmp_path / "d"))
+    frame.where("id = 2").write.format("delta").mode("append").save(str(tmp_path / "d"))
+    rows = read(spark, tmp_path, "d", Delta(), ("id",))
+    assert sorted((row[1], row[2]["id"]) for row in rows) == [(1, "1"), (1, "2"), (2, "2")]
+    assert len({row[0] for row in rows}) == 2
+    assert all(row[0].startswith("d/part-") for row in rows)
