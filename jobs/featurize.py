@@ -16,18 +16,23 @@ KEEP = StorageLevel.MEMORY_AND_DISK
 
 
 def featurize(run: Run) -> None:
-    """Silver → gold as of the split: vocabulary, profiles, item features, sequences, and the test part."""
+    """Silver → gold as of the split: vocabulary, profiles, item features, sequences, and the test part.
+
+    ``at`` are the split's times. ``state`` is the catalogue at the split, ``members`` the items that models know,
+    ``asked`` what the test users went on to do, and ``answerable`` what of that a model may answer with.
+    """
     settings, silver = run.settings, run.read(schemas.SILVER_EVENTS)
     at = splits.borders(settings.split, selection.end_of_log(silver, settings.features.event_types, run.date))
     state = catalogue.as_of(run.read(schemas.SILVER_ITEMS), at.as_of).persist(KEEP)
 
     marked = selection.mark(silver, state, settings.features, at)
-    parted = splits.assign(selection.chosen(marked), settings.split, at)
-    events = selection.without_rare(parted, settings.features).persist(KEEP)
+    usable = F.col(selection.LEFT_OUT).isNull()
+    parted = splits.assign(marked, settings.split, at, usable).persist(KEEP)
+    events = selection.without_rare(parted, settings.features)
     train = selection.training(events)
-    parts = dict(events.groupBy(splits.PART).count().collect())
+    parts, left_out = selection.tally(parted, events, settings.features)
     splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
-    run.say("events: " + ", ".join(f"{part} {n:,}" for part, n in sorted(parts.items())))
+    run.say("events: " + ", ".join(f"{part} {n:,}" for part, n in parts.items()))
 
     by_user = activity.of_users(train).persist(KEEP)
     found_users = by_user.withColumnRenamed(c.N_EVENTS, c.COUNT)
@@ -39,8 +44,8 @@ def featurize(run: Run) -> None:
     run.write(schemas.VOCABULARY_ITEMS, vocabulary.extended(run, schemas.VOCABULARY_ITEMS, members))
     items = run.read(schemas.VOCABULARY_ITEMS)
     features = content.features(members, settings.features).persist(KEEP)
-    found_features = content.counted(features)
-    run.write(schemas.VOCABULARY_FEATURES, vocabulary.extended(run, schemas.VOCABULARY_FEATURES, found_features))
+    strings = vocabulary.extended(run, schemas.VOCABULARY_FEATURES, content.counted(features))
+    n_features = run.write(schemas.VOCABULARY_FEATURES, strings)
     lists = content.encoded(features, run.read(schemas.VOCABULARY_FEATURES), settings.features.max_item_features)
     run.write(schemas.GOLD_ITEMS, catalogue.rows(members, lists, items, at.as_of))
 
@@ -48,26 +53,22 @@ def featurize(run: Run) -> None:
 
     known_users = users.where(F.col(c.COUNT) > 0)
     known_items = items.join(members, c.ITEM_ID, "left_semi")
-    asked = holdout.asked(events, settings)
-    answerable = holdout.answerable(asked, events, settings)
+    asked = holdout.asked(events, settings).persist(KEEP)
+    answerable = holdout.answerable(asked, train, settings)
     pairs = run.write(schemas.GOLD_HOLDOUT, holdout.rows(answerable, known_users, known_items))
 
-    test = run.read(schemas.GOLD_HOLDOUT)
     run.count(
         users=n_users,
         items=members.count(),
-        features=run.read(schemas.VOCABULARY_FEATURES).count(),
-        events_train=parts.get(splits.TRAIN, 0),
-        events_validation=parts.get(splits.VALIDATION, 0),
-        events_test=parts.get(splits.TEST, 0),
+        features=n_features,
+        **{f"events_{part}": parts.get(part, 0) for part in (splits.TRAIN, splits.VALIDATION, splits.TEST)},
         test_pairs=pairs,
         holdout_already_seen=asked.count() - pairs,
-        **holdout.counts(test),
+        **holdout.counts(run.read(schemas.GOLD_HOLDOUT)),
     )
-    run.detail(
-        left_out=selection.left_out(marked),
-        split={"kind": settings.split.kind, **{name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}},
-    )
+    times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}
+    run.detail(left_out=left_out, split={"kind": settings.split.kind, **times})
+    run.spark.catalog.clearCache()
 
 
 if __name__ == "__main__":

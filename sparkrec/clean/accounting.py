@@ -5,14 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec import schemas
 from sparkrec.clean.rules import PARSED, Rule
 from sparkrec.errors import DataError
+
+if TYPE_CHECKING:
+    from sparkrec.pipeline import Run
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,33 @@ def conserve(what: str, came_in: int, accounted: int) -> None:
         )
 
 
-def copies(frame: DataFrame) -> int:
-    """Raw rows behind the rows of a table: the sum of ``copies``."""
-    row = frame.agg(F.coalesce(F.sum(c.COPIES), F.lit(0))).first()
+def balance(run: Run, events: Tally, items: Tally) -> dict[str, int]:
+    """Counts what lies in the tables that the run wrote, and raises RuntimeError unless every row is accounted for.
+
+    Raw rows in bronze = copies over silver + copies over quarantine, for events and for the catalogue; the numbers
+    come from the written tables, not from the frames that were to be written.
+    """
+    refused: dict[str, int] = dict(run.read(schemas.QUARANTINE).groupBy(c.TABLE).agg(F.sum(c.COPIES)).collect())
+    row = run.read(schemas.SILVER_EVENTS).agg(
+        F.coalesce(F.sum(c.COPIES), F.lit(0)).alias("copies"),
+        F.count("*").alias("kept"),
+        F.count_if(F.col(c.EVENT_TYPE) == c.CANCEL).alias("cancellations"),
+        F.count_if(c.CANCELLED).alias("cancellations_matched"),
+        F.count_if(c.SUSPECT).alias("suspect_events"),
+    ).first()  # fmt: skip
+    item_row = run.read(schemas.SILVER_ITEMS).agg(F.coalesce(F.sum(c.COPIES), F.lit(0)), F.count("*")).first()
     assert row is not None
-    return int(row[0])
+    assert item_row is not None
+    conserve(events.table, events.rows, row["copies"] + refused.get(events.table, 0))
+    conserve(items.table, items.rows, item_row[0] + refused.get(items.table, 0))
+    kept = row["kept"]
+    return {
+        "rows_in": events.rows,
+        "kept": kept,
+        "duplicates": events.rows - kept - events.refused,
+        "quarantined": events.refused,
+        "items_rows_in": items.rows,
+        "items_kept": item_row[1],
+        "items_quarantined": items.refused,
+        **{name: row[name] for name in ("cancellations", "cancellations_matched", "suspect_events")},
+    }

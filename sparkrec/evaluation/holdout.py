@@ -9,7 +9,6 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.evaluation.splits import PART, TEST
-from sparkrec.features.selection import training
 
 #: Strongest first: what an item's row says when a user did several things with it.
 _STRENGTH = (c.PURCHASE, c.CART, c.REVIEW, c.RATING, c.CLICK, c.VIEW)
@@ -30,7 +29,7 @@ def asked(events: DataFrame, settings: Settings) -> DataFrame:
     )
 
 
-def answerable(pairs: DataFrame, events: DataFrame, settings: Settings) -> DataFrame:
+def answerable(pairs: DataFrame, train: DataFrame, settings: Settings) -> DataFrame:
     """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
 
     No model is allowed to recommend those, so they would only lower every number by the same unknown amount. The
@@ -38,7 +37,7 @@ def answerable(pairs: DataFrame, events: DataFrame, settings: Settings) -> DataF
     """
     if settings.split.kind != "time":
         return pairs
-    met = training(events).where(F.col(c.EVENT_TYPE).isin(*settings.recommend.exclude_seen))
+    met = train.where(F.col(c.EVENT_TYPE).isin(*settings.recommend.exclude_seen))
     return pairs.join(met.select(c.USER_ID, c.ITEM_ID), [c.USER_ID, c.ITEM_ID], "left_anti")
 
 

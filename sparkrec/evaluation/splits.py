@@ -57,21 +57,21 @@ def midnight_after(moment: dt.date | dt.datetime) -> dt.datetime:
     return dt.datetime(moment.year, moment.month, moment.day) + dt.timedelta(days=1)
 
 
-def assign(events: DataFrame, split: Split, at: Borders) -> DataFrame:
-    """Adds ``part``: train, validation, test or unused.
+def assign(events: DataFrame, split: Split, at: Borders, counts: Column | None = None) -> DataFrame:
+    """Adds ``part``: train, validation, test or unused; null where ``counts`` (default: everywhere true) is false.
 
     ``events`` has user_id, item_id, event_time and split; leave_one_out needs line and event_id too, which order
     events of the same second (by line in their file, then by id).
     """
+    counts = F.lit(True) if counts is None else counts
     if split.kind == "leave_one_out":
-        return _leave_one_out(events)
+        return _leave_one_out(events, counts)
     if split.kind == "time":
-        return events.withColumn(PART, _by_time(at))
-    validates = _drawn(split.validation_fraction)
-    part = F.when(validates, VALIDATION).otherwise(TRAIN)
+        return events.withColumn(PART, F.when(counts, _by_time(at)))
+    part = F.when(_drawn(split.validation_fraction), VALIDATION).otherwise(TRAIN)
     if split.kind == "given":
         part = F.when(F.col(c.SPLIT) == c.TEST, TEST).otherwise(part)
-    return events.withColumn(PART, part)
+    return events.withColumn(PART, F.when(counts, part))
 
 
 def require_training_events(found: int, split: Split, at: Borders) -> None:
@@ -101,16 +101,17 @@ def _by_time(at: Borders) -> Column:
     )
 
 
-def _leave_one_out(events: DataFrame) -> DataFrame:
-    user = Window.partitionBy(c.USER_ID)
+def _leave_one_out(events: DataFrame, counts: Column) -> DataFrame:
+    user = Window.partitionBy(c.USER_ID, "_counts")
     newest_first = user.orderBy(F.desc(c.EVENT_TIME), F.desc(c.LINE), F.desc(c.EVENT_ID))
-    position, total = F.col("_position"), F.col("_total")
-    part = F.when((position == 1) & (total >= 3), TEST).when((position == 2) & (total >= 3), VALIDATION)
+    position, enough = F.col("_position"), F.col("_total") >= 3
+    part = F.when((position == 1) & enough, TEST).when((position == 2) & enough, VALIDATION).otherwise(TRAIN)
     return (
-        events.withColumn("_position", F.row_number().over(newest_first))
+        events.withColumn("_counts", counts)
+        .withColumn("_position", F.row_number().over(newest_first))
         .withColumn("_total", F.count("*").over(user))
-        .withColumn(PART, part.otherwise(TRAIN))
-        .drop("_position", "_total")
+        .withColumn(PART, F.when(F.col("_counts"), part))
+        .drop("_counts", "_position", "_total")
     )
 
 

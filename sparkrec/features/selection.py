@@ -60,22 +60,24 @@ def mark(events: DataFrame, items: DataFrame, settings: Features, at: Borders) -
     return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*_COLUMNS, LEFT_OUT)
 
 
-def chosen(marked: DataFrame) -> DataFrame:
-    """The events that nothing speaks against."""
-    return marked.where(F.col(LEFT_OUT).isNull()).drop(LEFT_OUT)
-
-
-def left_out(marked: DataFrame) -> dict[str, int]:
-    """How many events each reason left out."""
-    rows = marked.groupBy(LEFT_OUT).count().where(F.col(LEFT_OUT).isNotNull()).orderBy(LEFT_OUT).collect()
-    return {row[0]: row[1] for row in rows}
+def tally(parted: DataFrame, events: DataFrame, settings: Features) -> tuple[dict[str, int], dict[str, int]]:
+    """How many of the ``events`` each part has, and how many each reason left out (rare ones among them)."""
+    rows = parted.groupBy(PART, LEFT_OUT).count().orderBy(PART, LEFT_OUT).collect()
+    parts: dict[str, int] = {part: n for part, _, n in rows if part is not None}
+    left_out: dict[str, int] = {reason: n for _, reason, n in rows if reason is not None}
+    if settings.min_item_events > 1 or settings.min_user_events > 1:
+        kept: dict[str, int] = dict(events.groupBy(PART).count().collect())
+        left_out["rare"] = sum(parts.values()) - sum(kept.values())
+        parts = kept
+    return parts, left_out
 
 
 def without_rare(events: DataFrame, settings: Features) -> DataFrame:
     """Training events on items with ``min_item_events``, then those of users with ``min_user_events``; one pass each.
 
-    Counted on training and validation events; the other parts stay as they are.
+    Counted on training and validation events; the other parts stay as they are. Left-out events are gone.
     """
+    events = events.where(F.col(PART).isNotNull()).drop(LEFT_OUT)
     kept = _without_rare(events, c.ITEM_ID, settings.min_item_events)
     return _without_rare(kept, c.USER_ID, settings.min_user_events)
 

@@ -271,6 +271,8 @@ def test_rare_items_and_users_stay_out_of_training(make):
     assert set(users) == {"u1"}
     assert _by(run, schemas.VOCABULARY_ITEMS, c.ITEM_ID)["lamp"][c.COUNT] == 3
     assert run.counts["test_users_unseen"] == 2
+    assert (run.counts["events_train"], run.counts["events_validation"]) == (2, 1)
+    assert run.details["left_out"]["rare"] == 4
 
 
 def test_leave_one_out_keeps_repeats_in_the_test(make):
