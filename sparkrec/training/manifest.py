@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sparkrec.errors import DataError
@@ -29,9 +29,6 @@ class Manifest:
     @property
     def rows(self) -> int:
         return sum(piece.rows for pieces in self.ranks for piece in pieces)
-
-    def dump(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def load(cls, plain: dict[str, Any]) -> Manifest:

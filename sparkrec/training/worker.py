@@ -70,7 +70,7 @@ class Training:
 
     def run(self) -> dict[str, Any]:
         """Both phases; the model in ``model/`` and the result in ``result.json``, by rank 0."""
-        self.journal.write("rows", host=socket.gethostname(), **self._rows())
+        self.journal.write("rows", host=socket.gethostname(), pid=os.getpid(), **self._rows())
         saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self._warn)
         phase = _CHOOSE if self._chooses() else _FINAL
         place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective)

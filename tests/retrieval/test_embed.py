@@ -1,0 +1,88 @@
+"""The towers on blocks of users, with only the rows that a block needs, give what the whole tables give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import TwoTower
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.models.two_tower import exported, towers
+from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
+from sparkrec.retrieval import embed
+
+SIZES = Sizes(users=6, items=9, features=4)
+
+
+def model_of(folder, **settings):
+    config = TwoTower(width=5, **settings)
+    weights = towers.initial(config, SIZES)
+    exported.save(folder, config, SIZES, weights, np.asarray(towers.item_vectors(weights, None)), {})
+    return exported.load(folder)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("history", ["mean", "recency", "none"])
+def test_a_block_of_users(tmp_path, history):
+    model = model_of(tmp_path / "model", history=history, max_history=2)
+    found = embed.user_vectors(
+        model,
+        np.asarray([5, 2], np.int32),
+        np.asarray([3, 1]),
+        np.asarray([0, 8, 8, 4], np.int32),
+        np.asarray([0, 3, 1, 3]),
+    )
+    batch = {
+        "users": np.asarray([5, 2], np.int32), "history_items": np.asarray([8, 8, 4], np.int32),
+        "history_types": np.asarray([3, 1, 3], np.int32), "history_segment": np.asarray([0, 0, 1], np.int32),
+        "history_lag": np.asarray([1, 0, 0], np.int32),
+    }  # fmt: skip
+    whole = towers.user_vectors(model.weights, model.settings, batch, np.asarray(model.item_vectors))
+    np.testing.assert_allclose(found, whole, atol=1e-6)
+
+
+@pytest.mark.unit
+def test_a_block_of_items(tmp_path):
+    model = model_of(tmp_path / "model")
+    features = ItemFeatures(np.asarray([0, 2, 2, 3, 3, 3, 3, 3, 3]), np.asarray([1, 3, 0], np.int32))
+    whole = np.asarray(towers.item_vectors(model.weights, features.mean_matrix(4)))
+    found = embed.item_vectors(model, np.asarray([3, 1, 8]), np.asarray([1, 2, 0]), np.asarray([0, 1, 3], np.int32))
+    np.testing.assert_allclose(found, whole[[3, 1, 8]], atol=1e-6)
+
+
+@pytest.mark.unit
+def test_weights_that_are_not_numbers_are_neither_written_nor_served(tmp_path):
+    model = model_of(tmp_path / "model")
+    model.weights["item_id"] = np.full((9, 5), np.nan, np.float32)
+    with pytest.raises(DataError, match="not finite"):
+        embed.item_vectors(model, np.asarray([3]), np.asarray([0]), np.zeros(0, np.int32))
+    with pytest.raises(ConfigError, match=r"'item_id' hold NaN.*learning_rate"):
+        exported.save(tmp_path / "new", model.settings, SIZES, model.weights, np.zeros((9, 5)), {})
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.unit
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"no two-tower model in .*nowhere.*train_two_tower"):
+        exported.load(tmp_path / "nowhere")
+
+
+@pytest.mark.spark
+def test_the_newest_chunks_are_joined_in_time_order(spark):
+    rows = [
+        (1, 0, 2, [5, 6], [0, 1], [4, 5], [0.0, 0.0], [False, True]),
+        (1, 2, 1, [1], [3], [1], [0.0], [False]),
+        (1, 1, 2, [2, 3], [0, 2], [2, 3], [0.0, 0.0], [False, False]),
+        (2, 0, 1, [9], [1], [1], [0.0], [False]),
+    ]
+    frame = spark.createDataFrame(rows, schemas.GOLD_SEQUENCES.struct())
+
+    def found(chunks):
+        kept = embed.newest_first_chunks(frame, chunks).collect()
+        return {row[c.USER_INDEX]: (row[c.ITEM_INDEX], row[c.EVENT_TYPE]) for row in kept}
+
+    assert found(1) == {1: ([5, 6], [0, 1]), 2: ([9], [1])}
+    assert found(2) == {1: ([2, 3, 5, 6], [0, 2, 0, 1]), 2: ([9], [1])}
+    assert found(3)[1] == ([1, 2, 3, 5, 6], [3, 0, 2, 0, 1])

@@ -1,0 +1,51 @@
+"""What the job says and hands over."""
+
+from __future__ import annotations
+
+import pytest
+
+from sparkrec.errors import ConfigError
+from sparkrec.training import driver
+
+pytestmark = pytest.mark.unit
+
+
+def test_progress_lines_have_what_one_wants_to_know():
+    step = {
+        "event": "step", "rank": 0, "phase": "choose", "epoch": 2, "epochs": 9, "step": 5, "steps": 7,
+        "loss": 1.23456, "examples_per_second": 12345.6, "seconds_left": 61.4,
+    }  # fmt: skip
+    assert driver.describe(step) == "choose epoch 2/9 step 5/7: loss 1.2346, 12,346 examples/s, 61 s left"
+    epoch = {"event": "epoch", "rank": 0, "phase": "final", "epoch": 3, "loss": 0.5, "examples_per_second": 10}
+    assert driver.describe(epoch) == "final epoch 3 done: loss 0.5000, 10 examples/s"
+    assert "ndcg@20 0.2500" in driver.describe(epoch | {"recall": 0.1, "ndcg": 0.25})
+    assert driver.describe(epoch | {"rank": 1}) == ""
+    rows = {"event": "rows", "rank": 1, "host": "h", "rows": 1000, "row_groups": 2, "users": 9, "events": 44}
+    assert driver.describe(rows) == ("rank 1 on h: read 1,000 rows of 2 row group(s), trains on 9 users with 44 events")
+
+
+def test_the_ranks_application_gets_the_jobs_settings_and_not_its_identity():
+    conf = {
+        "spark.master": "spark://m:7077", "spark.executor.memory": "3g", "spark.app.id": "app-1",
+        "spark.driver.port": "4040", "spark.sql.extensions": "delta", "spark.jars": "a.jar",
+    }  # fmt: skip
+    assert driver.launch_conf(conf) == {
+        "spark.master": "spark://m:7077", "spark.executor.memory": "3g", "spark.jars": "a.jar",
+        "spark.ui.enabled": "false",
+    }  # fmt: skip
+
+
+def test_a_lake_that_is_not_a_folder_is_refused(make_settings):
+    from sparkrec.pipeline import Run
+
+    settings = make_settings(lake={"path": "s3://bucket/lake"})
+    with pytest.raises(ConfigError, match=r"s3://bucket/lake.*Mount"):
+        driver.model_folder(Run(settings, "train_two_tower"))
+
+
+def test_a_host_name_that_others_cannot_reach_is_refused(monkeypatch):
+    monkeypatch.setattr(driver.socket, "gethostbyname", lambda name: "127.0.1.1")
+    with pytest.raises(ConfigError, match=r"resolves to 127.0.1.1.*network_interface"):
+        driver._check_host_name()
+    monkeypatch.setattr(driver.socket, "gethostbyname", lambda name: "10.0.0.7")
+    driver._check_host_name()

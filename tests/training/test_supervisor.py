@@ -1,0 +1,160 @@
+"""The watcher of a training, with children that are plain Python instead of Spark and Horovod."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import psutil
+import pytest
+from small import make_plan
+
+from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.training import supervisor
+from sparkrec.training.plan import Follower, Journal, Plan
+from sparkrec.training.supervisor import TOKEN, check_slots, slots
+
+pytestmark = pytest.mark.unit
+
+
+def test_slots():
+    assert slots({"spark.master": "local[3]"}, 9) == 3
+    assert slots({"spark.master": "local[4, 10]", "spark.task.cpus": "2"}, 9) == 2
+    assert slots({"spark.master": "local[*]"}, 9) == 9
+    assert slots({"spark.master": "spark://host:7077"}, 9) == 9
+    assert slots({"spark.master": "local"}, 9) == 1
+
+
+def test_too_few_slots_names_what_is_needed_what_is_there_and_what_to_do():
+    with pytest.raises(ConfigError, match=r"ranks=3 needs 3 Spark slots.*local\[2\] has 2.*local\[3\].*ranks=2"):
+        check_slots(3, 2, "local[2]")
+    check_slots(2, 2, "local[2]")
+    check_slots(1, 0, "local[1]")
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """``child(script)`` runs the script in place of the launcher; it sees ``folder`` and ``say(rank, **event)``."""
+    prelude = (
+        "import json, os, pathlib, subprocess, sys, time\n"
+        "folder = pathlib.Path(sys.argv[-1]).parent\n"
+        "attempt = len(list(folder.glob('attempt*'))); (folder / f'attempt{attempt}').touch()\n"
+        "(folder / 'ranks').mkdir(exist_ok=True)\n"
+        "def say(rank, **event):\n"
+        "    with open(folder / 'ranks' / f'{rank}.jsonl', 'a') as file:\n"
+        "        file.write(json.dumps({'rank': rank} | event) + chr(10))\n"
+        "def finish(): (folder / 'result.json').write_text(json.dumps({'hash': 'abc'}))\n"
+    )
+    popen = supervisor.subprocess.Popen
+
+    def run(script: str, **settings):
+        def instead(command, **options):
+            return popen([command[0], "-c", prelude + script, command[-1]], **options)
+
+        monkeypatch.setattr(supervisor.subprocess, "Popen", instead)
+        plan = make_plan(tmp_path, **settings)
+        events, lines = [], []
+        try:
+            return supervisor.train(plan, events.append, lines.append), events, lines
+        finally:
+            assert not [p for p in psutil.process_iter() if _mine(p)]
+
+    return run
+
+
+def _mine(process: psutil.Process) -> bool:
+    try:
+        return process.pid != os.getpid() and TOKEN in process.environ()
+    except psutil.Error:
+        return False
+
+
+def test_a_finished_child_hands_over_its_result_and_all_it_said(child):
+    result, events, _ = child("say(0, event='note', text='hello'); say(1, event='note', text='there'); finish()")
+    assert result == {"hash": "abc"}
+    assert [event["text"] for event in events] == ["hello", "there"]
+
+
+def test_a_child_that_dies_is_started_again_a_bounded_number_of_times(child):
+    result, _, lines = child("os._exit(9) if attempt < 2 else finish()", restarts=2)
+    assert result == {"hash": "abc"}
+    assert len(lines) == 2
+    assert "exit code 9" in lines[0]
+    assert "last checkpoint (1 of 2)" in lines[0]
+
+
+def test_a_child_that_keeps_dying_is_worth_a_retry(child):
+    with pytest.raises(RetryableError, match=r"failed 2 time\(s\).*ValueError: no luck.*launch.log"):
+        child("raise ValueError('no luck')", restarts=1)
+
+
+def test_a_rank_that_falls_silent_is_hung(child):
+    with pytest.raises(RetryableError, match=r"Rank 1 has been silent.*heartbeat_seconds=0.5"):
+        child(
+            "say(0, event='note', text=''); say(1, event='note', text='')\n"
+            "while True: (folder / 'ranks' / '0.jsonl').touch(); time.sleep(.05)",
+            restarts=0, heartbeat_seconds=0.5,
+        )  # fmt: skip
+
+
+def test_the_outer_limit(child):
+    with pytest.raises(RetryableError, match=r"longer than two_tower.timeout_minutes=0.01"):
+        child("time.sleep(100)", timeout_minutes=0.01)
+
+
+def test_what_a_rank_found_is_raised_as_it_named_it_and_not_tried_again(child):
+    script = (
+        "say(1, event='error', kind='lost', text='peer closed')\n"
+        "say(0, event='error', kind='DataError', text='no event'); os._exit(1)"
+    )
+    with pytest.raises(DataError, match="no event"):
+        child(script, restarts=3)
+
+
+def test_a_defect_in_a_rank_is_not_hidden_behind_retries(child):
+    with pytest.raises(RuntimeError, match="rank 0: Traceback of ours"):
+        child("say(0, event='error', kind='defect', text='Traceback of ours'); os._exit(1)", restarts=3)
+
+
+def test_a_child_that_ends_well_without_a_result_has_failed(child):
+    with pytest.raises(RetryableError, match="exit code 0"):
+        child("pass", restarts=0)
+
+
+def test_nothing_is_left_behind_not_even_what_has_left_the_process_group(child):
+    """The fixture looks for processes with the training's token; these two have sessions of their own."""
+    script = (
+        "for _ in range(2): subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], "
+        "start_new_session=True)\nos._exit(3)"
+    )
+    with pytest.raises(RetryableError):
+        child(script, restarts=0)
+
+
+def test_followers_read_whole_lines_once(tmp_path):
+    plan = make_plan(tmp_path)
+    follower = Follower(plan)
+    assert list(follower.new()) == []
+    assert follower.silence() is None
+    Journal(plan, 1).write("note", text="a")
+    with open(plan.path("ranks", "1.jsonl"), "a") as file:
+        file.write('{"event": "no')
+        file.flush()
+        assert [event["text"] for event in follower.new()] == ["a"]
+        file.write('te", "text": "b"}\n')
+    assert [event["text"] for event in follower.new()] == ["b"]
+    os.utime(plan.path("ranks", "1.jsonl"), (time.time() - 60,) * 2)
+    rank, seconds = follower.silence()
+    assert rank == 1
+    assert seconds == pytest.approx(60, abs=5)
+
+
+def test_a_plan_survives_its_file_and_its_fingerprint_names_what_is_learned(tmp_path):
+    plan = make_plan(tmp_path)
+    assert Plan.load(plan.save()) == plan
+    assert json.loads(plan.save().read_text())["sizes"]["users"] == 40
+    same = [make_plan(tmp_path, restarts=9), make_plan(tmp_path, checkpoint_steps=3)]
+    assert {p.fingerprint for p in same} == {plan.fingerprint}
+    other = [make_plan(tmp_path, seed=1), make_plan(tmp_path, width=9), make_plan(tmp_path, ranks=1)]
+    assert len({p.fingerprint for p in [plan, *other]}) == 4
