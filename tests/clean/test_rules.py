@@ -1,4 +1,5 @@
 import datetime as dt
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,9 @@ def test_catalogue_rows(spark, canonical_items):
     frame = canonical_items([case for case, _ in cases])
     checked = rules.check(rules.parse_items(frame), rules.item_rules(Clean())).orderBy(c.LINE).collect()
     assert [row[c.RULE] for row in checked] == [rule for _, rule in cases]
+
+
+def test_the_data_contract_names_every_rule(spark):
+    text = (Path(__file__).parents[2] / "docs" / "data_contract.md").read_text()
+    declared = rules.event_rules(Clean(), dt.date(2020, 1, 1)) + rules.item_rules(Clean())
+    assert [rule.name for rule in declared if rule.name not in text and "not_a_number" not in rule.name] == []
