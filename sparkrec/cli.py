@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -127,6 +128,9 @@ def _guard(work: Callable[[], None]) -> int:
 
 def _from_spark(error: Exception) -> SparkrecError | None:
     text = str(error)
+    ours = re.search(r"sparkrec\.errors\.(ConfigError|DataError|RetryableError): (.+)", text)
+    if ours:  # raised on an executor
+        return {x.__name__: x for x in (ConfigError, DataError, RetryableError)}[ours[1]](ours[2])
     found = next((word for word in _RETRYABLE if word in text), None)
     if found:
         return RetryableError(

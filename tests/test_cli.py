@@ -28,6 +28,7 @@ def raising(error: BaseException) -> int:
         (OSError(28, "No space left on device", "some/file"), 4, "some/file"),
         (Exception("Py4J: ConcurrentAppendException: two writers"), 4, "ConcurrentAppendException"),
         (Exception("java.io.EOFException: Unexpected end of input stream"), 3, "damaged"),
+        (Exception("worker:\n  sparkrec.errors.DataError: Row 3 holds NaN.\nstack"), 3, "bad data: Row 3 holds NaN.\n"),
         (ZeroDivisionError("oops"), 1, "defect"),
     ],
 )

@@ -18,13 +18,13 @@ def summary(report: Report, place: str, tracking_uri: str | None) -> str:
 def _table(report: Report) -> list[str]:
     k = report.primary[1]
     names = list(dict.fromkeys(m.metric for m in report.measures))
-    header = [f"{'model':<14}", *[f"{metric_name(name, k):>12}" for name in names], f"{f'coverage@{k}':>12}"]
+    header = [f"{'model':<14}", *[f"{metric_name(name, k):>14}" for name in names], f"{f'coverage@{k}':>14}"]
     rows = ["".join(header)]
     for model in report.models:
         values = [report.value(model, name, k) for name in names]
         covered = next((v for m, name, n, v in report.breadth if (m, name, n) == (model, "coverage", k)), 0.0)
-        cells = [f"{m.value:>12.4f}" if m else f"{'-':>12}" for m in values]
-        rows.append("".join([f"{model_name(model):<14}", *cells, f"{covered:>12.1%}"]))
+        cells = [f"{m.value:>14.4f}" if m else f"{'-':>14}" for m in values]
+        rows.append("".join([f"{model_name(model):<14}", *cells, f"{covered:>14.1%}"]))
     return rows
 
 

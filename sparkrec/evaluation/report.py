@@ -106,7 +106,7 @@ def headline(report: Report) -> str:
     best, name = ranking[0], metric_name(*report.primary)
     text = f"{model_name(best.model)} has the best lists: {name} is {best.value:.4f}"
     if best.low is not None and best.high is not None:
-        text += f" (95 % interval {best.low:.4f} to {best.high:.4f})"
+        text += f" (95\u00a0% interval {best.low:.4f} to {best.high:.4f})"
     ahead, level = [], []
     for other in ranking[1:]:
         gap = next(d for d in report.differences if (d.model, d.other) == (best.model, other.model))

@@ -87,7 +87,7 @@ def page():
 
 def test_headline_says_who_wins_by_how_much_and_what_is_noise():
     text = report.headline(example())
-    assert text.startswith("Two-tower has the best lists: NDCG@20 is 0.2700 (95 % interval 0.2600 to 0.2800).")
+    assert text.startswith("Two-tower has the best lists: NDCG@20 is 0.2700 (95\u00a0% interval 0.2600 to 0.2800).")
     assert "That is 170% above Most popular (0.1000)." in text
     assert text.endswith("It is level with ALS (0.2600): the difference is inside the noise.")
 
