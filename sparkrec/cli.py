@@ -6,12 +6,13 @@ Exit codes: 0 done · 1 a defect of ours · 2 bad configuration · 3 bad data ·
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import importlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sparkrec import __version__, config
@@ -19,6 +20,11 @@ from sparkrec.errors import ConfigError, DataError, RetryableError, SparkrecErro
 from sparkrec.pipeline import STAGES, Run, execute
 
 Job = Callable[[Run], None]
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
 
 _EPILOG = "Exit codes: 0 done, 1 a defect, 2 bad configuration, 3 bad data, 4 a failure that is worth a retry."
 
@@ -107,7 +113,10 @@ def _job(stage: str) -> Job:
 def _guard(work: Callable[[], None]) -> int:
     """Runs ``work``; turns what it raises into one paragraph and an exit code."""
     try:
-        work()
+        with _sigterm_is_an_exception():
+            work()
+    except Terminated:
+        return _refuse(RetryableError("Stopped from outside (SIGTERM). Nothing half-written is visible; run it again."))
     except SparkrecError as error:
         return _refuse(error)
     except OSError as error:
@@ -124,6 +133,23 @@ def _guard(work: Callable[[], None]) -> int:
         )
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _sigterm_is_an_exception() -> Iterator[None]:
+    """A scheduler's SIGTERM ends the job the way an error does, so that MLflow and the ranks learn of it."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be handled
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _from_spark(error: Exception) -> SparkrecError | None:

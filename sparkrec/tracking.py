@@ -121,7 +121,8 @@ def _connect(settings: Settings) -> tuple[MlflowClient, str]:
             os.environ[variable] = value
     import logging
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

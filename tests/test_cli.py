@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,13 @@ def raising(error: BaseException) -> int:
 def test_exit_code_and_one_paragraph(error: Exception, code: int, kind: str, capsys: pytest.CaptureFixture) -> None:
     assert raising(error) == code
     assert kind in capsys.readouterr().err
+
+
+def test_sigterm_is_worth_a_retry_and_the_handler_is_put_back(capsys: pytest.CaptureFixture) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli._guard(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 4
+    assert "SIGTERM" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_success_is_zero() -> None:
