@@ -44,17 +44,15 @@ def of_lists(lists: DataFrame, ks: Sequence[int], catalogue: int) -> dict[tuple[
 
     ``catalogue`` is the number of items that may be recommended.
     """
-    shown = (
-        lists.where(F.col(c.USER_ID) != c.ANYONE)
-        .groupBy(c.MODEL, c.ITEM_ID)
-        .agg(*[F.count_if(F.col(c.RANK) <= k).alias(f"k{k}") for k in ks])
-    )
+    at_k = F.array(*[F.struct(F.lit(k).alias(c.K), F.count_if(F.col(c.RANK) <= k).alias(_TIMES)) for k in ks])
+    shown = lists.where(F.col(c.USER_ID) != c.ANYONE).groupBy(c.MODEL, c.ITEM_ID).agg(at_k.alias("at_k"))
+    rows = shown.select(c.MODEL, F.inline("at_k")).where(F.col(_TIMES) > 0)
+    counted = rows.groupBy(c.MODEL, c.K, _TIMES).agg(F.count("*").alias(_ITEMS)).toArrow()
     found = {}
-    for k in ks:
-        rows = shown.where(F.col(f"k{k}") > 0).groupBy(c.MODEL, F.col(f"k{k}").alias(_TIMES))
-        counted = rows.agg(F.count("*").alias(_ITEMS)).toArrow()
-        for model in counted[c.MODEL].unique().to_pylist():
-            found[model, k] = _exposure(counted.filter(pc.equal(counted[c.MODEL], model)), catalogue)
+    for model in counted[c.MODEL].unique().to_pylist():
+        for k in ks:
+            inside = pc.and_(pc.equal(counted[c.MODEL], model), pc.equal(counted[c.K], k))
+            found[model, k] = _exposure(counted.filter(inside), catalogue)
     return found
 
 
