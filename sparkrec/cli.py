@@ -10,7 +10,9 @@ import contextlib
 import datetime as dt
 import importlib
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
