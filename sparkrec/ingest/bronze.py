@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -69,15 +69,16 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
 def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Found:
     """The files that match the source's patterns, and those of them that bronze does not hold."""
     held = _held(run, table)
-    found, taken = Found(), set()
+    found, taken = Found(), set[str]()
     for files in kinds:
         # A file belongs to the first kind whose pattern it matches.
-        listed = [file for file in files.format.list(folder, files.pattern) if file.name not in taken]
+        listed = [file for file in files.format.files(folder, files.pattern) if file.name not in taken]
         if not listed and not files.optional:
             raise DataError(
                 f"The source's folder {folder.root} holds no file that matches '{files.pattern}'. Set source.path "
                 "(and, for the source 'generic', the option 'files') to where the logs lie."
             )
+        _check_not_rewritten(files, listed, held, folder)
         # A day without a change of the catalogue is an ordinary day; one without events is not.
         is_log = table is schemas.BRONZE_EVENTS
         listed = up_to(listed, files.pattern, run.date, set(held), must_have_date=is_log)
@@ -115,6 +116,15 @@ def _check_unchanged(files: Sequence[File], held: dict[str, int], folder: Folder
                 "was read into bronze. A log file must not change after it has been read. Put what is new into a file "
                 "of its own, or start a new lake."
             )
+
+
+def _check_not_rewritten(kind: Files, listed: Sequence[File], held: Iterable[str], folder: Folder) -> None:
+    if gone := kind.format.rewritten(kind.pattern, listed, held):
+        raise DataError(
+            f"The Delta table {kind.pattern} in {folder.root} was rewritten (optimised, updated or deleted from): its "
+            f"file {gone[0]}, which bronze holds, is no longer part of it. A table that is read as a log may only be "
+            "appended to. Start a new lake to read it afresh."
+        )
 
 
 def _transaction(table: Table, files: Sequence[File]) -> str:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import csv
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
+from sparkrec.ingest.files import File, Folder
 from sparkrec.ingest.lines import read_lines
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-
-    from sparkrec.ingest.files import File, Folder
 
 FIELDS = "fields"
 #: In an adjacency file, line = line number × this + position in the line.
@@ -32,8 +31,12 @@ _CORRUPT = "_corrupt"
 class Format(ABC):
     """How files are read. Everything is text; types are clean's business."""
 
-    def list(self, folder: Folder, pattern: str) -> list[File]:
+    def files(self, folder: Folder, pattern: str) -> list[File]:
         return folder.list(pattern)
+
+    def rewritten(self, pattern: str, listed: Sequence[File], held: Iterable[str]) -> list[str]:
+        """Names of held files whose rows now lie in other files. Log files may be moved away; a table's may not."""
+        return []
 
     @abstractmethod
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
@@ -211,7 +214,7 @@ class Parquet(Format):
 class Delta(Format):
     """A Delta table that is only appended to (not optimised or updated): each of its data files is read once."""
 
-    def list(self, folder: Folder, pattern: str) -> list[File]:
+    def files(self, folder: Folder, pattern: str) -> list[File]:
         from delta.tables import DeltaTable
 
         path = f"{folder.root.rstrip('/')}/{pattern}".rstrip("/")
@@ -220,6 +223,10 @@ class Delta(Format):
         frame = folder.spark.read.format("delta").load(path)
         found = frame.select("_metadata.file_path", "_metadata.file_size").distinct().collect()
         return sorted((File(path, folder.relative(r[0]), r[1]) for r in found), key=lambda file: file.name)
+
+    def rewritten(self, pattern: str, listed: Sequence[File], held: Iterable[str]) -> list[str]:
+        names = {file.name for file in listed}
+        return [name for name in held if name.startswith(f"{pattern.rstrip('/')}/") and name not in names]
 
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
         from pyspark.sql import functions as F

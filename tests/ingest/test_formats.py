@@ -14,7 +14,7 @@ pytestmark = pytest.mark.spark
 def read(spark: Any, root: Path, pattern: str, form: Format, needs: tuple[str, ...] = ()) -> list[Any]:
     """(file, line, fields or None) in order."""
     folder = Folder(spark, str(root))
-    rows = form.parse(form.read(folder, form.list(folder, pattern), needs)).collect()
+    rows = form.parse(form.read(folder, form.files(folder, pattern), needs)).collect()
     assert all((row.fields is None) == (row.malformed is not None) for row in rows)
     return sorted((row.source_file, row.line, row.fields) for row in rows)
 
@@ -90,3 +90,8 @@ def test_parquet_and_delta(spark: Any, tmp_path: Path) -> None:
     assert sorted((row[1], row[2]["id"]) for row in rows) == [(1, "1"), (1, "2"), (2, "2")]
     assert len({row[0] for row in rows}) == 2
     assert all(row[0].startswith("d/part-") for row in rows)
+
+    listed = Delta().files(Folder(spark, str(tmp_path)), "d")
+    held = [row[0] for row in rows]
+    assert Delta().rewritten("d", listed, [*held, "other/x"]) == []
+    assert Delta().rewritten("d", listed[:1], held) == [listed[1].name]

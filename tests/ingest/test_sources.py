@@ -19,7 +19,7 @@ def rows(spark: Any, root: Path, kind: str, name: str, **options: Any) -> list[d
     folder = Folder(spark, str(root))
     bronze = None
     for files in getattr(source, f"{kind}_files"):
-        found = files.format.list(folder, files.pattern)
+        found = files.format.files(folder, files.pattern)
         if found or not files.optional:
             part = files.format.read(folder, found, files.needs)
             bronze = part if bronze is None else bronze.unionByName(part)
