@@ -230,6 +230,9 @@ def _flow(report: Report) -> list[tuple[str, int]]:
         ("users to train on", featurize.get("users")), ("items to recommend from", featurize.get("items")),
         ("training events", featurize.get("events_train")), ("validation events", featurize.get("events_validation")),
         ("test events", featurize.get("events_test")),
+        ("test users who were not known before", featurize.get("test_users_unseen")),
+        ("test items that were not known before", featurize.get("test_items_unseen")),
+        ("pairs met again in the test part, not asked for", featurize.get("holdout_already_seen")),
     ]  # fmt: skip
     return [(words, int(n)) for words, n in steps if n is not None]
 

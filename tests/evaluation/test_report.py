@@ -56,6 +56,7 @@ def example(**changes):
     }
     clean = {"rows_in": 12345, "kept": 12000, "duplicates": 300, "quarantined": 45}
     curve = [{"phase": "choose", "epoch": n, "loss": 5 / n, "ndcg": 0.1 * n, "recall": 0.1 * n} for n in (1, 2, 3)]
+    ranks = [{"rank": n, "events": 5000 + n, "users": 100, "hash": "ab"} for n in (0, 1)]
     fields = {
         "title": "demo",
         "run_id": "demo-all",
@@ -72,7 +73,7 @@ def example(**changes):
         "records": [
             record("clean", clean, refused_by_rule=[rule], facts={"countries": 38}),
             record("featurize", {"users": 10}, split={"kind": "time", "test": "2026-01-01", "end": "2026-01-08"}),
-            record("train_two_tower", {}, two_tower={"curve": curve}),
+            record("train_two_tower", {}, two_tower={"curve": curve, "ranks": ranks}),
         ],
         "settings": {"name": "demo", "recommend": {"exclude_seen": ["view"]}, "evaluate": {"bootstrap": 1000}},
         "versions": {"metrics": 3},
@@ -98,7 +99,7 @@ def test_the_page_needs_nothing_from_outside(page):
 
 def test_the_page_shows_what_was_measured_counted_and_refused(page):
     measured = ("0.2700", "0.2600 – 0.2800", "inside the noise", "3,456", "78", "40.0 %")
-    counted = ("12,345", "45", "countries", "38", "metrics version 3")
+    counted = ("12,345", "45", "countries", "38", "metrics version 3", "2 processes", "5,001 events")
     for text in (*measured, *counted, "Blue mug ✓", "before 2026-01-01", "first 1 of 9"):
         assert text in page, text
 
