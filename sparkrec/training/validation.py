@@ -26,7 +26,8 @@ class Validation:
         self._past = without_validation(events)
         counts = np.asarray([settings.weights.get(name, 0.0) > 0 for name in c.EVENT_TYPES])  # type: ignore[call-overload]
         self._asked = distinct_pairs(events.where(events.validation & counts[events.types]))
-        self._asked = difference(self._asked, distinct_pairs(self._past), trainer.sizes.items)
+        self._seen = distinct_pairs(self._past)
+        self._asked = difference(self._asked, self._seen, trainer.sizes.items)
         candidates = np.flatnonzero(np.diff(self._asked[0]) > 0)
         total = float(collective.allreduce(np.asarray([len(candidates)], np.float64))[0])
         share = settings.validation_users / max(total, 1.0)
@@ -41,7 +42,7 @@ class Validation:
             rows = self._rows[start : start + 1024]
             batch = whole_histories(self._past, rows, self._trainer.settings.max_history)
             users = self._trainer.user_vectors(batch, items)
-            lists, _ = top_k(users, items, K, exclude=_select(distinct_pairs(self._past), rows))
+            lists, _ = top_k(users, items, K, exclude=_select(self._seen, rows))
             sums += recall_and_ndcg(lists, *_select(self._asked, rows)).sum(axis=0)
         recall, ndcg = self._trainer.collective.allreduce(sums) / max(self.users, 1)
         return {"recall": float(recall), "ndcg": float(ndcg)}

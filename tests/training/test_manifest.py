@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkrec.training.manifest import Manifest, Piece, deal
-
-pytestmark = pytest.mark.unit
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.training.manifest import Manifest, Piece, deal, of_table, open_file
 
 PIECES = st.lists(st.integers(0, 1000), max_size=30).map(
     lambda rows: [Piece(f"f{i % 3}", i // 3, n) for i, n in enumerate(rows)]
 )
 
 
+@pytest.mark.unit
 @given(pieces=PIECES, ranks=st.integers(1, 6))
 def test_every_row_group_goes_to_one_rank_and_none_is_overloaded(pieces, ranks):
     hands = deal(pieces, ranks)
@@ -27,7 +29,29 @@ def test_every_row_group_goes_to_one_rank_and_none_is_overloaded(pieces, ranks):
     assert max(loads) - min(loads) <= max((p.rows for p in pieces), default=0)
 
 
+@pytest.mark.unit
 def test_a_manifest_survives_json():
     manifest = Manifest("gold.sequences", 4, deal([Piece("a", 0, 5), Piece("a", 1, 3)], 3))
     assert Manifest.load(json.loads(json.dumps(asdict(manifest)))) == manifest
     assert manifest.rows == 8
+
+
+@pytest.mark.spark
+def test_the_pinned_version_is_read_and_not_the_newest(make_run):
+    run = make_run("featurize")
+    name = c.FEATURE_INDEX
+
+    def write(n):
+        rows = [(f"f{i}", i, 1, None, None) for i in range(n)]
+        frame = run.spark.createDataFrame(rows, schemas.VOCABULARY_FEATURES.struct())
+        return run.lake.overwrite(schemas.VOCABULARY_FEATURES, frame)[0]
+
+    old, new = write(3), write(8)
+    for version, expected in ((old, 3), (new, 8)):
+        found = of_table(run.lake.path(schemas.VOCABULARY_FEATURES), version, "gold.vocabulary_features", ranks=2)
+        assert found.rows == expected
+        index = []
+        for piece in (piece for hand in found.ranks for piece in hand):
+            with open_file(piece.path) as file:
+                index += pq.ParquetFile(file).read_row_group(piece.row_group, columns=[name])[name].to_pylist()
+        assert sorted(index) == list(range(expected))
