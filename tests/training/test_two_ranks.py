@@ -110,7 +110,7 @@ def test_two_horovod_ranks_learn_what_a_single_process_learns(shop, undisturbed,
     alone = dataclasses.replace(plan, folder=str(tmp_path), two_tower=plan.two_tower | {"ranks": 1}, sequences=together)
     single = train(alone)[0]
     losses = [[row["loss"] for row in x["curve"]] for x in (result, single)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)
     for name, array in exported.load(tmp_path / "model").weights.items():
         np.testing.assert_allclose(weights[name], array, atol=1e-4, err_msg=name)
 
