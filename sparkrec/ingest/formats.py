@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sparkrec import columns as c
 from sparkrec.errors import DataError
 from sparkrec.ingest.files import File, Folder
-from sparkrec.ingest.lines import read_lines
+from sparkrec.ingest.lines import number, read_lines
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -201,10 +201,19 @@ class Parquet(Format):
     """Parquet files: raw is the row as JSON, line its number in the file."""
 
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
         frame = folder.spark.read.option("mergeSchema", "true").parquet(*[file.for_spark for file in files])
         # The columns of all files together: what one file lacks is null in its rows.
         _check_columns(folder, files[0].name, frame.columns, needs)
-        return _rows_as_json(folder, frame)
+        rows = frame.select(
+            F.col("_metadata.file_path").alias("_path"),
+            (F.col("_metadata.row_index") + 1).alias(c.LINE),
+            F.lit(None).cast("string").alias(c.HEADER),
+            _as_json(frame).alias(c.RAW),
+            F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
+        )
+        return _with_names(folder, rows)
 
     def parse(self, rows: DataFrame) -> DataFrame:
         return _parse_json(rows)
@@ -234,23 +243,17 @@ class Delta(Format):
         frame = folder.spark.read.format("delta").load(files[0].uri)
         _check_columns(folder, files[0].uri, frame.columns, needs)
         names = folder.spark.createDataFrame([(file.name,) for file in files], f"{c.SOURCE_FILE} string")
-        return _rows_as_json(folder, frame).join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
+        # Delta's rows have no row_index; they come in the file's order, as lines do.
+        return number(folder, frame, _as_json(frame))[0].join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
 
     def parse(self, rows: DataFrame) -> DataFrame:
         return _parse_json(rows)
 
 
-def _rows_as_json(folder: Folder, frame: DataFrame) -> DataFrame:
+def _as_json(frame: DataFrame) -> Column:
     from pyspark.sql import functions as F
 
-    rows = frame.select(
-        F.col("_metadata.file_path").alias("_path"),
-        (F.col("_metadata.row_index") + 1).alias(c.LINE),
-        F.lit(None).cast("string").alias(c.HEADER),
-        F.to_json(F.struct(*[F.col(f"`{name}`") for name in frame.columns])).alias(c.RAW),
-        F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
-    )
-    return _with_names(folder, rows)
+    return F.to_json(F.struct(*[F.col(f"`{name}`") for name in frame.columns]))
 
 
 def _with_names(folder: Folder, rows: DataFrame) -> DataFrame:

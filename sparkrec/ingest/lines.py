@@ -1,4 +1,4 @@
-"""Text files as numbered lines, without a global order and without a loop.
+"""Files as numbered records, text above all, without a global order and without a loop.
 
 Spark's ids (``monotonically_increasing_id``) are consecutive within a split of a file. So the first id and the
 number of lines of every split, which are few, give each line its number: id - first id + lines in the splits before.
@@ -31,37 +31,41 @@ def read_lines(folder: Folder, files: Sequence[File], encoding: str, header: boo
     """
     from pyspark.sql import functions as F
 
-    spark = folder.spark
-    with_fixed_splits(spark)
-    text = spark.read.text([file.for_spark for file in files]).select(
+    text = folder.spark.read.text([file.for_spark for file in files])
+    rows, headers = number(folder, text, _decoded(F.col("value"), encoding), header)
+    if header:
+        rows = rows.where(F.col(c.LINE) > 1)
+    return rows.where(F.trim(c.RAW) != ""), headers
+
+
+def number(folder: Folder, records: DataFrame, raw: Column, header: bool = False) -> tuple[DataFrame, dict[str, str]]:
+    """``raw`` of each record of a frame of files, numbered within its file; columns and headers as above."""
+    from pyspark.sql import functions as F
+
+    with_fixed_splits(folder.spark)
+    rows = records.select(
         F.col("_metadata.file_path").alias(_PATH),
         F.col("_metadata.file_block_start").alias(_BLOCK),
         F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
         F.monotonically_increasing_id().alias(_ID),
-        _decoded(F.col("value"), encoding).alias(c.RAW),
+        raw.alias(c.RAW),
     )
-    first_line = F.min_by(c.RAW, _ID) if header else F.lit(None).cast("string")
+    first = F.min_by(c.RAW, _ID) if header else F.lit(None).cast("string")
     splits = (
-        text.groupBy(_PATH, _BLOCK)
-        .agg(F.min(_ID).alias(_FIRST_ID), F.count("*").alias(c.COUNT), first_line.alias(c.HEADER))
+        rows.groupBy(_PATH, _BLOCK)
+        .agg(F.min(_ID).alias(_FIRST_ID), F.count("*").alias(c.COUNT), first.alias(c.HEADER))
         .collect()
     )
     headers, placed = _place(folder, splits)
     numbers = f"{_BLOCK} bigint, {_FIRST_ID} bigint, {_BEFORE} bigint"
     schema = f"{_PATH} string, {numbers}, {c.SOURCE_FILE} string, {c.HEADER} string"
-    index = F.broadcast(spark.createDataFrame(placed, schema))
+    index = F.broadcast(folder.spark.createDataFrame(placed, schema))
     line = F.col(_ID) - F.col(_FIRST_ID) + F.col(_BEFORE) + 1
     moved = F.raise_error(F.lit("sparkrec: the splits of the files changed between two passes"))
-    rows = text.join(index, [_PATH, _BLOCK], "left").select(
-        c.SOURCE_FILE,
-        F.coalesce(line, moved.cast("bigint")).alias(c.LINE),
-        c.HEADER,
-        c.RAW,
-        c.SOURCE_BYTES,
+    numbered = rows.join(index, [_PATH, _BLOCK], "left").select(
+        c.SOURCE_FILE, F.coalesce(line, moved.cast("bigint")).alias(c.LINE), c.HEADER, c.RAW, c.SOURCE_BYTES
     )
-    if header:
-        rows = rows.where(F.col(c.LINE) > 1)
-    return rows.where(F.trim(c.RAW) != ""), headers
+    return numbered, headers
 
 
 def offsets(counts: Sequence[int]) -> list[int]:
