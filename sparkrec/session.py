@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkrec.config import Spark
@@ -35,6 +36,7 @@ _DEFAULTS = {
     "spark.python.worker.reuse": "true",
     "spark.log.level": "ERROR",
 }
+_LOG4J = Path(__file__).with_name("log4j2.properties")
 
 
 def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
@@ -60,6 +62,8 @@ def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
         "spark.driver.memory": settings.driver_memory,
         "spark.sql.shuffle.partitions": str(settings.shuffle_partitions),
     }
+    if not submitted:  # the JVM is not there yet, so that its log can still be chosen
+        wanted["spark.driver.extraJavaOptions"] = f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}"
     if conf.get("spark.master", settings.master).startswith("local"):
         wanted |= {
             "spark.sql.warehouse.dir": os.path.join(tempfile.gettempdir(), "sparkrec-warehouse"),
