@@ -3,7 +3,7 @@
 from pyspark import StorageLevel
 
 from sparkrec import schemas
-from sparkrec.clean import accounting, cancellations, catalogue, duplicates, rules, silver
+from sparkrec.clean import accounting, catalogue, duplicates, rules, silver
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
 from sparkrec.pipeline import Run
@@ -38,7 +38,8 @@ def clean(run: Run) -> None:
 
     accepted = silver.accepted(events)
     merged = duplicates.merge_near(accepted, settings.near_duplicate_seconds)
-    run.write(schemas.SILVER_EVENTS, silver.finished(merged, cancellations.match(merged), settings))
+    any_cancels = tally.facts["cancel_rows"] > 0
+    run.write(schemas.SILVER_EVENTS, silver.finished(merged, settings, any_cancels))
     from_log = None if strict else catalogue.from_log(accepted, settings)
     run.write(schemas.SILVER_ITEMS, catalogue.finished(known, from_log, source.is_goods))
     refused = silver.quarantined(events, schemas.BRONZE_EVENTS, run.stage)
@@ -47,14 +48,7 @@ def clean(run: Run) -> None:
     run.count(**accounting.balance(run, tally, item_tally))
     run.detail(
         refused_by_rule=[rule for rule in tally.by_rule + item_tally.by_rule if rule["all"]],
-        facts={
-            "rows": arrived.rows,
-            "files": arrived.files,
-            "exact_repeats": tally.rows - tally.distinct,
-            "near_repeats": tally.distinct - tally.refused - run.counts["kept"],
-            **tally.facts,
-            **accounting.distinct_facts(events),
-        },
+        facts=accounting.facts(arrived, tally, run.counts["kept"], events),
     )
     run.spark.catalog.clearCache()
 

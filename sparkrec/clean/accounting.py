@@ -73,32 +73,35 @@ def arrived(bronze: DataFrame) -> Arrived:
 
 
 def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str, Column] | None = None) -> Tally:
-    """Counts everything in one pass over the checked rows. ``facts`` are conditions; their raw rows are counted."""
+    """Counts the checked rows by the set of rules that they break, and the raw rows that meet each of ``facts``.
+
+    What comes back to the driver is a row for each set of rules that occurs, and an example of each rule.
+    """
+    facts = facts or {}
+    sums = [F.sum(F.when(condition, F.col(c.COPIES)).otherwise(0)) for condition in facts.values()]
+    sets = checked.groupBy(c.RULES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
     place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), c.REASON)
-    columns = [
-        F.coalesce(F.sum(c.COPIES), F.lit(0)),
-        F.count("*"),
-        F.count(c.RULE),
-        *[F.coalesce(F.sum(F.when(condition, F.col(c.COPIES))), F.lit(0)) for condition in (facts or {}).values()],
+    refused = checked.where(F.col(c.RULE).isNotNull())
+    examples: dict[str, str] = dict(refused.groupBy(c.RULE).agg(F.min(place)).collect())
+    by_rule = [
+        {
+            "table": table,
+            "rule": rule.name,
+            "expects": rule.expects,
+            "first": sum(row[1] for row in sets if row[0][:1] == [rule.name]),
+            "all": sum(row[1] for row in sets if rule.name in row[0]),
+            "example": examples.get(rule.name),
+        }
+        for rule in rules
     ]
-    for rule in rules:
-        is_first = F.col(c.RULE) == rule.name
-        columns += [
-            F.count_if(F.coalesce(is_first, F.lit(False))),
-            F.count_if(F.array_contains(c.RULES, rule.name)),
-            F.min(F.when(is_first, place)),
-        ]
-    row = checked.agg(*[column.alias(f"_{i}") for i, column in enumerate(columns)]).first()
-    assert row is not None
-    rows, distinct, refused, *rest = row
-    by_rule = []
-    for i, rule in enumerate(rules):
-        first, every, example = rest[len(facts or {}) + 3 * i :][:3]
-        by_rule.append(
-            {"table": table, "rule": rule.name, "expects": rule.expects, "first": first, "all": every,
-             "example": example}
-        )  # fmt: skip
-    return Tally(table, rows, distinct, refused, by_rule, dict(zip(facts or {}, rest, strict=False)))
+    return Tally(
+        table=table,
+        rows=sum(row[2] for row in sets),
+        distinct=sum(row[1] for row in sets),
+        refused=sum(row[1] for row in sets if row[0]),
+        by_rule=by_rule,
+        facts={name: sum(row[3 + i] for row in sets) for i, name in enumerate(facts)},
+    )
 
 
 def event_facts() -> dict[str, Column]:
@@ -115,8 +118,12 @@ def event_facts() -> dict[str, Column]:
     }
 
 
-def distinct_facts(checked: DataFrame) -> dict[str, int]:
-    """Exact numbers of countries, and of rows, users and items of clean purchases: accepted ones, taken back or not."""
+def facts(arrived: Arrived, tally: Tally, kept: int, checked: DataFrame) -> dict[str, int]:
+    """Every fact for the report: rows, repeats, those of :func:`event_facts`, and exact numbers of distinct things.
+
+    Clean purchases are the accepted ones, taken back later or not. Of a log that never names its items it is not said
+    how many rows lack a name.
+    """
     bought = F.col(c.RULE).isNull() & (F.col(c.EVENT_TYPE) == c.PURCHASE)
     row = checked.agg(
         F.count_if(bought).alias("clean_purchases"),
@@ -125,7 +132,15 @@ def distinct_facts(checked: DataFrame) -> dict[str, int]:
         F.count_distinct(F.trim(c.COUNTRY)).alias("countries"),
     ).first()
     assert row is not None
-    return dict(row.asDict())
+    counted = {name: n for name, n in tally.facts.items() if name != "rows_without_item_name" or n < tally.rows}
+    return {
+        "rows": arrived.rows,
+        "files": arrived.files,
+        "exact_repeats": tally.rows - tally.distinct,
+        "near_repeats": tally.distinct - tally.refused - kept,
+        **counted,
+        **row.asDict(),
+    }
 
 
 def conserve(what: str, came_in: int, accounted: int) -> None:

@@ -16,6 +16,7 @@ def mark(events: DataFrame, events_per_day: int) -> DataFrame:
     """
     busy = events.groupBy(c.USER_ID, c.EVENT_DATE).count().where(F.col("count") > events_per_day)
     since = busy.groupBy(c.USER_ID).agg(F.min(c.EVENT_DATE).alias("_since"))
-    marked = events.join(since, c.USER_ID, "left")
+    # Bots are few: no shuffle of the events for them.
+    marked = events.join(F.broadcast(since), c.USER_ID, "left")
     suspect = F.coalesce(F.col(c.EVENT_DATE) >= F.col("_since"), F.lit(False))
     return marked.withColumn(c.SUSPECT, suspect).drop("_since")

@@ -43,9 +43,12 @@ def match(events: DataFrame) -> DataFrame:
     )
 
 
-def mark(events: DataFrame, pairs: DataFrame) -> DataFrame:
-    """Adds ``cancelled`` and ``cancelled_at`` to all events."""
-    marked = events.join(pairs.select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
+def mark(events: DataFrame, any_cancels: bool = True) -> DataFrame:
+    """Adds ``cancelled`` and ``cancelled_at`` to all events; quickly where there are no cancel events at all."""
+    if any_cancels:
+        marked = events.join(match(events).select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
+    else:
+        marked = events.withColumn(c.CANCELLED_AT, F.lit(None).cast("timestamp"))
     return marked.withColumn(c.CANCELLED, F.col(c.CANCELLED_AT).isNotNull())
 
 

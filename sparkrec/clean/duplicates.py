@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -39,7 +40,8 @@ def merge_exact(frame: DataFrame, content: Sequence[str] = EVENT_CONTENT) -> Dat
 def merge_near(events: DataFrame, seconds: float) -> DataFrame:
     """One event for a chain of events of the same user, item, type and query, each within ``seconds`` of the last.
 
-    The first of the chain stays, and its ``copies`` become the sum. ``seconds`` 0 leaves everything as it is.
+    The first of the chain stays, and its ``copies`` become the sum. ``seconds`` 0 leaves everything as it is. The
+    result is kept (persisted): cancellations, bots and the table all read it.
     """
     if seconds <= 0:
         return events
@@ -54,4 +56,5 @@ def merge_near(events: DataFrame, seconds: float) -> DataFrame:
         .withColumn(c.COPIES, F.sum(c.COPIES).over(chain).cast("int"))
         .where("_starts")
         .drop("_starts", "_chain")
+        .persist(StorageLevel.MEMORY_AND_DISK)
     )

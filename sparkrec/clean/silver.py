@@ -56,9 +56,9 @@ def accepted(checked_events: DataFrame) -> DataFrame:
     )
 
 
-def finished(events: DataFrame, pairs: DataFrame, settings: Clean) -> DataFrame:
+def finished(events: DataFrame, settings: Clean, any_cancels: bool) -> DataFrame:
     """Accepted, merged events → silver.events: cancellations and bots marked, a day's rows together, by user."""
-    marked = bots.mark(cancellations.mark(events, pairs), settings.bot_events_per_day)
+    marked = bots.mark(cancellations.mark(events, any_cancels), settings.bot_events_per_day)
     rows = marked.select(*schemas.SILVER_EVENTS.column_names)
     return rows.hint("rebalance", c.EVENT_DATE).sortWithinPartitions(c.EVENT_DATE, c.USER_ID, c.EVENT_TIME, c.EVENT_ID)
 
