@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from sparkrec import columns as c
 from sparkrec import schemas
 
-HOME = Path(__file__).parents[2]
+HOME = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
 #: What differs between two equal runs: clocks, and the versions and names of the runs themselves.
