@@ -133,7 +133,7 @@ class TwoTower(Section):
     event_types: bool = Field(True, description="history items carry an embedding of their event type")
     width: int = Field(64, ge=1, description="of every vector")
     max_history: int = Field(50, ge=1, description="newest events that the history encoder sees")
-    temperature: float = Field(0.12, gt=0)
+    temperature: float = Field(0.16, gt=0, description="τ: scores are cosines / τ in training")
     dropout: float = Field(0.0, ge=0, lt=1)
     history_keep: float = Field(0.5, gt=0, le=1, description="mode user: share of the history kept in training")
     negatives: int = Field(0, ge=0, description="shared uniform negatives of a step; 0: full softmax")
@@ -144,8 +144,8 @@ class TwoTower(Section):
         description="loss weight of a target of this type; a type left out is history only",
     )
     # how
-    epochs: int = Field(10, ge=1, description="at most, where validation decides")
-    batch: int = Field(512, ge=1, description="sequences a step, over all ranks together")
+    epochs: int = Field(30, ge=1, description="at most, where validation decides")
+    batch: int = Field(256, ge=1, description="sequences a step, over all ranks together")
     learning_rate: float = Field(1e-2, gt=0)
     learning_rate_decay: Literal["none", "linear"] = "none"
     average: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: off")
