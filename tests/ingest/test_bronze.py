@@ -93,7 +93,12 @@ def test_nothing_of_a_damaged_file(start: Callable[..., Run], logs: Path) -> Non
         ingest(run)
     assert not run.lake.exists(schemas.BRONZE_EVENTS)
 
+    (logs / "header only.txt").write_text(HEADER + "\n")
+    (logs / "nothing.txt").touch()
+    with pytest.raises(DataError, match=r"2 file\(s\).*hold no row"):
+        ingest(start("*.txt"))
+
     (logs / "bad.parquet").write_text("this is no parquet file")
     with pytest.raises(DataError, match=r"bad\.parquet .*cannot be read"):
         ingest(start("*.parquet", "parquet"))
-    assert not run.lake.exists(schemas.BRONZE_EVENTS)
+    assert held(run) == []

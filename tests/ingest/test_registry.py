@@ -1,7 +1,9 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sparkrec import config
 from sparkrec.config import Section
 from sparkrec.config import Source as Settings
 from sparkrec.errors import ConfigError
@@ -23,6 +25,18 @@ def test_all_public_formats_are_known() -> None:
         "amazon_reviews", "generic", "movielens_100k", "movielens_1m", "online_retail", "rees46", "retailrocket",
         "sequences", "simulator", "taobao_user_behavior",
     ]  # fmt: skip
+
+
+CONFIGURATIONS = sorted(Path(__file__).parents[2].glob("conf/*.yaml"))
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGURATIONS if p.stem != "cluster"], ids=lambda path: path.stem)
+def test_each_configuration_names_a_source_and_its_options(path: Path) -> None:
+    settings = config.load([path])
+    source = sources.get(settings.source)
+    assert source.event_files
+    assert settings.lake.path == f"lake/{settings.name}", "no two share a lake"
+    assert settings.name == path.stem
 
 
 def test_unknown_names_and_options_are_named() -> None:
