@@ -60,8 +60,8 @@ CATEGORIES = tuple(f"{department} > {name}" for department, names in TREE.items(
 NOUNS = tuple(nouns for names in TREE.values() for nouns in names.values())
 #: Months (0 = January) in which a department sells most.
 _PEAKS = {"Garden": 4, "Kitchen": 11, "Living room": 10, "Office": 8, "Children": 11, "Sport": 5}
-MATERIALS = (
-    "Oak", "Walnut", "Bamboo", "Linen", "Wool", "Copper", "Slate", "Cotton", "Enamel", "Cork", "Leather", "Birch",
+COLOURS = (
+    "Natural", "Charcoal", "Ivory", "Sage", "Ochre", "Navy", "Terracotta", "Plum", "Mint", "Sand", "Coral", "Slate",
 )  # fmt: skip
 BRANDS = (
     "Northwind", "Alder & Sons", "Kestrel", "Marlow", "Fjordhem", "Papillon", "Tidewater", "Hollis", "Juniper",
@@ -80,7 +80,7 @@ class Catalogue:
 
     category: Ints
     brand: Ints
-    material: Ints
+    colour: Ints
     noun: Ints
     series: Ints
     arrival: Ints
@@ -140,7 +140,7 @@ def build(options: SimulatorOptions) -> Catalogue:
     return Catalogue(
         category=category,
         brand=rng.integers(0, len(BRANDS), n),
-        material=rng.integers(0, len(MATERIALS), n),
+        colour=rng.integers(0, len(COLOURS), n),
         noun=rng.integers(0, 3, n),
         series=rng.integers(0, len(SERIES), n),
         arrival=arrival,

@@ -51,12 +51,12 @@ def item_changes(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
             own = own_items(options, block)
             rows = catalogue.changes(items, own, options.days)
             codes = {
-                name: getattr(items, name)[rows["item"]] for name in ("category", "brand", "material", "noun", "series")
+                name: getattr(items, name)[rows["item"]] for name in ("category", "brand", "colour", "noun", "series")
             }
             yield batch({**rows, **codes})
 
     schema = ("item bigint, day bigint, price double, promotion double, stock bigint, category bigint, brand bigint, "
-              "material bigint, noun bigint, series bigint")  # fmt: skip
+              "colour bigint, noun bigint, series bigint")  # fmt: skip
     return blocks_of(spark, item_blocks(options)).mapInArrow(draw, schema)
 
 
@@ -99,22 +99,22 @@ def catalogue_columns(options: SimulatorOptions) -> list[Column]:
 
     nouns = F.array(*[F.array(*map(F.lit, names)) for names in catalogue.NOUNS])
     noun = nouns[F.col("category").cast("int")][F.col("noun").cast("int")]
-    material, brand = name(F.col("material"), catalogue.MATERIALS), name(F.col("brand"), catalogue.BRANDS)
+    colour, brand = name(F.col("colour"), catalogue.COLOURS), name(F.col("brand"), catalogue.BRANDS)
     series = name(F.col("series"), catalogue.SERIES)
     # One price in fifty is missing, always the same.
     price = F.when(F.pmod(F.xxhash64("item", "day"), F.lit(50)) > 0, F.col("price"))
-    text = F.concat_ws(" ", material, noun, F.lit("of the series"), series, F.lit("by"), brand)
+    text = F.concat_ws(" ", colour, noun, F.lit("of the series"), series, F.lit("by"), brand)
     return [
         sku().alias("sku"),
         F.date_add(F.lit(options.start), F.col("day").cast("int")).cast("string").alias("updated"),
-        F.concat(material, F.lit(" "), noun, F.lit(", "), series).alias("title"),
+        F.concat(colour, F.lit(" "), noun, F.lit(", "), series).alias("title"),
         brand.alias("brand"),
         name(F.col("category"), catalogue.CATEGORIES).alias("category"),
         F.round(price, 2).alias("price"),
         F.lit("GBP").alias("currency"),
         F.col("stock"),
         F.col("promotion"),
-        material.alias("material"),
+        colour.alias("colour"),
         series.alias("series"),
         F.concat(text, F.lit(".")).alias("description"),
         F.date_add(F.lit(options.start), F.col("day").cast("int")).alias("date"),

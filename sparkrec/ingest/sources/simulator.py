@@ -5,7 +5,7 @@ Options: those of :class:`sparkrec.ingest.simulator.SimulatorOptions` (users, it
 - ``events/date={date}/*.json``: id, ts, user, type (view, add_to_cart, order, search, rating, review, remove_from_cart,
   return), sku, qty, price (paid, after the promotion), currency, stars, text, q (query), session, order, country.
 - ``catalogue/date={date}/*.csv``: the items that are new or changed on a day: sku, updated, title, brand, category,
-  price, currency, stock, promotion, material, series, description.
+  price, currency, stock, promotion, colour, series, description.
 - ``truth/`` is for tests and benchmarks, and is not read here.
 """
 
@@ -55,7 +55,7 @@ def _events(field: Field) -> Mapping[str, Column]:
 def _items(field: Field) -> Mapping[str, Column]:
     from pyspark.sql import functions as F
 
-    attributes = F.create_map(F.lit("material"), field("material"), F.lit("series"), field("series"))
+    attributes = F.create_map(F.lit("colour"), field("colour"), F.lit("series"), field("series"))
     return {
         c.ITEM_ID: field("sku"),
         c.VALID_FROM: field("updated"),
