@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from sparkrec import columns as c
 from sparkrec.errors import ConfigError
@@ -28,6 +28,12 @@ class Section(BaseModel):
 
 class Lake(Section):
     path: str = Field("lake", description="root folder or URI of the Delta tables")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        # Delta reads a relative path as a table's name, and executors have other working folders.
+        return path if "://" in path else str(Path(path).absolute())
 
 
 class Spark(Section):
@@ -239,7 +245,7 @@ class Settings(Section):
 
     def hash(self) -> str:
         """Eight hex digits that change when any value that can change a table does."""
-        plain = self.model_dump(mode="json", exclude={"tracking", "spark"})
+        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 

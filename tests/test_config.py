@@ -77,12 +77,19 @@ def test_environment_is_read_with_a_default(tmp_path: Path, monkeypatch: pytest.
     assert config.load([path]).source.path == "there/logs/z"
 
 
+def test_a_relative_lake_is_made_absolute_and_a_uri_is_left(base: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.load([base], ["lake.path=a/b"]).lake.path == str(tmp_path / "a" / "b")
+    assert config.load([base], ["lake.path=s3a://a/b"]).lake.path == "s3a://a/b"
+
+
 def test_round_trip_and_hash(base: Path) -> None:
     settings = config.load([base])
     assert config.Settings.model_validate(settings.dump()) == settings
     assert config.load([base], ["als.rank=9"]).hash() != settings.hash()
     # where it runs and who watches changes no table
-    assert config.load([base], ["spark.master=local[8]", "tracking.enabled=false"]).hash() == settings.hash()
+    elsewhere = ["spark.master=local[8]", "tracking.enabled=false", "lake.path=other"]
+    assert config.load([base], elsewhere).hash() == settings.hash()
 
 
 def test_secrets_do_not_reach_a_dump(base: Path) -> None:
