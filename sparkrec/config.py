@@ -27,7 +27,7 @@ class Section(BaseModel):
 
 
 class Lake(Section):
-    path: str = Field("lake", description="root folder or URI of the Delta tables")
+    path: str = Field("lake", validate_default=True, description="root folder or URI of the Delta tables")
 
     @field_validator("path")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_later_files_and_overrides_win_key_by_key(base: Path, tmp_path: Path) ->
     settings = config.load([base, over], ["als.iterations=2", "evaluate.ks=[10, 20]", "clean.latest='2026-01-01'"])
     assert (settings.als.rank, settings.als.alpha, settings.als.iterations) == (16, 2.0, 2)
     assert settings.split.test_days == 3
-    assert settings.clean.latest == "2026-01-01"
+    assert settings.clean.latest == dt.date(2026, 1, 1)
 
 
 @pytest.mark.parametrize(
