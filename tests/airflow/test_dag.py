@@ -70,9 +70,11 @@ def test_bad_configuration_ends_a_real_run_without_a_retry(tmp_path, monkeypatch
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: x\nsource: {name: simulator, path: logs}\nclaen: {}\n")
     monkeypatch.setenv("SPARKREC_CONF", str(bad))
-    dag = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"]
+    task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("ingest")
+    context = {"ds": "2026-11-20", "ds_nodash": "20261120"}
+    task.render_template_fields(context)
     with pytest.raises(AirflowFailException) as raised:
-        dag.get_task("ingest").execute({"ds": "2026-11-20"})
+        task.execute(context)
     assert re.search(r"Error code is: 2\b", str(raised.value))
     assert "claen" in str(raised.value)  # the log of the failed job names the key
     assert os.environ["SPARKREC_PYTHON"]

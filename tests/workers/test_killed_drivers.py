@@ -28,21 +28,20 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill_in_the_middle(stage: str, conf: Path, chance: random.Random) -> str:
-    """Start the job and ``kill -9`` its whole process group after a random line of its progress."""
+    """Start the job and ``kill -9`` its whole process group after a random line of its progress; what it printed."""
     process = shop.submit(stage, conf)
     assert process.stderr is not None
-    seen, lines_until_death = [], chance.randint(1, 3)
+    printed, lines_until_death = [], chance.randint(1, 3)
     for line in process.stderr:
-        if f"  {stage} " not in line:
-            continue
-        seen.append(line)
-        if len(seen) >= lines_until_death:
+        printed.append(line)
+        lines_until_death -= f"  {stage} " in line
+        if not lines_until_death:
             break
     time.sleep(chance.uniform(0, 1.5))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stderr.close()
-    return "".join(seen)
+    return "".join(printed)
 
 
 def test_killed_and_run_again_is_as_never_killed(quiet: Path, tmp_path: Path) -> None:
@@ -50,7 +49,7 @@ def test_killed_and_run_again_is_as_never_killed(quiet: Path, tmp_path: Path) ->
     conf = shop.configuration(tmp_path, quiet / "logs")
     for stage in STAGES:
         log = kill_in_the_middle(stage, conf, chance)
-        assert "started" in log
+        assert "  started" in log, f"{stage}: {log}"
         again = shop.submit(stage, conf)
         _, errors = again.communicate()
         assert again.returncode == 0, errors
