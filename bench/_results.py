@@ -53,7 +53,10 @@ def page() -> None:
         "the same run; the figure is the median of the repeats. A ratio above 1 means ours is better; those that miss "
         "their target stay in.",
     ]
-    for path in sorted(RESULTS.glob("*.json")):
+    results = sorted(RESULTS.glob("*.json"))
+    if not results:
+        lines += ["", "No result is committed yet: run `make bench`."]
+    for path in results:
         result = json.loads(path.read_text())
         lines += [
             "",
