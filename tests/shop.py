@@ -50,11 +50,11 @@ def environment() -> dict[str, str]:
 
 
 def submit(stage: str, conf: Path, *more: str) -> subprocess.Popen[str]:
-    """``spark-submit jobs/STAGE.py`` in a process group of its own."""
+    """``spark-submit jobs/STAGE.py`` in a process group of its own; Spark puts a job's stderr on its own stdout."""
     return subprocess.Popen(
         ["spark-submit", "--master", "local[2]", "--driver-memory", "1g", f"jobs/{stage}.py", "--conf", conf, *more],
         cwd=HOME, env=environment(), text=True, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 

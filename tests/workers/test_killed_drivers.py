@@ -30,9 +30,9 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kill_in_the_middle(stage: str, conf: Path, chance: random.Random) -> str:
     """Start the job and ``kill -9`` its whole process group after a random line of its progress; what it printed."""
     process = shop.submit(stage, conf)
-    assert process.stderr is not None
+    assert process.stdout is not None
     printed, lines_until_death = [], chance.randint(1, 3)
-    for line in process.stderr:
+    for line in process.stdout:
         printed.append(line)
         lines_until_death -= f"  {stage} " in line
         if not lines_until_death:
@@ -40,7 +40,7 @@ def kill_in_the_middle(stage: str, conf: Path, chance: random.Random) -> str:
     time.sleep(chance.uniform(0, 1.5))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    process.stderr.close()
+    process.stdout.close()
     return "".join(printed)
 
 
@@ -51,8 +51,8 @@ def test_killed_and_run_again_is_as_never_killed(quiet: Path, tmp_path: Path) ->
         log = kill_in_the_middle(stage, conf, chance)
         assert "  started" in log, f"{stage}: {log}"
         again = shop.submit(stage, conf)
-        _, errors = again.communicate()
-        assert again.returncode == 0, errors
+        printed, _ = again.communicate()
+        assert again.returncode == 0, printed
     shop.assert_same_tables(quiet / "lake", tmp_path / "lake")
 
 
