@@ -184,5 +184,6 @@ def execute(job: Callable[[Run], None], run: Run) -> None:
 
     run.say("started")
     with tracking.stage(run.settings, run.run_id, run.stage) as run.tracker:
+        _ = run.spark  # column expressions need a session, and a job may build some before it reads a table
         job(run)
         run.finish()
