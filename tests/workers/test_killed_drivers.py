@@ -15,7 +15,7 @@ import shop
 from sparkrec import schemas
 from sparkrec.pipeline import STAGES
 
-pytestmark = [pytest.mark.workers, pytest.mark.slow]
+pytestmark = [pytest.mark.workers, pytest.mark.kill]
 
 
 @pytest.fixture(scope="module")
