@@ -47,9 +47,11 @@ def child(monkeypatch, tmp_path):
         "def finish(): (folder / 'result.json').write_text(json.dumps({'hash': 'abc'}))\n"
     )
     popen = supervisor.subprocess.Popen
+    tokens = set()
 
     def run(script: str, **settings):
         def instead(command, **options):
+            tokens.add(options["env"][TOKEN])
             return popen([command[0], "-c", prelude + script, command[-1]], **options)
 
         monkeypatch.setattr(supervisor.subprocess, "Popen", instead)
@@ -58,14 +60,15 @@ def child(monkeypatch, tmp_path):
         try:
             return supervisor.train(plan, events.append, lines.append), events, lines
         finally:
-            assert not [p for p in psutil.process_iter() if _mine(p)]
+            assert not [p for p in psutil.process_iter() if _started_with(tokens, p)]
 
     return run
 
 
-def _mine(process: psutil.Process) -> bool:
+def _started_with(tokens: set[str], process: psutil.Process) -> bool:
+    """Only these trainings' processes: another training may run beside the tests."""
     try:
-        return process.pid != os.getpid() and TOKEN in process.environ()
+        return process.environ().get(TOKEN) in tokens
     except psutil.Error:
         return False
 
