@@ -13,7 +13,7 @@ from sparkrec.retrieval.topk import Csr, top_k
 _REASONS = {
     popularity.NAME: "popular with everyone",
     "als": "people with your taste chose it",
-    "two_tower": "goes with what you looked at lately",
+    "two_tower": "goes with what you have shown interest in",
 }
 
 
