@@ -142,7 +142,9 @@ class TwoTower(Section):
     temperature: float = Field(0.16, gt=0, description="τ: scores are cosines / τ in training")
     dropout: float = Field(0.0, ge=0, lt=1)
     history_keep: float = Field(0.5, gt=0, le=1, description="mode user: share of the history kept in training")
-    negatives: int = Field(0, ge=0, description="shared uniform negatives of a step; 0: full softmax")
+    negatives: int = Field(0, ge=0, description="uniform negatives of a step, shared; 0 without in_batch: all items")
+    in_batch: bool = Field(False, description="the targets of the whole batch, of all ranks, are negatives too")
+    log_q: bool = Field(True, description="in_batch: scores less the log of how often an item is expected to be drawn")
     user_weight: float = Field(-0.5, le=0, description="weight n^x on each target of a user who has n of them")
     repeats: bool = Field(False, description="mode position: an item the user has met already is a target again")
     weights: dict[EventType, float] = Field(

@@ -25,18 +25,21 @@ def weights_of(config):
 def test_item_vector_is_id_row_plus_mean_of_features_at_unit_length():
     weights = weights_of(TwoTower(width=4))
     features = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 3]), np.asarray([0, 2, 1], np.int32))
-    vectors = towers.item_vectors(weights, features.mean_matrix(3)).numpy()
+    vectors = towers.item_rows(weights, features.of(np.arange(7))).numpy()
     rows, table = weights["item_id"], weights["item_feature"]
     expected = [rows[0] + (table[0] + table[2]) / 2, rows[1], rows[2] + table[1]]
     for vector, row in zip(vectors, expected, strict=False):
         np.testing.assert_allclose(vector, row / np.linalg.norm(row), rtol=1e-5)
+    some = np.asarray([6, 2, 0, 2])
+    part = towers.item_rows(weights | {"item_id": rows[some]}, features.of(some)).numpy()
+    np.testing.assert_allclose(part, vectors[some], rtol=1e-6)
 
 
 def test_mean_history_is_gate_times_sum_over_root_of_count():
     config = TwoTower(width=4, event_types=False)
     weights = weights_of(config) | {"history_gate": np.asarray([0.7], np.float32)}
     batch = {
-        "users": np.asarray([3, 1], np.int32), "history_items": np.asarray([6, 2, 6], np.int32),
+        "users": np.asarray([3, 1], np.int32), "history_rows": np.asarray([6, 2, 6], np.int32),
         "history_types": np.zeros(3, np.int32), "history_segment": np.zeros(3, np.int32),
         "history_lag": np.asarray([2, 1, 0], np.int32),
     }  # fmt: skip
@@ -58,9 +61,9 @@ def test_at_every_token_the_causal_form_is_the_whole_form_of_what_came_before(en
         weights["recency_lag"] = np.asarray([0.5, -1.0, 0.2, 2.0], np.float32)
     rng = np.random.default_rng(seed)
     t = sum(lengths)
-    items = towers.item_vectors(weights, None)
+    items, met = towers.normalise(weights["item_id"]), rng.integers(7, size=t).astype(np.int32)
     packed = {
-        "users": np.zeros(t, np.int32), "history_items": rng.integers(7, size=t).astype(np.int32),
+        "users": np.zeros(t, np.int32), "history_items": met, "history_rows": met,
         "history_types": rng.integers(9, size=t).astype(np.int32),
         "history_segment": np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
     }  # fmt: skip
@@ -68,7 +71,7 @@ def test_at_every_token_the_causal_form_is_the_whole_form_of_what_came_before(en
     at = 0
     for length in lengths:
         for end in range(1, length + 1):
-            part = {name: packed[name][at : at + end] for name in ("history_items", "history_types")}
+            part = {name: packed[name][at : at + end] for name in ("history_items", "history_rows", "history_types")}
             whole = part | {
                 "users": np.zeros(1, np.int32), "history_segment": np.zeros(end, np.int32),
                 "history_lag": np.arange(end, dtype=np.int32)[::-1].copy(),

@@ -14,12 +14,15 @@ from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.retrieval import embed
 
 SIZES = Sizes(users=6, items=9, features=4)
+NO_FEATURES = ItemFeatures(np.zeros(9, np.int64), np.zeros(0, np.int32))
 
 
 def model_of(folder, **settings):
     config = TwoTower(width=5, **settings)
     weights = towers.initial(config, SIZES)
-    exported.save(folder, config, SIZES, weights, np.asarray(towers.item_vectors(weights, None)), {})
+    exported.save(
+        folder, config, SIZES, weights, np.asarray(towers.item_rows(weights, NO_FEATURES.of(np.arange(9)))), {}
+    )
     return exported.load(folder)
 
 
@@ -37,7 +40,7 @@ def test_a_block_of_users(tmp_path, history):
     batch = {
         "users": np.asarray([5, 2], np.int32), "history_items": np.asarray([8, 8, 4], np.int32),
         "history_types": np.asarray([3, 1, 3], np.int32), "history_segment": np.asarray([0, 0, 1], np.int32),
-        "history_lag": np.asarray([1, 0, 0], np.int32),
+        "history_lag": np.asarray([1, 0, 0], np.int32), "history_rows": np.asarray([8, 8, 4], np.int32),
     }  # fmt: skip
     whole = towers.user_vectors(model.weights, model.settings, batch, np.asarray(model.item_vectors))
     np.testing.assert_allclose(found, whole, atol=1e-6)
@@ -47,7 +50,7 @@ def test_a_block_of_users(tmp_path, history):
 def test_a_block_of_items(tmp_path):
     model = model_of(tmp_path / "model")
     features = ItemFeatures(np.asarray([0, 2, 2, 3, 3, 3, 3, 3, 3]), np.asarray([1, 3, 0], np.int32))
-    whole = np.asarray(towers.item_vectors(model.weights, features.mean_matrix(4)))
+    whole = np.asarray(towers.item_rows(model.weights, features.of(np.arange(9))))
     found = embed.item_vectors(model, np.asarray([3, 1, 8]), np.asarray([1, 2, 0]), np.asarray([0, 1, 3], np.int32))
     np.testing.assert_allclose(found, whole[[3, 1, 8]], atol=1e-6)
 

@@ -40,13 +40,18 @@ class ItemFeatures:
     ends: np.ndarray
     features: np.ndarray
 
-    def mean_matrix(self, columns: int) -> tf.SparseTensor:
-        """[n, columns], one over the number of features where an item has one: times the table, the mean."""
-        lengths = np.diff(self.ends, prepend=0)
-        rows = np.repeat(np.arange(len(self.ends)), lengths)
-        indices = np.stack([rows, self.features], axis=1).astype(np.int64)
-        values = np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32)
-        return tf.sparse.reorder(tf.SparseTensor(indices, values, (len(self.ends), columns)))
+    def of(self, items: np.ndarray) -> dict[str, np.ndarray]:
+        """What ``item_rows`` takes of some items: feature_item (place in ``items``), feature_row, feature_weight."""
+        ends = self.ends[items]
+        lengths = ends - np.where(items > 0, self.ends[items - 1], 0)
+        flat_ends = np.cumsum(lengths)
+        total = int(flat_ends[-1]) if len(items) else 0
+        flat = np.arange(total) + np.repeat(ends - flat_ends, lengths)
+        return {
+            "feature_item": np.repeat(np.arange(len(items), dtype=np.int32), lengths),
+            "feature_row": self.features[flat].astype(np.int32),
+            "feature_weight": np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32),
+        }
 
 
 def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
@@ -75,28 +80,34 @@ def _normal(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(key).standard_normal(shape, np.float32)
 
 
-def item_vectors(weights: Weights, features: tf.SparseTensor | None) -> tf.Tensor:
-    """g of every item: float32 [items, d], unit length. ``features``: ``ItemFeatures.mean_matrix``."""
+def item_rows(weights: Weights, batch: Weights) -> tf.Tensor:
+    """g of the items whose id rows are ``weights["item_id"]``: float32 [u, d], unit length.
+
+    ``batch``: feature_item (ascending), feature_row int32 [f], feature_weight float32 [f], where there are features.
+    """
     rows = tf.convert_to_tensor(weights["item_id"])
-    if features is not None and "item_feature" in weights:
-        rows += tf.sparse.sparse_dense_matmul(features, weights["item_feature"])
+    if "item_feature" in weights:
+        table = tf.convert_to_tensor(weights["item_feature"])
+        pairs = tf.cast(tf.stack([batch["feature_item"], batch["feature_row"]], axis=1), tf.int64)
+        shape = tf.cast(tf.stack([tf.shape(rows)[0], tf.shape(table)[0]]), tf.int64)
+        # One product instead of a gather: no row a feature of an item, and a dense gradient.
+        rows += tf.sparse.sparse_dense_matmul(tf.SparseTensor(pairs, batch["feature_weight"], shape), table)
     return normalise(rows)
 
 
 def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
     """f of each user of a batch, from the whole history: float32 [n, d], unit length.
 
-    ``batch``: users int32 [n]; history_items, history_types, history_segment (ascending, below n) and history_lag
-    (0 = newest) int32 [h]; key uint32 [n] switches dropout on.
+    ``batch``: users int32 [n]; history_items (rows of ``items``), history_types, history_segment (ascending, below n)
+    and history_lag (0 = newest) int32 [h], with ``history: mean`` history_rows (rows of history_item) in place of
+    history_items; key uint32 [n] switches dropout on.
     """
     n = tf.shape(batch["users"])[0]
     if settings.history == "none":
         return _with_id(weights, batch, None)
-    segment = batch["history_segment"]
+    tokens, segment = _tokens(weights, settings, batch, items), batch["history_segment"]
     if settings.history == "mean":
-        tokens = tf.gather(weights["history_item"], batch["history_items"]) + _types(weights, batch)
         return _with_id(weights, batch, history.mean(weights, tokens, segment, n))
-    tokens = tf.gather(items, batch["history_items"]) + _types(weights, batch)
     pooled, newest = history.recency(weights, tokens, segment, batch["history_lag"], n)
     return _with_id(weights, batch, history.block(weights, newest, pooled, batch.get("key"), settings.dropout))
 
@@ -104,15 +115,14 @@ def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf
 def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
     """f at each token of packed sequences, from the token and those before it: float32 [t, d], unit length.
 
-    ``batch``: users, history_items, history_types and history_segment (ascending) int32 [t], key uint32 [t].
+    ``batch``: users, history_items (or history_rows), history_types and history_segment (ascending) int32 [t], key
+    uint32 [t].
     """
     if settings.history == "none":
         return _with_id(weights, batch, None)
-    segment = batch["history_segment"]
+    tokens, segment = _tokens(weights, settings, batch, items), batch["history_segment"]
     if settings.history == "mean":
-        tokens = tf.gather(weights["history_item"], batch["history_items"]) + _types(weights, batch)
         return _with_id(weights, batch, history.causal_mean(weights, tokens, segment, settings.max_history))
-    tokens = tf.gather(items, batch["history_items"]) + _types(weights, batch)
     pooled = history.causal_recency(weights, tokens, segment, settings.max_history)
     return _with_id(weights, batch, history.block(weights, tokens, pooled, batch.get("key"), settings.dropout))
 
@@ -129,5 +139,10 @@ def _with_id(weights: Weights, batch: Weights, encoded: tf.Tensor | None) -> tf.
     return normalise(own if encoded is None else own + encoded)
 
 
-def _types(weights: Weights, batch: Weights) -> tf.Tensor | float:
-    return tf.gather(weights["event_type"], batch["history_types"]) if "event_type" in weights else 0.0
+def _tokens(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """What the history encoder reads of each event: [h, d]."""
+    if settings.history == "mean":
+        tokens = tf.gather(weights["history_item"], batch["history_rows"])
+    else:
+        tokens = tf.gather(items, batch["history_items"])
+    return tokens + tf.gather(weights["event_type"], batch["history_types"]) if "event_type" in weights else tokens
