@@ -139,7 +139,11 @@ class TwoTower(Section):
     event_types: bool = Field(True, description="history items carry an embedding of their event type")
     width: int = Field(64, ge=1, description="of every vector")
     max_history: int = Field(50, ge=1, description="newest events that the history encoder sees")
+    loss: Literal["softmax", "bilateral", "bpr", "mse"] = Field(
+        "softmax", description="bilateral: of noisy positives, mode user; bpr: pairs; mse: the stars of a rating"
+    )
     temperature: float = Field(0.16, gt=0, description="τ: scores are cosines / τ in training")
+    positive_temperature: float = Field(0.32, gt=0, description="loss bilateral: τ among a user's positives")
     dropout: float = Field(0.0, ge=0, lt=1)
     history_keep: float = Field(0.5, gt=0, le=1, description="mode user: share of the history kept in training")
     negatives: int = Field(0, ge=0, description="uniform negatives of a step, shared; 0 without in_batch: all items")
@@ -154,8 +158,26 @@ class TwoTower(Section):
     # how
     epochs: int = Field(30, ge=1, description="at most, where validation decides")
     batch: int = Field(256, ge=1, description="sequences a step, over all ranks together")
+    accumulate: int = Field(1, ge=1, description="parts in which a rank computes its share of a step: less memory")
     learning_rate: float = Field(1e-2, gt=0)
     learning_rate_decay: Literal["none", "linear"] = "none"
+    warmup_steps: int = Field(0, ge=0, description="the learning rate rises in a line over so many steps")
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = Field(
+        "none", description="multiply the learning rate by the number of ranks, or its root: if batch grew with them"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's, of all that is not updated row by row")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of a step's whole gradient; 0: any")
+    placement: dict[str, Literal["replicated_dense", "replicated_sparse", "sharded"]] = Field(
+        default_factory=dict,
+        description="where tables are kept (item_id, item_feature, history_item, user_id); left out: planned",
+    )
+    memory_gb: float = Field(4.0, gt=0, description="of a rank, for tables with their optimizer's state; for the plan")
+    table_optimizer: Literal["adagrad", "lazy_adam", "sgd"] = Field(
+        "adagrad", description="of tables that are updated row by row: row-wise Adagrad, lazy Adam, SGD"
+    )
+    table_learning_rate: float | None = Field(None, gt=0, description="of those tables; null: learning_rate")
+    fp16_rows: bool = Field(False, description="rows and their gradients travel between ranks at half precision")
+    prefetch: int = Field(2, ge=0, description="steps that are cut ahead on a thread; 0: none")
     average: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: off")
     seed: int = 17
     select_on_validation: bool = Field(
@@ -177,6 +199,27 @@ class TwoTower(Section):
     def _a_user_has_a_vector(self) -> TwoTower:
         if self.history == "none" and not self.user_id:
             raise ValueError("history: none with user_id: false leaves nothing to make a user's vector from")
+        return self
+
+    @model_validator(mode="after")
+    def _the_loss_makes_sense(self) -> TwoTower:
+        if self.loss == "bilateral" and self.mode == "position":
+            raise ValueError(
+                "loss: bilateral weighs a user's positives against each other, and mode: position has one target a "
+                "row. Take loss: softmax, which is the same there, or mode: user"
+            )
+        if self.loss == "bpr" and self.in_batch and self.log_q:
+            raise ValueError(
+                "loss: bpr compares pairs, which log_q cannot correct: set log_q: false, or in_batch: false"
+            )
+        if self.loss == "mse":
+            if self.negatives or self.in_batch:
+                raise ValueError("loss: mse has no negatives: set negatives: 0 and in_batch: false")
+            if others := [name for name, x in self.weights.items() if x > 0 and name not in ("rating", "review")]:
+                raise ValueError(
+                    f"loss: mse learns the stars of ratings and reviews, and weights has {', '.join(others)}: leave "
+                    "these out, for instance weights: {rating: 1}"
+                )
         return self
 
 

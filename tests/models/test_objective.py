@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import objective, towers
+from sparkrec.models.two_tower import losses, objective, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 
 pytestmark = pytest.mark.unit
@@ -29,6 +30,7 @@ def make_batch(mode):
         "key": batch["key"].astype(np.uint32), "history_rows": batch["history_items"],
         "history_types": np.asarray([0, 3, 3, 1, 0], np.int32),
         "target_weight": np.asarray([1, 3, 2], np.float32), "user_weight": np.asarray([0.5, 0.7], np.float32),
+        "target_label": np.asarray([5, 1, 3.5], np.float32),
         "columns": np.asarray([3, 4, 2, 0], np.int32), "column_bias": np.asarray([0.3, -0.2, 0, 1], np.float32),
     }  # fmt: skip
 
@@ -39,18 +41,26 @@ def make_weights(config):
     return weights | {name: weights[name][TOUCHED] for name in ("item_id", "history_item") if name in weights}
 
 
-@pytest.mark.parametrize("history", ["none", "mean", "recency"])
-@pytest.mark.parametrize("mode", ["user", "position"])
-def test_softmax_over_columns(mode, history):
-    config = TwoTower(width=4, mode=mode, history=history, max_history=4)
+def parts(mode, loss, **settings):
+    """The batch's loss; cosines of its rows and items; its targets as (row, item, weight)."""
+    if loss == "mse":
+        settings |= {"weights": {"rating": 1}}
+    config = TwoTower(width=4, mode=mode, max_history=4, loss=loss, **settings)
     weights, batch = make_weights(config), make_batch(mode)
     items = towers.item_rows(weights, batch).numpy()
     vectors = (towers.user_vectors if mode == "user" else towers.position_vectors)(weights, config, batch, items)
-    score = vectors.numpy() @ items.T / config.temperature
-    expected = total = 0.0
-    pairs = list(zip(batch["target_segment"], batch["target_items"], batch["target_weight"], strict=True))
-    for row, item, weight in pairs:
-        positives = {i for r, i, _ in pairs if r == row}
+    targets = list(zip(batch["target_segment"], batch["target_items"], batch["target_weight"], strict=True))
+    found = [float(x) for x in objective.loss(weights, config, batch)]
+    return found, vectors.numpy() @ items.T, targets, batch
+
+
+@pytest.mark.parametrize("history", ["none", "mean", "recency"])
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_softmax_over_columns(mode, history):
+    found, cosine, targets, batch = parts(mode, "softmax", history=history, temperature=0.2)
+    score, expected, total = cosine / 0.2, 0.0, 0.0
+    for row, item, weight in targets:
+        positives = {i for r, i, _ in targets if r == row}
         columns = zip(batch["columns"], batch["column_bias"], strict=True)
         others = sum(np.exp(score[row, j] + bias) for j, bias in columns if j not in positives)
         if mode == "user":
@@ -59,4 +69,58 @@ def test_softmax_over_columns(mode, history):
         else:
             expected += weight * (np.log(others + np.exp(score[row, item])) - score[row, item])
         total += weight
-    assert [float(x) for x in objective.loss(weights, config, batch)] == pytest.approx([expected, total], rel=1e-5)
+    assert found == pytest.approx([expected, total], rel=1e-5)
+
+
+def test_bilateral_softmax():
+    """User 0 has the touched items 1 (weight 1) and 4 (weight 3), user 1 item 2 (weight 2); columns 3, 4, 2, 0."""
+    found, cosine, _, batch = parts("user", "bilateral", temperature=0.2, positive_temperature=0.5)
+    bias = dict(zip(batch["columns"], batch["column_bias"], strict=True))
+    others = [
+        np.log(sum(np.exp(cosine[0, j] / 0.2 + bias[j]) for j in (3, 2, 0))),
+        np.log(sum(np.exp(cosine[1, j] / 0.2 + bias[j]) for j in (3, 4, 0))),
+    ]
+    own = 0.5 / 0.2 * np.log((np.exp(cosine[0, 1] / 0.5) + 3 * np.exp(cosine[0, 4] / 0.5)) / 4), cosine[1, 2] / 0.2
+    expected = 0.5 * 4 * (others[0] - own[0]) + 0.7 * 2 * (others[1] - own[1])
+    assert found == pytest.approx([expected, 0.5 * 4 + 0.7 * 2], rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_pairs(mode):
+    found, cosine, targets, batch = parts(mode, "bpr", temperature=0.2)
+    drawn = losses.draw_columns(batch["key"], batch["target_segment"], 4, objective.BPR_DRAWS).numpy()
+    expected = total = 0.0
+    for (row, item, weight), columns in zip(targets, drawn, strict=True):
+        positives = {i for r, i, _ in targets if r == row}
+        score = [cosine[row, batch["columns"][j]] / 0.2 + batch["column_bias"][j] for j in columns
+                 if batch["columns"][j] not in positives]  # fmt: skip
+        weight = weight * batch["user_weight"][row] if mode == "user" else weight
+        expected += weight * np.mean(np.log1p(np.exp(np.asarray(score) - cosine[row, item] / 0.2)))
+        total += weight
+    assert found == pytest.approx([expected, total], rel=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_stars(mode):
+    found, cosine, targets, batch = parts(mode, "mse")
+    expected = total = 0.0
+    for (row, item, weight), stars in zip(targets, batch["target_label"], strict=True):
+        weight = weight * batch["user_weight"][row] if mode == "user" else weight
+        expected += weight * (3.0 + np.exp(0.7) * cosine[row, item] - stars) ** 2
+        total += weight
+    assert found == pytest.approx([expected, total], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"history": "none", "user_id": False}, "nothing to make a user's vector from"),
+        ({"loss": "bilateral", "mode": "position"}, "one target a row"),
+        ({"loss": "bpr", "in_batch": True}, "log_q: false"),
+        ({"loss": "mse", "negatives": 5, "weights": {"rating": 1}}, "no negatives"),
+        ({"loss": "mse", "weights": {"rating": 1, "view": 1}}, "leave these out"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(settings, why):
+    with pytest.raises(ValidationError, match=why):
+        TwoTower(**settings)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import exported, history, towers
+from sparkrec.models.two_tower import exported, hashing, history, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 
 pytestmark = pytest.mark.unit
@@ -92,12 +92,12 @@ def test_recency_weights_are_the_exponential_of_the_learned_lag():
 
 def test_dropout_masks_belong_to_the_row_and_not_to_its_place():
     rows, key = tf.ones([400, 16]), tf.constant(RANDOM.integers(2**32, size=400, dtype=np.uint32), tf.uint32)
-    dropped = history.dropout(rows, key, 0.4, 1).numpy()
-    np.testing.assert_array_equal(history.dropout(rows[5:9], key[5:9], 0.4, 1), dropped[5:9])
+    dropped = hashing.dropout(rows, key, 0.4, 1).numpy()
+    np.testing.assert_array_equal(hashing.dropout(rows[5:9], key[5:9], 0.4, 1), dropped[5:9])
     assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.6)}
     assert np.mean(dropped == 0) == pytest.approx(0.4, abs=0.03)  # 6,400 draws: four standard errors are .025
-    assert np.any(history.dropout(rows, key, 0.4, 2).numpy() != dropped)
-    assert history.dropout(rows, None, 0.4, 1) is rows
+    assert np.any(hashing.dropout(rows, key, 0.4, 2).numpy() != dropped)
+    assert hashing.dropout(rows, None, 0.4, 1) is rows
 
 
 def test_untrained_weights_depend_on_seed_and_name_only():

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sparkrec.models.two_tower.hashing import dropout
+
 Weights = Mapping[str, Any]
 
 
@@ -78,24 +80,6 @@ def layer_norm(scale_and_shift: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
     variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
     return centred * tf.math.rsqrt(variance + 1e-6) * scale_and_shift[0] + scale_and_shift[1]
-
-
-def dropout(rows: tf.Tensor, key: tf.Tensor | None, rate: float, salt: int) -> tf.Tensor:
-    """Zeroes a share ``rate`` of the elements and scales the rest; the mask is a hash of (key, column, salt).
-
-    So the mask of a row does not depend on where in which rank's batch it stands. ``key`` None: unchanged.
-    The hash is MurmurHash3's 32-bit finaliser.
-    """
-    if key is None or rate <= 0:
-        return rows
-    column = np.arange(rows.shape[-1], dtype=np.uint64)
-    mixed = tf.constant(((column * 0x9E3779B1 + salt * 0x85EBCA77) % 2**32).astype(np.uint32))
-    state = tf.bitwise.bitwise_xor(key[:, None], mixed[None, :])
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        shifted = tf.bitwise.right_shift(state, tf.constant(shift, tf.uint32))
-        state = tf.bitwise.bitwise_xor(state, shifted) * tf.constant(factor, tf.uint32)
-    kept = state >= tf.constant(int(rate * 2**32), tf.uint32)
-    return tf.where(kept, rows / (1 - rate), 0.0)
 
 
 def _causal(by_lag: tf.Tensor, values: tf.Tensor, segment: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from sparkrec.models.two_tower.hashing import draw
+
 _NEVER = -1e9
 
 
@@ -26,28 +28,51 @@ def column_scores(
     """
     scores = tf.matmul(rows, columns, transpose_b=True) / temperature + bias
     pairs = tf.boolean_mask(tf.stack([hit_row, hit_column], axis=1), hit_column >= 0)
-    return tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], _NEVER))
+    return tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], tf.constant(_NEVER, scores.dtype)))
 
 
 def user_softmax(
-    positive: tf.Tensor, scores: tf.Tensor, segment: tf.Tensor, weight: tf.Tensor, user_weight: tf.Tensor
+    reward: tf.Tensor, total: tf.Tensor, scores: tf.Tensor, user_weight: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """All positives of a user against one denominator: the columns that are none of them.
 
-    loss_u = w_u (n_u · logsumexp over j not in P_u of s_uj − Σ over i in P_u of v_i s_ui), n_u = Σ v_i; its weight
-    is w_u n_u. A row of scores serves all positives of its user, and a positive never pushes another down. A user
-    whom no column is left for counts for nothing.
+    loss_u = w_u (n_u · logsumexp over j not in P_u of s_uj − reward_u); its weight is w_u n_u. A row of scores serves
+    all positives of its user, and a positive never pushes another down. A user whom no column is left for counts for
+    nothing.
 
     Parameters
     ----------
-    positive : s of the targets, [p]; segment : int32 [p], whose; weight : v, [p].
-    scores : s of the columns, [r, k], from ``column_scores``; user_weight : w, [r].
+    reward : [r], ``mean_reward`` or ``bilateral_reward``; total : n, [r], the weight of the user's targets.
+    scores : [r, k], from ``column_scores``; user_weight : w, [r].
     """
-    denominator, has_columns = _denominator(scores)
-    user_weight = user_weight * has_columns
-    total = tf.math.unsorted_segment_sum(weight, segment, tf.shape(scores)[0])
-    reward = tf.math.unsorted_segment_sum(weight * positive, segment, tf.shape(scores)[0])
-    return tf.reduce_sum(user_weight * (total * denominator - reward)), tf.reduce_sum(user_weight * total)
+    denominator = tf.reduce_logsumexp(scores, axis=1)
+    weight = user_weight * tf.cast(denominator > _NEVER / 2, user_weight.dtype)
+    return tf.reduce_sum(weight * (total * denominator - reward)), tf.reduce_sum(weight * total)
+
+
+def mean_reward(positive: tf.Tensor, segment: tf.Tensor, weight: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+    """Σ over i in P_u of v_i s_ui: [n].
+
+    ``positive`` : s of the targets, [p]; ``segment`` : int32 [p], whose; ``weight`` : v, [p].
+    """
+    return tf.math.unsorted_segment_sum(weight * positive, segment, n)
+
+
+def bilateral_reward(
+    positive: tf.Tensor, segment: tf.Tensor, weight: tf.Tensor, n: tf.Tensor, ratio: float
+) -> tf.Tensor:
+    """n_u ρ log Σ over i in P_u of (v_i / n_u) exp(s_ui / ρ): [n]; ρ is the positives' temperature over τ.
+
+    The bilateral softmax loss (Wu et al., "BSL: understanding and improving softmax loss for recommendation", ICDE
+    2024): positives that score low, which may be noise, count for less. ρ → ∞ gives ``mean_reward``.
+    """
+    total = tf.math.unsorted_segment_sum(weight, segment, n)
+    scaled = positive / ratio
+    top = tf.stop_gradient(tf.math.unsorted_segment_max(scaled, segment, n))
+    mass = tf.math.unsorted_segment_sum(weight * tf.exp(scaled - tf.gather(top, segment)), segment, n)
+    some = total > 0
+    log = tf.math.log(tf.where(some, mass, 1.0)) - tf.math.log(tf.where(some, total, 1.0)) + tf.where(some, top, 0.0)
+    return total * ratio * log
 
 
 def position_softmax(positive: tf.Tensor, scores: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -55,12 +80,42 @@ def position_softmax(positive: tf.Tensor, scores: tf.Tensor, weight: tf.Tensor) 
 
     ``positive``, ``weight``: [p]; ``scores``: [p, k], a row a target.
     """
-    denominator, _ = _denominator(scores)
-    loss = tf.nn.softplus(denominator - positive)
+    loss = tf.nn.softplus(tf.reduce_logsumexp(scores, axis=1) - positive)
     return tf.reduce_sum(weight * loss), tf.reduce_sum(weight)
 
 
-def _denominator(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """logsumexp of each row [r], and 1 where a column is left to it, else 0."""
-    total = tf.reduce_logsumexp(scores, axis=1)
-    return total, tf.cast(total > _NEVER / 2, tf.float32)
+def bpr(
+    positive: tf.Tensor, scores: tf.Tensor, row: tf.Tensor, drawn: tf.Tensor, weight: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """−log σ(s_target − s_j), the mean over the columns drawn for a target, times its weight.
+
+    Bayesian personalised ranking (Rendle et al., 2009). A drawn column that is a positive of the row does not count;
+    a target that none is left for counts for nothing.
+
+    Parameters
+    ----------
+    positive, weight : [p]; row : int32 [p], the target's row of ``scores``.
+    scores : [r, k], from ``column_scores``; drawn : int32 [p, m], columns, from ``draw_columns``.
+    """
+    negative = tf.gather_nd(scores, tf.stack([tf.broadcast_to(row[:, None], tf.shape(drawn)), drawn], axis=2))
+    counts = tf.cast(negative > _NEVER / 2, weight.dtype)
+    n = tf.reduce_sum(counts, axis=1)
+    loss = tf.math.divide_no_nan(tf.reduce_sum(counts * tf.nn.softplus(negative - positive[:, None]), axis=1), n)
+    weight = weight * tf.cast(n > 0, weight.dtype)
+    return tf.reduce_sum(weight * loss), tf.reduce_sum(weight)
+
+
+def draw_columns(key: tf.Tensor, segment: tf.Tensor, columns: tf.Tensor, draws: int) -> tf.Tensor:
+    """``draws`` of the ``columns`` columns for each target: int32 [p, draws], a hash of the row's key and its place.
+
+    ``key`` : uint32 [n]; ``segment`` : int32 [p], ascending, the target's key. Equal on any number of ranks.
+    """
+    place = tf.range(tf.size(segment)) - tf.searchsorted(segment, segment)
+    number = tf.cast(place[:, None] * draws + tf.range(draws)[None, :], tf.uint32)
+    hashed = tf.cast(draw(tf.gather(key, segment)[:, None], number, salt=17), tf.int64)
+    return tf.cast(hashed % tf.cast(tf.maximum(columns, 1), tf.int64), tf.int32)
+
+
+def squared_error(predicted: tf.Tensor, label: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(predicted − label)², times its weight; all [p]."""
+    return tf.reduce_sum(weight * tf.math.squared_difference(predicted, label)), tf.reduce_sum(weight)

@@ -67,6 +67,8 @@ def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
     weights = {name: 0.1 * _normal(settings.seed, name, shape) for name, shape in shapes.items()}
     if "event_type" in weights:
         weights["event_type"] *= 0.1
+    if settings.loss == "mse":
+        weights["rating"] = np.asarray([3.0, 0.7], np.float32)
     if settings.history == "mean":
         weights["history_item"] = 0.1 * _normal(settings.seed, "history_item", (sizes.items, d))
         weights["history_gate"] = np.ones((1,), np.float32)
@@ -125,6 +127,11 @@ def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items
         return _with_id(weights, batch, history.causal_mean(weights, tokens, segment, settings.max_history))
     pooled = history.causal_recency(weights, tokens, segment, settings.max_history)
     return _with_id(weights, batch, history.block(weights, tokens, pooled, batch.get("key"), settings.dropout))
+
+
+def rating(weights: Weights, cosine: tf.Tensor) -> tf.Tensor:
+    """Stars: learned offset + exp(learned) · cosine, so that the order of a user's items is that of the cosines."""
+    return weights["rating"][0] + tf.exp(weights["rating"][1]) * cosine
 
 
 def normalise(rows: tf.Tensor) -> tf.Tensor:
