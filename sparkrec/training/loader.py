@@ -72,10 +72,10 @@ def read(pieces: Sequence[Piece], collective: Collective) -> Events:
     values = np.bincount(to, weights=lengths, minlength=collective.size).astype(np.int64)
     flat = order.ranges((np.cumsum(lengths) - lengths)[by_rank], lengths[by_rank])
     users, chunks, lengths = (
-        collective.alltoall(x[by_rank].astype(np.int64), rows.tolist()) for x in (users, chunks, lengths)
+        collective.alltoall(x[by_rank].astype(np.int64), rows.tolist())[0] for x in (users, chunks, lengths)
     )
     items, types, validation = (
-        collective.alltoall(x[flat].astype(np.int32), values.tolist()) for x in (items, types, validation)
+        collective.alltoall(x[flat].astype(np.int32), values.tolist())[0] for x in (items, types, validation)
     )
     in_time = np.lexsort((-chunks, users))
     flat = order.ranges((np.cumsum(lengths) - lengths)[in_time], lengths[in_time])
@@ -110,6 +110,17 @@ def _read(pieces: Sequence[Piece]) -> tuple[np.ndarray, ...]:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Step:
+    """A rank's share of a step, in parts that are computed one after the other, with global indices.
+
+    negatives : int32 [k], distinct items drawn uniformly, the same on all ranks.
+    """
+
+    parts: tuple[Batch, ...]
+    negatives: np.ndarray
+
+
 class Loader:
     """Cuts this rank's part of each step's batch.
 
@@ -133,13 +144,22 @@ class Loader:
         self._epoch = -1
         self._order = self._bounds = np.zeros(0, np.int64)
 
-    def batch(self, epoch: int, step: int) -> Batch:
-        """Step ``step`` of ``epoch``, both from 0: this rank's part, which may hold no user at all."""
+    def step(self, epoch: int, step: int) -> Step:
+        """Step ``step`` of ``epoch``, both from 0: this rank's users of it, who may be none."""
         if epoch != self._epoch:
             self._shuffle(epoch)
         rows = self._order[self._bounds[step] : self._bounds[step + 1]]
         make = self._by_user if self._settings.mode == "user" else self._by_position
-        return make(rows, epoch) | {"negatives": self._negatives(epoch, step)}
+        parts = tuple(make(part, epoch) for part in np.array_split(rows, self._settings.accumulate))
+        return Step(parts, self._negatives(epoch, step))
+
+    def target_counts(self) -> np.ndarray:
+        """How often each item is a target of this rank in an epoch; int64 [items]."""
+        if self._settings.mode == "user":
+            return np.bincount(self._positives[2], minlength=self._n_items)
+        follows = np.ones(len(self.events.items), bool)
+        follows[self.events.starts[self.events.lengths > 0]] = False
+        return np.bincount(self.events.items[follows & (self._weights > 0)], minlength=self._n_items)
 
     def _shuffle(self, epoch: int) -> None:
         place = order.positions(self.events.users, self._n_users, self._settings.seed, epoch)

@@ -17,6 +17,9 @@ from sparkrec.training.loader import Batch
 #: A table's name → the rows of it, int32, distinct.
 Touched = dict[str, np.ndarray]
 
+# A table, the global indices of a batch, the name of the local ones.
+_OF_USERS = (("user_id", "users", "users"), ("history_item", "history_items", "history_rows"))
+
 
 def distinct(index: np.ndarray, scratch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct values of ``index`` and, for each element, its value's place among them; both int32.
@@ -65,11 +68,28 @@ class Rows:
             part |= shared | {"target_items": of_parts[number]}
             if self._reads_items:
                 part["history_items"] = of_parts[len(parts) + number]
-        for table, given, name in (("user_id", "users", "users"), ("history_item", "history_items", "history_rows")):
+        for table, given, name in _OF_USERS:
             if table in self._sizes:
                 touched[table], found = self._find(table, [part[given] for part in parts])
                 for part, rows in zip(local, found, strict=True):
                     part[name] = rows
+        return touched, local
+
+    def is_whole(self, table: str, rows: np.ndarray) -> bool:
+        """Whether these rows are all of a table that is touched whole."""
+        return rows is self._all.get(table)
+
+    def of_items(self, items: np.ndarray) -> tuple[Touched, Batch]:
+        """What the item tower takes of some distinct items, in their order."""
+        features, flat = self._of_items(items)
+        return {"item_id": items} | features, flat
+
+    def of_users(self, batch: Batch) -> tuple[Touched, Batch]:
+        """A batch of whole histories; ``history_items`` stay as they are."""
+        touched, local = {}, dict(batch)
+        for table, given, name in _OF_USERS:
+            if table in self._sizes:
+                touched[table], (local[name],) = self._find(table, [batch[given]])
         return touched, local
 
     def _find(self, table: str, indices: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -20,6 +20,7 @@ import sparkrec
 from sparkrec import errors
 from sparkrec.errors import ConfigError, RetryableError
 from sparkrec.training import checkpoint
+from sparkrec.training.collective import SingleProcess
 from sparkrec.training.plan import Follower, Plan
 
 #: Every process of one training carries this in its environment, so that none is left behind.
@@ -102,7 +103,7 @@ def _prepare(plan: Plan) -> None:
     if finished.exists():
         checkpoint.clear(plan.path("checkpoints"))
         finished.unlink()
-    elif checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, lambda _: None) is None:
+    elif checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, SingleProcess(), lambda _: None) is None:
         checkpoint.clear(plan.path("checkpoints"))
 
 

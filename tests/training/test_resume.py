@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from small import make_plan, train
 
 from sparkrec.errors import ConfigError, DataError, RetryableError
-from sparkrec.training import checkpoint, worker
+from sparkrec.training import worker
 from sparkrec.training.supervisor import _prepare
 from sparkrec.training.worker import best_epoch, given_up
 
@@ -71,8 +70,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, undi
     plan = make_plan(tmp_path, **SETTINGS)
     stopped(plan, 15)
     newest = sorted(plan.path("checkpoints").iterdir())[-1]
-    arrays = (newest / "arrays.npz").read_bytes()
-    (newest / "arrays.npz").write_bytes(arrays[: len(arrays) // 2])
+    array = newest / "weights.item_id.npy"
+    array.write_bytes(array.read_bytes()[:-100])
     notes = []
     result = train(plan, lambda training: setattr(training, "_warn", notes.append))
     assert any("damaged" in note and newest.name in note for note in notes)
@@ -89,16 +88,6 @@ def test_a_finished_training_starts_again_and_another_plan_does_not_resume(tmp_p
     other = make_plan(tmp_path, **SETTINGS, seed=99)
     _prepare(other)
     assert not plan.path("checkpoints").exists()
-
-
-def test_only_the_newest_checkpoints_are_kept_and_a_half_written_one_is_not_seen(tmp_path):
-    for number in (1, 2, 3):
-        checkpoint.save(tmp_path, number, {"a": np.ones(number)}, {"fingerprint": "x"}, keep=2)
-    (tmp_path / ".0000000004.tmp").mkdir()
-    assert sorted(p.name for p in tmp_path.glob("[0-9]*")) == ["0000000002", "0000000003"]
-    arrays, state = checkpoint.newest(tmp_path, "x", print)
-    assert len(arrays["a"]) == state["number"] == 3
-    assert checkpoint.newest(tmp_path, "another", print) is None
 
 
 def test_a_diverged_loss_names_what_to_change(tmp_path, monkeypatch):
@@ -122,8 +111,8 @@ def test_ranks_that_differ_are_stopped(tmp_path, monkeypatch):
 
     original = worker.Trainer
 
-    def by_rank(settings, sizes, features, collective):
-        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective)
+    def by_rank(settings, sizes, features, collective, placement):
+        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective, placement)
 
     monkeypatch.setattr(worker, "Trainer", by_rank)
     with pytest.raises(RetryableError, match=r"variables differ after the first"):
