@@ -133,7 +133,11 @@ class TwoTower(Section):
     ranks: int = Field(2, ge=1, description="Horovod processes")
     threads: int = Field(1, ge=1, description="TensorFlow threads of a rank")
     mode: Literal["user", "position"] = Field("user", description="user: taste; position: what comes next")
-    history: Literal["none", "mean", "recency"] = Field("mean", description="the user tower's history encoder")
+    history: Literal["none", "mean", "recency", "cnn", "gru", "lstm", "attention"] = Field(
+        "mean", description="the user tower's history encoder"
+    )
+    layers: int = Field(2, ge=1, description="of cnn, gru, lstm and attention")
+    attention_heads: int = Field(2, ge=1, description="of attention; must divide width")
     user_id: bool = Field(True, description="an embedding row a user; without it unseen users can be served")
     item_features: bool = Field(True, description="item vector = id row + mean of its feature rows")
     event_types: bool = Field(True, description="history items carry an embedding of their event type")
@@ -199,6 +203,10 @@ class TwoTower(Section):
     def _a_user_has_a_vector(self) -> TwoTower:
         if self.history == "none" and not self.user_id:
             raise ValueError("history: none with user_id: false leaves nothing to make a user's vector from")
+        if self.history == "attention" and self.width % self.attention_heads:
+            raise ValueError(
+                f"width: {self.width} is no multiple of attention_heads: {self.attention_heads}, which share it"
+            )
         return self
 
     @model_validator(mode="after")

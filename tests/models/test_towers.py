@@ -1,15 +1,13 @@
-"""Towers and histories: the causal forms against the whole-history forms, and both against plain loops."""
+"""Towers, their untrained weights, and their form on disk."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import exported, hashing, history, towers
+from sparkrec.models.two_tower import exported, hashing, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 
 pytestmark = pytest.mark.unit
@@ -48,46 +46,6 @@ def test_mean_history_is_gate_times_sum_over_root_of_count():
     first = weights["user_id"][3] + 0.7 * (2 * table[6] + table[2]) / np.sqrt(3)
     np.testing.assert_allclose(vectors[0], first / np.linalg.norm(first), rtol=1e-5)
     np.testing.assert_allclose(vectors[1], weights["user_id"][1] / np.linalg.norm(weights["user_id"][1]), rtol=1e-5)
-
-
-@pytest.mark.parametrize("encoder", ["mean", "recency"])
-@settings(max_examples=15, deadline=None)
-@given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=6), seed=st.integers(0, 99))
-def test_at_every_token_the_causal_form_is_the_whole_form_of_what_came_before(encoder, lengths, seed):
-    """Segments of up to ``max_history`` tokens, packed, wherever they lie against the blocks."""
-    config = TwoTower(width=4, history=encoder, max_history=4, user_id=False)
-    weights = weights_of(config)
-    if encoder == "recency":
-        weights["recency_lag"] = np.asarray([0.5, -1.0, 0.2, 2.0], np.float32)
-    rng = np.random.default_rng(seed)
-    t = sum(lengths)
-    items, met = towers.normalise(weights["item_id"]), rng.integers(7, size=t).astype(np.int32)
-    packed = {
-        "users": np.zeros(t, np.int32), "history_items": met, "history_rows": met,
-        "history_types": rng.integers(9, size=t).astype(np.int32),
-        "history_segment": np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
-    }  # fmt: skip
-    causal = towers.position_vectors(weights, config, packed, items).numpy()
-    at = 0
-    for length in lengths:
-        for end in range(1, length + 1):
-            part = {name: packed[name][at : at + end] for name in ("history_items", "history_rows", "history_types")}
-            whole = part | {
-                "users": np.zeros(1, np.int32), "history_segment": np.zeros(end, np.int32),
-                "history_lag": np.arange(end, dtype=np.int32)[::-1].copy(),
-            }  # fmt: skip
-            expected = towers.user_vectors(weights, config, whole, items).numpy()[0]
-            np.testing.assert_allclose(causal[at + end - 1], expected, rtol=2e-4, atol=2e-5)
-        at += length
-
-
-def test_recency_weights_are_the_exponential_of_the_learned_lag():
-    tokens = tf.constant([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]])
-    weights = {"recency_lag": tf.math.log([4.0, 2.0, 1.0]), "norm_in": tf.constant([[1.0, 1.0], [0.0, 0.0]])}
-    pooled, newest = history.recency(weights, tokens, tf.zeros(3, tf.int32), tf.constant([2, 1, 0]), tf.constant(1))
-    # Normalised tokens are (1, -1), (-1, 1), (1, -1), of weights 1, 2 and 4: (1 - 2 + 4) / 7.
-    np.testing.assert_allclose(pooled, [[3 / 7, -3 / 7]], atol=1e-5)
-    np.testing.assert_allclose(newest, [[1.0, -1.0]])
 
 
 def test_dropout_masks_belong_to_the_row_and_not_to_its_place():

@@ -10,6 +10,7 @@ from sparkrec import schemas
 from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.models.two_tower import exported, towers
+from sparkrec.models.two_tower.encoders import ENCODERS
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.retrieval import embed
 
@@ -18,7 +19,7 @@ NO_FEATURES = ItemFeatures(np.zeros(9, np.int64), np.zeros(0, np.int32))
 
 
 def model_of(folder, **settings):
-    config = TwoTower(width=5, **settings)
+    config = TwoTower(width=6, **settings)
     weights = towers.initial(config, SIZES)
     exported.save(
         folder, config, SIZES, weights, np.asarray(towers.item_rows(weights, NO_FEATURES.of(np.arange(9)))), {}
@@ -27,7 +28,7 @@ def model_of(folder, **settings):
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("history", ["mean", "recency", "none"])
+@pytest.mark.parametrize("history", ["none", *ENCODERS])
 def test_a_block_of_users(tmp_path, history):
     model = model_of(tmp_path / "model", history=history, max_history=2)
     found = embed.user_vectors(
@@ -58,11 +59,11 @@ def test_a_block_of_items(tmp_path):
 @pytest.mark.unit
 def test_weights_that_are_not_numbers_are_neither_written_nor_served(tmp_path):
     model = model_of(tmp_path / "model")
-    model.weights["item_id"] = np.full((9, 5), np.nan, np.float32)
+    model.weights["item_id"] = np.full((9, 6), np.nan, np.float32)
     with pytest.raises(DataError, match="not finite"):
         embed.item_vectors(model, np.asarray([3]), np.asarray([0]), np.zeros(0, np.int32))
     with pytest.raises(ConfigError, match=r"'item_id' hold NaN.*learning_rate"):
-        exported.save(tmp_path / "new", model.settings, SIZES, model.weights, np.zeros((9, 5)), {})
+        exported.save(tmp_path / "new", model.settings, SIZES, model.weights, np.zeros((9, 6)), {})
     assert not (tmp_path / "new").exists()
 
 

@@ -3,7 +3,7 @@
     score(u, i) = ⟨f(u), g(i)⟩ with |f| = |g| = 1; training divides it by the temperature.
 
 g(i) = normalise(id row + mean of the item's feature rows). f(u) = normalise(id row + history), where the history
-is one of ``none``, ``mean``, ``recency`` (``models.two_tower.history``). Shapes: d is the width.
+is ``none`` or one of ``models.two_tower.encoders``. Shapes: d is the width.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import history
+from sparkrec.models.two_tower.encoders import ENCODERS
 
 #: Name → variable, tensor or array.
 Weights = Mapping[str, Any]
@@ -71,9 +71,8 @@ def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
         weights["rating"] = np.asarray([3.0, 0.7], np.float32)
     if settings.history == "mean":
         weights["history_item"] = 0.1 * _normal(settings.seed, "history_item", (sizes.items, d))
-        weights["history_gate"] = np.ones((1,), np.float32)
-    if settings.history == "recency":
-        weights |= history.initial_recency(d, settings.max_history, lambda name, s: _normal(settings.seed, name, s))
+    if settings.history != "none":
+        weights |= ENCODERS[settings.history].initial(settings, lambda name, s: _normal(settings.seed, name, s))
     return weights
 
 
@@ -104,14 +103,10 @@ def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf
     and history_lag (0 = newest) int32 [h], with ``history: mean`` history_rows (rows of history_item) in place of
     history_items; key uint32 [n] switches dropout on.
     """
-    n = tf.shape(batch["users"])[0]
     if settings.history == "none":
         return _with_id(weights, batch, None)
-    tokens, segment = _tokens(weights, settings, batch, items), batch["history_segment"]
-    if settings.history == "mean":
-        return _with_id(weights, batch, history.mean(weights, tokens, segment, n))
-    pooled, newest = history.recency(weights, tokens, segment, batch["history_lag"], n)
-    return _with_id(weights, batch, history.block(weights, newest, pooled, batch.get("key"), settings.dropout))
+    tokens, n = _tokens(weights, settings, batch, items), tf.shape(batch["users"])[0]
+    return _with_id(weights, batch, ENCODERS[settings.history].whole(weights, settings, batch, tokens, n))
 
 
 def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
@@ -122,11 +117,8 @@ def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items
     """
     if settings.history == "none":
         return _with_id(weights, batch, None)
-    tokens, segment = _tokens(weights, settings, batch, items), batch["history_segment"]
-    if settings.history == "mean":
-        return _with_id(weights, batch, history.causal_mean(weights, tokens, segment, settings.max_history))
-    pooled = history.causal_recency(weights, tokens, segment, settings.max_history)
-    return _with_id(weights, batch, history.block(weights, tokens, pooled, batch.get("key"), settings.dropout))
+    tokens = _tokens(weights, settings, batch, items)
+    return _with_id(weights, batch, ENCODERS[settings.history].causal(weights, settings, batch, tokens))
 
 
 def rating(weights: Weights, cosine: tf.Tensor) -> tf.Tensor:

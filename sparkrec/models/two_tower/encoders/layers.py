@@ -1,0 +1,69 @@
+"""What several encoders are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sparkrec.models.two_tower.hashing import draw, dropout
+
+Weights = Mapping[str, Any]
+Normal = Callable[[str, tuple[int, ...]], np.ndarray]
+
+
+def initial_norm(d: int) -> np.ndarray:
+    return np.stack([np.ones(d, np.float32), np.zeros(d, np.float32)])
+
+
+def initial_matrix(normal: Normal, name: str, rows: int, columns: int) -> np.ndarray:
+    """Columns of about unit length: what comes in leaves with the variance that it had."""
+    return normal(name, (rows, columns)) / np.float32(np.sqrt(rows))
+
+
+def layer_norm(scale_and_shift: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Mean 0 and variance 1 a row, then scale and shift (Ba, Kiros and Hinton, 2016)."""
+    centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
+    return centred * tf.math.rsqrt(variance + 1e-6) * scale_and_shift[0] + scale_and_shift[1]
+
+
+def initial_block(normal: Normal, d: int, prefix: str = "") -> dict[str, np.ndarray]:
+    """Weights of ``block``."""
+    return {
+        f"{prefix}norm_block": initial_norm(d),
+        f"{prefix}block_up": initial_matrix(normal, f"{prefix}block_up", d, 4 * d),
+        f"{prefix}block_up_bias": np.zeros(4 * d, np.float32),
+        f"{prefix}block_down": initial_matrix(normal, f"{prefix}block_down", 4 * d, d),
+        f"{prefix}block_down_bias": np.zeros(d, np.float32),
+    }
+
+
+def block(
+    weights: Weights, hidden: tf.Tensor, pooled: tf.Tensor, key: tf.Tensor | None, rate: float, prefix: str = "",
+    salt: int = 0,
+) -> tf.Tensor:  # fmt: skip
+    """The end of a pre-norm transformer block: x + what attention pooled, then x + MLP(norm x); [r, d]."""
+    hidden = hidden + dropout(pooled, key, rate, salt + 1)
+    inner = tf.matmul(layer_norm(weights[f"{prefix}norm_block"], hidden), weights[f"{prefix}block_up"])
+    inner = tf.nn.gelu(inner + weights[f"{prefix}block_up_bias"], approximate=True)
+    inner = dropout(inner, key, rate, salt + 2)
+    outer = tf.matmul(inner, weights[f"{prefix}block_down"]) + weights[f"{prefix}block_down_bias"]
+    return hidden + dropout(outer, key, rate, salt + 3)
+
+
+def newest(rows: tf.Tensor, batch: Weights, n: tf.Tensor) -> tf.Tensor:
+    """The row of each user's newest token: [n, d], zeros for a user without any."""
+    last = tf.where(batch["history_lag"] == 0)[:, 0]
+    return tf.math.unsorted_segment_sum(tf.gather(rows, last), tf.gather(batch["history_segment"], last), n)
+
+
+def by_token(batch: Weights) -> dict[str, Any]:
+    """The batch of whole histories for a causal form: a key a token, made from its user's."""
+    local = dict(batch)
+    if "key" in batch:
+        of_user = tf.gather(batch["key"], batch["history_segment"])
+        local["key"] = draw(of_user, tf.cast(batch["history_lag"], tf.uint32), salt=11)
+    return local
