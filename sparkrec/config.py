@@ -140,6 +140,10 @@ class TwoTower(Section):
     attention_heads: int = Field(2, ge=1, description="of attention; must divide width")
     user_id: bool = Field(True, description="an embedding row a user; without it unseen users can be served")
     item_features: bool = Field(True, description="item vector = id row + mean of its feature rows")
+    item_mlp: bool = Field(False, description="a residual MLP over the item's sum of rows")
+    id_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of a step's items without their id row: new items are placed by features"
+    )
     event_types: bool = Field(True, description="history items carry an embedding of their event type")
     width: int = Field(64, ge=1, description="of every vector")
     max_history: int = Field(50, ge=1, description="newest events that the history encoder sees")
@@ -158,6 +162,10 @@ class TwoTower(Section):
     weights: dict[EventType, float] = Field(
         {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "review": 1.0},
         description="loss weight of a target of this type; a type left out is history only",
+    )
+    head: EventType | None = Field(
+        None,
+        description="each event type with a weight has a head of its own, and this one's is served; none: one for all",
     )
     # how
     epochs: int = Field(30, ge=1, description="at most, where validation decides")
@@ -206,6 +214,17 @@ class TwoTower(Section):
         if self.history == "attention" and self.width % self.attention_heads:
             raise ValueError(
                 f"width: {self.width} is no multiple of attention_heads: {self.attention_heads}, which share it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _items_and_heads_make_sense(self) -> TwoTower:
+        if self.id_dropout and not self.item_features:
+            raise ValueError("id_dropout leaves an item to its features, so it needs item_features: true")
+        if self.head and not self.weights.get(self.head, 0) > 0:
+            raise ValueError(
+                f"head: {self.head} is to be served, and weights gives it no loss to learn from. Give it a weight, or "
+                f"serve one of {', '.join(name for name, x in self.weights.items() if x > 0)}"
             )
         return self
 

@@ -32,6 +32,7 @@ def make_batch(mode):
         "key": batch["key"].astype(np.uint32), "history_rows": batch["history_items"],
         "history_types": np.asarray([0, 3, 3, 1, 0], np.int32),
         "target_weight": np.asarray([1, 3, 2], np.float32), "user_weight": np.asarray([0.5, 0.7], np.float32),
+        "target_types": np.asarray([0, 3, 3], np.int32), "item_key": np.arange(5, dtype=np.uint32),
         "target_label": np.asarray([5, 1, 3.5], np.float32),
         "columns": np.asarray([3, 4, 2, 0], np.int32), "column_bias": np.asarray([0.3, -0.2, 0, 1], np.float32),
     }  # fmt: skip
@@ -50,7 +51,7 @@ def parts(mode, loss, **settings):
     config = TwoTower(width=4, mode=mode, max_history=4, loss=loss, **settings)
     weights, batch = make_weights(config), make_batch(mode)
     items = towers.item_rows(weights, batch).numpy()
-    vectors = (towers.user_vectors if mode == "user" else towers.position_vectors)(weights, config, batch, items)
+    vectors = (towers.encode_users if mode == "user" else towers.encode_positions)(weights, config, batch, items)
     targets = list(zip(batch["target_segment"], batch["target_items"], batch["target_weight"], strict=True))
     found = [float(x) for x in objective.loss(weights, config, batch)]
     return found, vectors.numpy() @ items.T, targets, batch
@@ -119,6 +120,9 @@ def test_stars(mode):
         ({"history": "none", "user_id": False}, "nothing to make a user's vector from"),
         ({"loss": "bilateral", "mode": "position"}, "one target a row"),
         ({"loss": "bpr", "in_batch": True}, "log_q: false"),
+        ({"history": "attention", "width": 9}, "no multiple of attention_heads"),
+        ({"id_dropout": 0.1, "item_features": False}, "item_features: true"),
+        ({"head": "search"}, "serve one of view, click, cart"),
         ({"loss": "mse", "negatives": 5, "weights": {"rating": 1}}, "no negatives"),
         ({"loss": "mse", "weights": {"rating": 1, "view": 1}}, "leave these out"),
     ],
@@ -126,6 +130,31 @@ def test_stars(mode):
 def test_what_makes_no_sense_is_refused(settings, why):
     with pytest.raises(ValidationError, match=why):
         TwoTower(**settings)
+
+
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_heads_share_the_towers(mode):
+    """Under its head a target is told from what its user has met under none."""
+    config = TwoTower(width=4, mode=mode, max_history=4, head="view", weights={"view": 1, "purchase": 1})
+    weights, batch = make_weights(config), make_batch(mode)
+    weights["head"] = np.random.default_rng(1).random((2, 4)).astype(np.float32)
+    items = towers.item_rows(weights, batch).numpy()
+    encode = towers.encode_users if mode == "user" else towers.encode_positions
+    shared = encode(weights, config, batch, items).numpy()
+    expected = total = 0.0
+    targets = list(zip(batch["target_segment"], batch["target_items"], batch["target_weight"], strict=True))
+    for (row, item, weight), kind in zip(targets, batch["target_types"], strict=True):
+        vector = shared[row] * weights["head"][{0: 0, 3: 1}[kind]]
+        score = items @ vector / np.linalg.norm(vector) / config.temperature
+        positives = {i for r, i, _ in targets if r == row}
+        columns = zip(batch["columns"], batch["column_bias"], strict=True)
+        others = sum(np.exp(score[j] + bias) for j, bias in columns if j not in positives)
+        weight = weight * batch["user_weight"][row] if mode == "user" else weight
+        own = 0 if mode == "user" else np.exp(score[item])
+        expected += weight * (np.log(others + own) - score[item])
+        total += weight
+    found = [float(x) for x in objective.loss(weights, config, batch)]
+    assert found == pytest.approx([expected, total], rel=1e-5)
 
 
 MODES = {
@@ -145,6 +174,7 @@ def gradients_of(config, weights, batch):
 @pytest.mark.parametrize("history", ["none", *ENCODERS])
 @pytest.mark.parametrize(("mode", "extra"), [(mode, extra) for mode in MODES for extra in MODES[mode]])
 def test_every_combination_has_a_finite_loss_whose_gradient_reaches_every_weight(mode, history, extra):
+    extra = {"item_mlp": True, "id_dropout": 0.3} | ({"head": "rating"} if mode == "user" else {}) | extra
     config = TwoTower(width=4, mode=mode, history=history, max_history=4, dropout=0.1, **extra)
     weights = {name: tf.Variable(w) for name, w in make_weights(config).items()}
     *sums, slopes = gradients_of(config, weights, make_batch(mode))

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.unit
 
 RANDOM = np.random.default_rng(5)
 SIZES = Sizes(users=5, items=7, features=3)
+FEATURES = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 3]), np.asarray([0, 2, 1], np.int32))
 
 
 def weights_of(config):
@@ -22,15 +23,61 @@ def weights_of(config):
 
 def test_item_vector_is_id_row_plus_mean_of_features_at_unit_length():
     weights = weights_of(TwoTower(width=4))
-    features = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 3]), np.asarray([0, 2, 1], np.int32))
-    vectors = towers.item_rows(weights, features.of(np.arange(7))).numpy()
+    vectors = towers.item_rows(weights, FEATURES.of(np.arange(7))).numpy()
     rows, table = weights["item_id"], weights["item_feature"]
     expected = [rows[0] + (table[0] + table[2]) / 2, rows[1], rows[2] + table[1]]
     for vector, row in zip(vectors, expected, strict=False):
         np.testing.assert_allclose(vector, row / np.linalg.norm(row), rtol=1e-5)
     some = np.asarray([6, 2, 0, 2])
-    part = towers.item_rows(weights | {"item_id": rows[some]}, features.of(some)).numpy()
+    part = towers.item_rows(weights | {"item_id": rows[some]}, FEATURES.of(some)).numpy()
     np.testing.assert_allclose(part, vectors[some], rtol=1e-6)
+
+
+def test_the_item_mlp_is_a_residual_of_the_sum():
+    config = TwoTower(width=4, item_mlp=True)
+    weights = {name: w.astype(np.float64) for name, w in weights_of(config).items()}
+    flat = FEATURES.of(np.arange(7)) | {"feature_weight": FEATURES.of(np.arange(7))["feature_weight"].astype(float)}
+    found = towers.item_rows(weights, flat).numpy()
+    x = weights["item_id"][0] + (weights["item_feature"][0] + weights["item_feature"][2]) / 2
+    inner = (x - x.mean()) / np.sqrt(x.var() + 1e-6) @ weights["item_block_up"]
+    inner = inner / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (inner + 0.044715 * inner**3)))
+    x += inner @ weights["item_block_down"]
+    np.testing.assert_allclose(found[0], x / np.linalg.norm(x), rtol=1e-6)
+
+
+def test_a_dropped_id_leaves_an_item_to_its_features():
+    """Items 0, 2 and 4 have features; whether one is dropped depends on its key and not on its place."""
+    weights = weights_of(TwoTower(width=4))
+    features = ItemFeatures(np.asarray([2, 2, 3, 3, 4, 4, 4]), np.asarray([0, 2, 1, 1], np.int32))
+    flat, kept, dropped = features.of(np.arange(7)), set(), set()
+    full = towers.item_rows(weights, flat).numpy()
+    bare = towers.item_rows(weights | {"item_id": np.zeros((7, 4), np.float32)}, flat).numpy()
+    for seed in range(100):
+        key = np.random.default_rng(seed).integers(2**32, size=7, dtype=np.uint32)
+        found = towers.item_rows(weights, flat | {"item_key": key}, 0.3).numpy()
+        for item in range(7):
+            same = np.allclose(found[item], full[item])
+            assert same or np.allclose(found[item], bare[item])
+            (kept if same else dropped).add((seed, item))
+        some = np.asarray([4, 1, 0])
+        part = {**features.of(some), "item_key": key[some]}
+        again = towers.item_rows(weights | {"item_id": weights["item_id"][some]}, part, 0.3)
+        np.testing.assert_allclose(again, found[some], rtol=1e-5)
+    assert {item for _, item in dropped} == {0, 2, 4}
+    assert len(dropped) == pytest.approx(90, abs=24)  # of 300 draws; three standard deviations
+
+
+def test_the_served_head_scales_the_columns_of_a_user():
+    config = TwoTower(width=4, history="none", head="purchase", weights={"view": 1, "purchase": 2, "cart": 0})
+    plain = TwoTower(width=4, history="none")
+    assert towers.heads(config) == ["view", "purchase"]
+    weights, batch = weights_of(config), {"users": np.asarray([3, 1], np.int32)}
+    users = towers.user_vectors(weights, plain, batch, None)
+    np.testing.assert_allclose(towers.user_vectors(weights, config, batch, None), users, rtol=1e-6)
+    weights["head"] = np.asarray([[9, 9, 9, 9], [1, 0, 2, 1]], np.float32)
+    expected = users.numpy() * weights["head"][1]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(towers.user_vectors(weights, config, batch, None), expected, rtol=1e-6)
 
 
 def test_mean_history_is_gate_times_sum_over_root_of_count():

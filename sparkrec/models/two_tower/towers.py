@@ -2,8 +2,9 @@
 
     score(u, i) = ⟨f(u), g(i)⟩ with |f| = |g| = 1; training divides it by the temperature.
 
-g(i) = normalise(id row + mean of the item's feature rows). f(u) = normalise(id row + history), where the history
-is ``none`` or one of ``models.two_tower.encoders``. Shapes: d is the width.
+g(i) = normalise(x), x = id row + mean of the item's feature rows, with ``item_mlp`` x + MLP(x) in its place.
+f(u) = normalise(id row + history), where the history is ``none`` or one of ``models.two_tower.encoders``; with heads,
+normalise(f(u) · the served event type's row). Shapes: d is the width.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import tensorflow as tf
 
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower.encoders import ENCODERS
+from sparkrec.models.two_tower.encoders import ENCODERS, layers
+from sparkrec.models.two_tower.hashing import kept
 
 #: Name → variable, tensor or array.
 Weights = Mapping[str, Any]
@@ -67,6 +69,11 @@ def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
     weights = {name: 0.1 * _normal(settings.seed, name, shape) for name, shape in shapes.items()}
     if "event_type" in weights:
         weights["event_type"] *= 0.1
+    if settings.item_mlp:
+        weights |= layers.initial_block(lambda name, s: _normal(settings.seed, name, s), d, "item_")
+        weights["item_block_down"] *= 0.1
+    if settings.head:
+        weights["head"] = np.ones((len(heads(settings)), d), np.float32)
     if settings.loss == "mse":
         weights["rating"] = np.asarray([3.0, 0.7], np.float32)
     if settings.history == "mean":
@@ -81,10 +88,17 @@ def _normal(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(key).standard_normal(shape, np.float32)
 
 
-def item_rows(weights: Weights, batch: Weights) -> tf.Tensor:
+def heads(settings: TwoTower) -> list[str]:
+    """Event types that have a head: those with a weight in the loss, in the order of the weight's rows."""
+    return [name for name in c.EVENT_TYPES if settings.weights.get(name, 0) > 0]  # type: ignore[call-overload]
+
+
+def item_rows(weights: Weights, batch: Weights, id_dropout: float = 0.0) -> tf.Tensor:
     """g of the items whose id rows are ``weights["item_id"]``: float32 [u, d], unit length.
 
     ``batch``: feature_item (ascending), feature_row int32 [f], feature_weight float32 [f], where there are features.
+    With ``id_dropout`` its item_key uint32 [u] chooses a share of the items that have features, whose id row counts
+    as zeros: so an item that nobody has met yet finds its place by its features (Volkovs et al., "DropoutNet", 2017).
     """
     rows = tf.convert_to_tensor(weights["item_id"])
     if "item_feature" in weights:
@@ -92,12 +106,27 @@ def item_rows(weights: Weights, batch: Weights) -> tf.Tensor:
         pairs = tf.cast(tf.stack([batch["feature_item"], batch["feature_row"]], axis=1), tf.int64)
         shape = tf.cast(tf.stack([tf.shape(rows)[0], tf.shape(table)[0]]), tf.int64)
         # One product instead of a gather: no row a feature of an item, and a dense gradient.
-        rows += tf.sparse.sparse_dense_matmul(tf.SparseTensor(pairs, batch["feature_weight"], shape), table)
+        content = tf.sparse.sparse_dense_matmul(tf.SparseTensor(pairs, batch["feature_weight"], shape), table)
+        if id_dropout:
+            described = tf.math.unsorted_segment_sum(batch["feature_weight"], batch["feature_item"], tf.shape(rows)[0])
+            stays = (described == 0) | kept(batch["item_key"], tf.zeros([], tf.uint32), id_dropout, salt=23)
+            rows = tf.where(stays[:, None], rows, 0.0)
+        rows += content
+    if "item_block_up" in weights:
+        rows = layers.mlp(weights, rows, None, 0.0, "item_")
     return normalise(rows)
 
 
 def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
-    """f of each user of a batch, from the whole history: float32 [n, d], unit length.
+    """f of each user of a batch, as it is served: float32 [n, d], unit length. ``batch``: ``encode_users``."""
+    users = encode_users(weights, settings, batch, items)
+    if not settings.head:
+        return users
+    return normalise(users * weights["head"][heads(settings).index(settings.head)])
+
+
+def encode_users(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """Each user of a batch from the whole history, before any head: float32 [n, d], unit length.
 
     ``batch``: users int32 [n]; history_items (rows of ``items``), history_types, history_segment (ascending, below n)
     and history_lag (0 = newest) int32 [h], with ``history: mean`` history_rows (rows of history_item) in place of
@@ -109,8 +138,8 @@ def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf
     return _with_id(weights, batch, ENCODERS[settings.history].whole(weights, settings, batch, tokens, n))
 
 
-def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
-    """f at each token of packed sequences, from the token and those before it: float32 [t, d], unit length.
+def encode_positions(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """The user at each token of packed sequences, from the token and those before it: float32 [t, d], unit length.
 
     ``batch``: users, history_items (or history_rows), history_types and history_segment (ascending) int32 [t], key
     uint32 [t].

@@ -31,7 +31,7 @@ def layer_norm(scale_and_shift: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 
 def initial_block(normal: Normal, d: int, prefix: str = "") -> dict[str, np.ndarray]:
-    """Weights of ``block``."""
+    """Weights of ``block`` and ``mlp``."""
     return {
         f"{prefix}norm_block": initial_norm(d),
         f"{prefix}block_up": initial_matrix(normal, f"{prefix}block_up", d, 4 * d),
@@ -46,7 +46,13 @@ def block(
     salt: int = 0,
 ) -> tf.Tensor:  # fmt: skip
     """The end of a pre-norm transformer block: x + what attention pooled, then x + MLP(norm x); [r, d]."""
-    hidden = hidden + dropout(pooled, key, rate, salt + 1)
+    return mlp(weights, hidden + dropout(pooled, key, rate, salt + 1), key, rate, prefix, salt)
+
+
+def mlp(
+    weights: Weights, hidden: tf.Tensor, key: tf.Tensor | None, rate: float, prefix: str = "", salt: int = 0
+) -> tf.Tensor:
+    """x + MLP(norm x), four times as wide inside: [r, d]."""
     inner = tf.matmul(layer_norm(weights[f"{prefix}norm_block"], hidden), weights[f"{prefix}block_up"])
     inner = tf.nn.gelu(inner + weights[f"{prefix}block_up_bias"], approximate=True)
     inner = dropout(inner, key, rate, salt + 2)
