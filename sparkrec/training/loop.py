@@ -16,12 +16,13 @@ from sparkrec.models.two_tower import objective, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training.collective import Collective
 from sparkrec.training.embeddings import Embeddings, table_sizes
-from sparkrec.training.exchange import Exchange
+from sparkrec.training.exchange import Exchange, Route
 from sparkrec.training.loader import Batch, Loader, Step
 from sparkrec.training.negatives import Columns
 from sparkrec.training.optimizer import AdamW, Decay, learning_rate
 from sparkrec.training.placement import DENSE, Placement
 from sparkrec.training.rows import Rows, Touched
+from sparkrec.training.tables import Store
 
 #: Items in one pass through the item tower.
 _BLOCK = 1 << 14
@@ -85,12 +86,7 @@ class Trainer:
         ConfigError
             The loss is not a number.
         """
-        columns, bias = self.columns.of(step.parts, step.negatives)
-        touched, parts = self._rows.local(step.parts, columns, bias)
-        values, routes = self.embeddings.lookup(touched)
-        values |= {name: self._dense_rows(self.optimizer.variables, name, touched[name]) for name in self._dense}
-        flat, gradients = self._gradients(values, touched, parts)
-        flat = self.exchange.dense(flat, self._elements())
+        touched, routes, flat, gradients = self._computed(step)
         loss, weight, examples = np.asarray(flat[-3:]).tolist()
         if not np.isfinite(loss):
             raise ConfigError(
@@ -107,6 +103,11 @@ class Trainer:
             self.embeddings.apply(updates, scale, rate * of_rows, number)
         self.steps = number + 1
         return loss, weight, examples
+
+    def loss(self, step: Step) -> tuple[float, float]:
+        """Σ weight · loss and Σ weight of all ranks, without an update."""
+        loss, weight, _ = np.asarray(self._computed(step)[2][-3:]).tolist()
+        return loss, weight
 
     @property
     def parameters(self) -> int:
@@ -215,6 +216,15 @@ class Trainer:
     def _dense_rows(self, weights: Mapping[str, tf.Variable], name: str, rows: np.ndarray) -> tf.Tensor:
         whole = self._rows.is_whole(name, rows)
         return tf.convert_to_tensor(weights[name]) if whole else tf.gather(weights[name], rows)
+
+    def _computed(self, step: Step) -> tuple[Touched, dict[Store, Route], Any, dict[str, tf.Tensor]]:
+        """Touched rows, the ways that they came, the dense gradient of all ranks, this rank's of the touched rows."""
+        columns, bias = self.columns.of(step.parts, step.negatives)
+        touched, parts = self._rows.local(step.parts, columns, bias, step.key)
+        values, routes = self.embeddings.lookup(touched)
+        values |= {name: self._dense_rows(self.optimizer.variables, name, touched[name]) for name in self._dense}
+        flat, gradients = self._gradients(values, touched, parts)
+        return touched, routes, self.exchange.dense(flat, self._elements()), gradients
 
     def _gradients(
         self, values: dict[str, tf.Tensor], touched: Touched, parts: Sequence[Batch]

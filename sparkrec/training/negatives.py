@@ -28,6 +28,8 @@ class Columns:
     @property
     def whole(self) -> bool:
         """Whether all items are columns: the full softmax."""
+        if self._settings.loss == "mse":
+            return False
         return not self._settings.in_batch and not 0 < self._settings.negatives < self._n_items
 
     def count(self, targets: np.ndarray) -> None:

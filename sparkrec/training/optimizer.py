@@ -45,6 +45,8 @@ class AdamW:
 
     def apply(self, gradient: tf.Tensor | np.ndarray, scale: float, rate: float, step: int) -> None:
         """One update from ``scale`` · the flat gradient, all variables in order; ``step`` counts from 0."""
+        if not self.variables:
+            return
         powers = (_BETA1 ** (step + 1), _BETA2 ** (step + 1))
         self._apply(tf.convert_to_tensor(gradient), *(tf.constant(x, tf.float32) for x in (scale, *powers, rate, step)))
 

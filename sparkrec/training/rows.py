@@ -12,6 +12,7 @@ import numpy as np
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.towers import ItemFeatures
+from sparkrec.training import order
 from sparkrec.training.loader import Batch
 
 #: A table's name → the rows of it, int32, distinct.
@@ -47,12 +48,15 @@ class Rows:
         self._all = {name: np.arange(sizes[name], dtype=np.int32) for name in self.whole}
         self._scratch = {name: np.zeros(size, np.int32) for name, size in sizes.items() if name not in self.whole}
         self._reads_items = settings.history not in ("none", "mean")
+        self._drops_ids = settings.id_dropout > 0
         self._whole_features = self._of_items(self._all["item_id"]) if "item_id" in self.whole else None
 
-    def local(self, parts: Sequence[Batch], columns: np.ndarray, bias: np.ndarray) -> tuple[Touched, list[Batch]]:
+    def local(
+        self, parts: Sequence[Batch], columns: np.ndarray, bias: np.ndarray, key: int
+    ) -> tuple[Touched, list[Batch]]:
         """The rows that the parts of a step touch together, and the parts with places among them.
 
-        ``columns`` : int32 [k], distinct items; ``bias`` : float32 [k], added to their scores.
+        ``columns`` : int32 [k], distinct items; ``bias`` : float32 [k], added to their scores; ``key`` : of the step.
         """
         dropped = {"history_items", "history_rows"}
         local: list[Batch] = [{k: v for k, v in part.items() if k not in dropped} for part in parts]
@@ -64,6 +68,8 @@ class Rows:
         features, shared = self._whole_features or self._of_items(touched["item_id"])
         touched |= features
         shared = shared | {"columns": places, "column_bias": bias}
+        if self._drops_ids:
+            shared["item_key"] = (order.mix(key, touched["item_id"]) >> np.uint64(32)).astype(np.uint32)
         for number, part in enumerate(local):
             part |= shared | {"target_items": of_parts[number]}
             if self._reads_items:

@@ -64,7 +64,7 @@ class Training:
         self.plan, self.collective, self.journal = plan, collective, journal
         self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
         self.features = read_item_features(plan.items, self.sizes)
-        self.events = loader.read(plan.sequences.ranks[collective.rank], collective)
+        self.events = loader.read(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse")
         self._check_input()
         self.curve: list[dict[str, Any]] = []
         self._said = time.monotonic()

@@ -45,7 +45,7 @@ def test_places_lead_back(history, whole):
     settings = TwoTower(history=history)
     sizes = {name: size for name, size in SIZES.items() if history == "mean" or name != "history_item"}
     tables = [name for name in whole if name in sizes]
-    touched, local = Rows(settings, sizes, tables, FEATURES).local(PARTS, COLUMNS, BIAS)
+    touched, local = Rows(settings, sizes, tables, FEATURES).local(PARTS, COLUMNS, BIAS, 1)
     assert set(touched) == set(sizes)
     for name, rows in touched.items():
         assert len(set(rows.tolist())) == len(rows)
@@ -67,7 +67,7 @@ def test_places_lead_back(history, whole):
 
 
 def test_features_are_those_of_the_touched_items():
-    touched, (local, _) = Rows(TwoTower(), SIZES, (), FEATURES).local(PARTS, COLUMNS, BIAS)
+    touched, (local, _) = Rows(TwoTower(), SIZES, (), FEATURES).local(PARTS, COLUMNS, BIAS, 1)
     pairs = {}
     for item, row, weight in zip(local["feature_item"], local["feature_row"], local["feature_weight"], strict=True):
         pairs.setdefault(int(touched["item_id"][item]), []).append((int(touched["item_feature"][row]), float(weight)))
