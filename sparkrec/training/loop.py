@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from sparkrec.training.loader import Batch, Loader, Step
 from sparkrec.training.negatives import Columns
 from sparkrec.training.optimizer import AdamW, Decay, learning_rate
 from sparkrec.training.placement import DENSE, Placement
+from sparkrec.training.prefetch import ahead
 from sparkrec.training.rows import Rows, Touched
 from sparkrec.training.tables import Store
 
@@ -278,16 +280,14 @@ def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Cal
     ``after_step`` is called with it and the number of steps done in all.
     """
     planned = loader.steps_per_epoch * trainer.settings.epochs
-    while place.step < loader.steps_per_epoch:
-        number = place.epoch * loader.steps_per_epoch + place.step
-        sums = trainer.step(loader.step(place.epoch, place.step), number, planned)
-        place.step += 1
-        place.loss, place.weight, place.examples = (
-            place.loss + sums[0],
-            place.weight + sums[1],
-            place.examples + sums[2],
-        )
-        after_step(place, number + 1)
+    steps = (loader.step(place.epoch, step) for step in range(place.step, loader.steps_per_epoch))
+    with closing(ahead(steps, trainer.settings.prefetch)) as cut:
+        for step in cut:
+            number = place.epoch * loader.steps_per_epoch + place.step
+            loss, weight, examples = trainer.step(step, number, planned)
+            place.step, place.loss = place.step + 1, place.loss + loss
+            place.weight, place.examples = place.weight + weight, place.examples + examples
+            after_step(place, number + 1)
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:
