@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.encoders import ENCODERS, packed, recurrent
+from sparkrec.models.two_tower.encoders.layers import Tokens, segment_sum, standardise
 from sparkrec.models.two_tower.towers import Sizes
 
 pytestmark = pytest.mark.unit
@@ -27,6 +28,11 @@ def make(encoder, dtype=np.float32, **changes):
     return config, {name: (w + 0.3 * random.standard_normal(w.shape)).astype(dtype) for name, w in weights.items()}
 
 
+def one_each(tokens):
+    """Tokens that are rows of a table of their own, in order."""
+    return Tokens(tf.convert_to_tensor(tokens), np.arange(len(tokens), dtype=np.int32))
+
+
 def make_batch(lengths):
     segment = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
     lag = np.concatenate([[0], *(np.arange(length)[::-1] for length in lengths)])[1:].astype(np.int32)
@@ -41,11 +47,11 @@ def test_at_every_token_the_causal_form_is_the_whole_form_of_what_came_before(en
     """Segments packed wherever they lie against the blocks; all prefixes are asked as one batch of whole histories."""
     config, weights = make(encoder, layers=layers)
     tokens = np.random.default_rng(seed).standard_normal((sum(lengths), D)).astype(np.float32)
-    causal = ENCODERS[encoder].causal(weights, config, make_batch(lengths), tf.constant(tokens))
+    causal = ENCODERS[encoder].causal(weights, config, make_batch(lengths), one_each(tokens))
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     prefixes = [tokens[start : at + 1] for at, start in enumerate(starts)]
     batch = make_batch([len(prefix) for prefix in prefixes])
-    whole = ENCODERS[encoder].whole(weights, config, batch, tf.constant(np.concatenate(prefixes)), len(prefixes))
+    whole = ENCODERS[encoder].whole(weights, config, batch, one_each(np.concatenate(prefixes)), len(prefixes))
     np.testing.assert_allclose(causal, whole, rtol=2e-4, atol=2e-5)
 
 
@@ -56,13 +62,15 @@ def test_a_user_without_history_has_no_say_in_the_others_and_no_batch_is_too_sma
     key, segment = tf.constant([5, 6, 7, 8], tf.uint32), np.asarray([1, 1, 3, 3, 3], np.int32)
     lag = np.asarray([1, 0, 2, 1, 0], np.int32)
     every = {"history_segment": segment, "history_lag": lag, "key": key}
-    found = ENCODERS[encoder].whole(weights, config, every, tokens, 4).numpy()
+    found = ENCODERS[encoder].whole(weights, config, every, one_each(tokens), 4).numpy()
     some = {"history_segment": segment[:2] - 1, "history_lag": lag[:2], "key": key[1:2]}
-    np.testing.assert_allclose(ENCODERS[encoder].whole(weights, config, some, tokens[:2], 1)[0], found[1], rtol=1e-5)
+    np.testing.assert_allclose(
+        ENCODERS[encoder].whole(weights, config, some, one_each(tokens[:2]), 1)[0], found[1], rtol=1e-5
+    )
     assert np.isfinite(found).all()
     none = {name: value[:0] for name, value in every.items()}
-    assert ENCODERS[encoder].whole(weights, config, none, tokens[:0], 0).shape == (0, D)
-    assert ENCODERS[encoder].causal(weights, config, none, tokens[:0]).shape == (0, D)
+    assert ENCODERS[encoder].whole(weights, config, none, one_each(tokens[:0]), 0).shape == (0, D)
+    assert ENCODERS[encoder].causal(weights, config, none, one_each(tokens[:0])).shape == (0, D)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -80,7 +88,7 @@ def test_gradients_are_those_of_finite_differences(encoder):
 
     def along(tokens, rest):
         named, batch = dict(zip(weights, rest, strict=True)), make_batch(lengths)
-        return tf.reduce_sum(goal * ENCODERS[encoder].causal(named, config, batch, tokens))
+        return tf.reduce_sum(goal * ENCODERS[encoder].causal(named, config, batch, one_each(tokens)))
 
     variables = [tf.Variable(v) for v in values]
     with tf.GradientTape() as tape:
@@ -100,6 +108,31 @@ def test_a_weighted_sum_of_packed_tokens_is_that_of_a_loop(lengths):
         seen = [j for j in range(at + 1) if batch["history_segment"][j] == segment]
         np.testing.assert_allclose(total[at], sum(by_lag[at - j] * values[j] for j in seen))
         np.testing.assert_allclose(mass[at, 0], sum(by_lag[at - j] for j in seen))
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_the_total_of_tokens_is_the_sum_of_each(typed):
+    random, index, segment = np.random.default_rng(7), [2, 0, 2, 1, 2], np.asarray([0, 0, 2, 2, 2], np.int32)
+    rows, type_rows = random.standard_normal((3, D)), random.standard_normal((4, D))
+
+    def tokens(rows, type_rows):
+        return Tokens(rows, index, type_rows, np.asarray([3, 3, 1, 0, 3], np.int32)) if typed else Tokens(rows, index)
+
+    each = tokens(rows, type_rows).each().numpy()
+    expected = [each[:2].sum(0), np.zeros(D), each[2:].sum(0), np.zeros(D)]
+    np.testing.assert_allclose(tokens(rows, type_rows).total(segment, 4), expected)
+    check_gradient(lambda *v: tokens(*v).total(segment, 4), [tf.constant(rows), tf.constant(type_rows)])
+
+
+@pytest.mark.parametrize("function", [standardise, lambda rows: segment_sum(rows, [2, 0, 2, 3, 3], 5)])
+def test_gradients_written_by_hand(function):
+    check_gradient(function, [tf.constant(np.random.default_rng(7).standard_normal((5, D)))])
+
+
+def check_gradient(function, values):
+    by_rule, by_difference = tf.test.compute_gradient(function, values, 1e-5)
+    for a, b in zip(by_rule, by_difference, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
 
 
 @given(lengths=LENGTHS)
@@ -197,5 +230,5 @@ BY_HAND = {
 def test_an_encoder_is_what_its_formula_says(encoder, length):
     config, weights = make(encoder, np.float64)
     tokens = np.random.default_rng(3).standard_normal((length, D))
-    found = ENCODERS[encoder].whole(weights, config, make_batch([length]), tf.constant(tokens), 1)
+    found = ENCODERS[encoder].whole(weights, config, make_batch([length]), one_each(tokens), 1)
     np.testing.assert_allclose(found[0], BY_HAND[encoder](weights, tokens), rtol=1e-6)

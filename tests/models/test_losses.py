@@ -172,6 +172,17 @@ def test_gradients_are_those_of_finite_differences():
         assert slopes(loss, users, columns, RNG.standard_normal(3)) < 1e-6
 
 
+def test_a_batch_without_targets_has_no_columns_of_its_own():
+    empty, none = tf.zeros([0], tf.int32), tf.zeros([0])
+    users = tf.Variable(USERS)
+    with tf.GradientTape() as tape:
+        scores = losses.column_scores(users, tf.zeros([0, 4]), none, empty, empty, TAU)
+        reward = losses.mean_reward(none, empty, none, 3)
+        loss = losses.user_softmax(reward, tf.zeros(3), scores, tf.zeros(3))
+    assert floats(loss) == [0, 0]
+    assert not np.any(tape.gradient(loss[0], users))
+
+
 def test_a_step_of_a_rank_without_users_is_nothing():
     empty, none = tf.zeros([0], tf.int32), tf.zeros([0])
     scores = losses.column_scores(tf.zeros([0, 4]), ITEMS, tf.zeros([6]), empty, empty, TAU)

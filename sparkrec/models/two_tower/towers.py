@@ -20,6 +20,7 @@ import tensorflow as tf
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import ENCODERS, layers
+from sparkrec.models.two_tower.encoders.layers import Tokens
 from sparkrec.models.two_tower.hashing import kept
 
 #: Name → variable, tensor or array.
@@ -167,10 +168,10 @@ def _with_id(weights: Weights, batch: Weights, encoded: tf.Tensor | None) -> tf.
     return normalise(own if encoded is None else own + encoded)
 
 
-def _tokens(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
-    """What the history encoder reads of each event: [h, d]."""
-    if settings.history == "mean":
-        tokens = tf.gather(weights["history_item"], batch["history_rows"])
-    else:
-        tokens = tf.gather(items, batch["history_items"])
-    return tokens + tf.gather(weights["event_type"], batch["history_types"]) if "event_type" in weights else tokens
+def _tokens(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> Tokens:
+    """What the history encoder reads of each event."""
+    own = settings.history == "mean"
+    table, index = (weights["history_item"], batch["history_rows"]) if own else (items, batch["history_items"])
+    if "event_type" not in weights:
+        return Tokens(table, index)
+    return Tokens(table, index, tf.convert_to_tensor(weights["event_type"]), batch["history_types"])

@@ -1,7 +1,7 @@
 """History encoders: from the tokens of a user's events to one vector, for whole histories and causally.
 
-Tokens are packed: float32 [t, d], the events of one history (segment) together, oldest first, no padding. Each module
-of this package has
+Tokens are packed: [t, d], the events of one history (segment) together, oldest first, no padding. Each module of this
+package has
 
     initial(settings, normal)                       its untrained weights
     whole(weights, settings, batch, tokens, n)      [n, d], one vector a user; zeros where no event is
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import attention, convolution, gru, lstm, mean, recency
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 
 
 class Encoder(Protocol):
@@ -30,10 +30,10 @@ class Encoder(Protocol):
     def initial(self, settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]: ...
 
     def whole(
-        self, weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, n: tf.Tensor
+        self, weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor
     ) -> tf.Tensor: ...
 
-    def causal(self, weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor) -> tf.Tensor: ...
+    def causal(self, weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor: ...
 
 
 #: ``two_tower.history`` → encoder; ``none`` has none.

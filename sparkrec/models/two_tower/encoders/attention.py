@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import layers, packed
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 
 #: Score of what a token does not see. Every token sees itself, so no row that is read is masked whole.
 _NEVER = -1e9
@@ -31,23 +31,23 @@ def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
     return weights
 
 
-def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
     """The last layer is asked at the newest token only."""
     last, segment, e = settings.layers - 1, batch["history_segment"], settings.width // settings.attention_heads
-    hidden = _causal_layers(weights, settings, layers.by_token(batch), tokens, last)
+    hidden = _causal_layers(weights, settings, layers.by_token(batch), tokens.each(), last)
     query, key, value = _project(weights, settings, last, hidden)
     query = tf.gather(layers.newest(query, batch, n), segment)
     scores = tf.reduce_sum(tf.reshape(query * key, (-1, settings.attention_heads, e)), axis=2)
     scores += tf.gather(_lag(weights, last), batch["history_lag"])
     top = tf.stop_gradient(tf.math.unsorted_segment_max(scores, segment, n))
     mass = tf.exp(scores - tf.gather(top, segment))
-    share = mass / tf.gather(tf.math.unsorted_segment_sum(mass, segment, n), segment)
-    pooled = tf.math.unsorted_segment_sum(tf.repeat(share, e, axis=1) * value, segment, n)
+    share = mass / tf.gather(layers.segment_sum(mass, segment, n), segment)
+    pooled = layers.segment_sum(tf.repeat(share, e, axis=1) * value, segment, n)
     return _close(weights, settings, batch, layers.newest(hidden, batch, n), pooled, last)
 
 
-def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor) -> tf.Tensor:
-    return _causal_layers(weights, settings, batch, tokens, settings.layers)
+def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
+    return _causal_layers(weights, settings, batch, tokens.each(), settings.layers)
 
 
 def _causal_layers(weights: Weights, settings: TwoTower, batch: Weights, hidden: tf.Tensor, count: int) -> tf.Tensor:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import layers
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 from sparkrec.models.two_tower.hashing import dropout
 
 TAPS = 3
@@ -29,16 +29,20 @@ def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
     return weights
 
 
-def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
     reach = 1 + (TAPS - 1) * (2**settings.layers - 1)
     read = tf.where(batch["history_lag"] < reach)[:, 0]
     names = ("history_segment", "history_lag")
     part = layers.by_token({**batch, **{name: tf.gather(batch[name], read) for name in names}})
-    return layers.newest(causal(weights, settings, part, tf.gather(tokens, read)), part, n)
+    return layers.newest(_encode(weights, settings, part, tf.gather(tokens.each(), read)), part, n)
 
 
-def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor) -> tf.Tensor:
-    key, rate, hidden = batch.get("key"), settings.dropout, tokens
+def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
+    return _encode(weights, settings, batch, tokens.each())
+
+
+def _encode(weights: Weights, settings: TwoTower, batch: Weights, hidden: tf.Tensor) -> tf.Tensor:
+    key, rate = batch.get("key"), settings.dropout
     for layer in range(settings.layers):
         name = f"cnn_{layer}"
         values = layers.layer_norm(weights[f"{name}_norm"], hidden)

@@ -7,18 +7,18 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import layers, recurrent
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 
 
 def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
     return recurrent.initial(settings, normal, "gru", 3)
 
 
-def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
     return layers.newest(causal(weights, settings, layers.by_token(batch), tokens), batch, n)
 
 
-def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor) -> tf.Tensor:
+def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
     return recurrent.encode(weights, settings, batch, tokens, "gru", cell, settings.width)
 
 

@@ -7,20 +7,20 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import packed
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 
 
 def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
     return {"history_gate": np.ones((1,), np.float32)}
 
 
-def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
     segment = batch["history_segment"]
-    total = tf.math.unsorted_segment_sum(tokens, segment, n)
-    count = tf.math.unsorted_segment_sum(tf.ones_like(tokens[:, :1]), segment, n)
-    return weights["history_gate"] * total * tf.math.rsqrt(tf.maximum(count, 1.0))
+    count = tf.math.bincount(segment, minlength=n, dtype=tokens.rows.dtype)[:, None]
+    return weights["history_gate"] * tokens.total(segment, n) * tf.math.rsqrt(tf.maximum(count, 1.0))
 
 
-def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor) -> tf.Tensor:
-    total, count = packed.weighted_sum(tf.ones(settings.max_history, tokens.dtype), tokens, batch["history_segment"])
+def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
+    ones = tf.ones(settings.max_history, tokens.rows.dtype)
+    total, count = packed.weighted_sum(ones, tokens.each(), batch["history_segment"])
     return weights["history_gate"] * total * tf.math.rsqrt(tf.maximum(count, 1.0))

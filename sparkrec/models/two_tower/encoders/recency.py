@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import layers, packed
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 
 
 def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
@@ -21,19 +21,27 @@ def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
     }
 
 
-def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
-    segment = batch["history_segment"]
+def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
+    segment, rows = batch["history_segment"], tokens.each()
     weight = tf.gather(tf.exp(weights["recency_lag"]), batch["history_lag"])[:, None]
-    total = tf.math.unsorted_segment_sum(weight * layers.layer_norm(weights["norm_in"], tokens), segment, n)
-    mass = tf.math.unsorted_segment_sum(weight, segment, n)
-    return _block(weights, settings, batch, layers.newest(tokens, batch, n), tf.math.divide_no_nan(total, mass))
+    total = layers.segment_sum(weight * layers.standardise(rows), segment, n)
+    mass = layers.segment_sum(weight, segment, n)
+    return _block(weights, settings, batch, layers.newest(rows, batch, n), total, mass)
 
 
-def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor) -> tf.Tensor:
-    values = layers.layer_norm(weights["norm_in"], tokens)
-    total, mass = packed.weighted_sum(tf.exp(weights["recency_lag"]), values, batch["history_segment"])
-    return _block(weights, settings, batch, tokens, tf.math.divide_no_nan(total, mass))
+def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
+    rows = tokens.each()
+    total, mass = packed.weighted_sum(
+        tf.exp(weights["recency_lag"]), layers.standardise(rows), batch["history_segment"]
+    )
+    return _block(weights, settings, batch, rows, total, mass)
 
 
-def _block(weights: Weights, settings: TwoTower, batch: Weights, hidden: tf.Tensor, pooled: tf.Tensor) -> tf.Tensor:
-    return layers.block(weights, hidden, tf.matmul(pooled, weights["recency_out"]), batch.get("key"), settings.dropout)
+def _block(
+    weights: Weights, settings: TwoTower, batch: Weights, hidden: tf.Tensor, total: tf.Tensor, mass: tf.Tensor
+) -> tf.Tensor:
+    """``total`` of standardised tokens: the norm's scale and shift are the same for all, so they wait for the mean."""
+    scale, shift = tf.unstack(tf.convert_to_tensor(weights["norm_in"]))
+    pooled = tf.where(mass > 0, tf.math.divide_no_nan(total, mass) * scale + shift, 0.0)
+    pooled = tf.matmul(pooled, weights["recency_out"])
+    return layers.block(weights, hidden, pooled, batch.get("key"), settings.dropout)

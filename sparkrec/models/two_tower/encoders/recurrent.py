@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.encoders import layers
-from sparkrec.models.two_tower.encoders.layers import Normal, Weights
+from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 from sparkrec.models.two_tower.hashing import dropout
 
 #: (what the input gives to the gates [r, g], state [r, s], recurrent matrix [d, g]) → the next state [r, s], whose
@@ -37,11 +37,11 @@ def initial(settings: TwoTower, normal: Normal, prefix: str, gates: int) -> dict
 
 
 def encode(
-    weights: Weights, settings: TwoTower, batch: Weights, tokens: tf.Tensor, prefix: str, cell: Cell, state: int
+    weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, prefix: str, cell: Cell, state: int
 ) -> tf.Tensor:
     """Residual layers, x + output of the cells over norm x: [t, d]; ``state``: columns of a cell's state."""
     place, active = time_major(batch["history_segment"])
-    hidden = tokens
+    hidden = tokens.each()
     for layer in range(settings.layers):
         name = f"{prefix}_{layer}"
         values = layers.layer_norm(weights[f"{name}_norm"], hidden)
