@@ -84,18 +84,16 @@ class Embeddings:
         routes: dict[Store, Route] = {}
         for store in self.stores:
             own = _of(store, touched)
-            if not own:
-                continue
 
             def gather(slots: np.ndarray, store: Store = store) -> tf.Tensor:
                 return store.gather(slots) if shipped_after is None else store.shipped(slots, shipped_after)
 
             if store.size == 1:
-                found = gather(np.concatenate([store.slot(name, rows) for name, rows in own.items()]))
-            else:
+                values |= {name: gather(store.slot(name, rows)) for name, rows in own.items()}
+            elif own:
                 routes[store] = route = self._exchange.route(store, own)
                 found = self._exchange.rows(route, gather(route.asked))
-            values |= dict(zip(own, tf.split(found, [len(rows) for rows in own.values()]), strict=True))
+                values |= dict(zip(own, tf.split(found, [len(rows) for rows in own.values()]), strict=True))
         return values, routes
 
     def collect(
@@ -105,14 +103,12 @@ class Embeddings:
         updates = []
         for store in self.stores:
             own = _of(store, touched)
-            gradient = (
-                tf.concat([gradients[name] for name in own], axis=0) if len(own) > 1 else gradients[next(iter(own))]
-            )
+            if self._exchange.collective.size == 1:
+                updates += [Update(store, store.slot(name, rows), gradients[name]) for name, rows in own.items()]
+                continue
+            gradient = tf.concat([gradients[name] for name in own], axis=0)
             if store in routes:
                 updates.append(Update(store, *self._exchange.home(store, routes[store], own, gradient)))
-            elif store is self.sharded:  # one rank: all rows lie here
-                slots = np.concatenate([store.slot(name, rows) for name, rows in own.items()])
-                updates.append(Update(store, slots, gradient))
             else:
                 updates.append(Update(store, *self._exchange.everywhere(store, own, gradient)))
         return updates

@@ -86,8 +86,6 @@ class Exchange:
         """Gradients of rows of a replicated store to all ranks: the slots that any touched, and the sums."""
         slots = np.concatenate([store.slot(name, rows) for name, rows in touched.items()])
         others = self.collective.size - 1
-        if not others:
-            return slots, gradient
         for name, rows in touched.items():
             self.bytes[name] += others * len(rows) * (_INDEX + self._row_bytes(store.width))
         every, values = self.collective.allgather(slots), self.collective.allgather(self._pack(gradient))

@@ -80,8 +80,13 @@ class RowRule(Protocol):
     def state(self, width: int) -> dict[str, int]:
         """Columns of each array beside the rows; all begin with zeros."""
 
-    def update(self, gradient: tf.Tensor, state: RowState) -> tuple[tf.Tensor, RowState]:
-        """What to subtract, per unit of the learning rate, [n, width]; and the state after it."""
+    def update(
+        self, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, state: RowState
+    ) -> tuple[tf.Tensor, RowState]:
+        """What to subtract [n, width] for the gradient ``scale`` · ``gradient``, and the state after it.
+
+        Large arrays are gone through as seldom as can be: this is most of what a step does outside the towers.
+        """
 
 
 class Sgd:
@@ -90,8 +95,10 @@ class Sgd:
     def state(self, width: int) -> dict[str, int]:
         return {}
 
-    def update(self, gradient: tf.Tensor, state: RowState) -> tuple[tf.Tensor, RowState]:
-        return gradient, {}
+    def update(
+        self, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, state: RowState
+    ) -> tuple[tf.Tensor, RowState]:
+        return rate * scale * gradient, {}
 
 
 class RowwiseAdagrad:
@@ -100,9 +107,11 @@ class RowwiseAdagrad:
     def state(self, width: int) -> dict[str, int]:
         return {"sum": 1}
 
-    def update(self, gradient: tf.Tensor, state: RowState) -> tuple[tf.Tensor, RowState]:
-        total = state["sum"] + tf.reduce_mean(gradient * gradient, axis=1, keepdims=True)
-        return gradient / (tf.sqrt(total) + _EPSILON), {"sum": total}
+    def update(
+        self, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, state: RowState
+    ) -> tuple[tf.Tensor, RowState]:
+        total = state["sum"] + scale * scale * tf.reduce_mean(tf.square(gradient), axis=1, keepdims=True)
+        return gradient * (rate * scale / (tf.sqrt(total) + _EPSILON)), {"sum": total}
 
 
 class LazyAdam:
@@ -111,12 +120,14 @@ class LazyAdam:
     def state(self, width: int) -> dict[str, int]:
         return {"m": width, "v": width, "count": 1}
 
-    def update(self, gradient: tf.Tensor, state: RowState) -> tuple[tf.Tensor, RowState]:
-        count = state["count"] + 1
+    def update(
+        self, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, state: RowState
+    ) -> tuple[tf.Tensor, RowState]:
+        gradient, count = scale * gradient, state["count"] + 1
         m = _BETA1 * state["m"] + (1 - _BETA1) * gradient
         v = _BETA2 * state["v"] + (1 - _BETA2) * gradient * gradient
         corrected = tf.sqrt(1 - tf.pow(_BETA2, count)) / (1 - tf.pow(_BETA1, count))
-        return corrected * m / (tf.sqrt(v) + _EPSILON), {"m": m, "v": v, "count": count}
+        return rate * corrected * m / (tf.sqrt(v) + _EPSILON), {"m": m, "v": v, "count": count}
 
 
 ROW_RULES: dict[str, type[RowRule]] = {"adagrad": RowwiseAdagrad, "lazy_adam": LazyAdam, "sgd": Sgd}

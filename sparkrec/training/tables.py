@@ -116,17 +116,17 @@ class Store:
     @tf.function(reduce_retracing=True)
     def _apply(self, slots: tf.Tensor, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, step: tf.Tensor) -> None:
         state = {name: tf.gather(self._arrays[name], slots) for name in self._rule.state(self.width)}
-        change, after = self._rule.update(gradient * scale, state)
+        change, after = self._rule.update(gradient, scale, rate, state)
         before = tf.gather(self._arrays["weights"], slots) if self._decay else None
         for name, rows in after.items():
             _scatter(self._arrays[name], slots, rows)
         weights = self._arrays["weights"]
-        tf.raw_ops.ResourceScatterSub(resource=weights.handle, indices=slots, updates=rate * change)
+        tf.raw_ops.ResourceScatterSub(resource=weights.handle, indices=slots, updates=change)
         if self._decay:
             until, average = self._arrays["averaged_until"], self._arrays["average"]
             late = self._decay.since(tf.gather(until, slots), step)
             caught_up = before + late * (tf.gather(average, slots) - before)
-            now = before - rate * change
+            now = before - change
             _scatter(average, slots, now + self._decay.at(step) * (caught_up - now))
             _scatter(until, slots, tf.fill([tf.size(slots), 1], step + 1))
 

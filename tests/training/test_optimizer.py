@@ -57,8 +57,9 @@ def by_rule(name, gradients):
     rule, x = ROW_RULES[name](), np.asarray([[1.0, -2.0, 0.5]])
     state = {key: tf.zeros((1, columns)) for key, columns in rule.state(3).items()}
     for g in gradients:
-        change, state = rule.update(tf.constant([g], tf.float32), state)
-        x = x - 0.01 * change.numpy()
+        # Twice the gradient, halved by the scale.
+        change, state = rule.update(2 * tf.constant([g], tf.float32), tf.constant(0.5), tf.constant(0.01), state)
+        x = x - change.numpy()
     return x[0]
 
 
