@@ -69,7 +69,7 @@ def test_places_lead_back(history, whole):
 def test_features_are_those_of_the_touched_items():
     touched, (local, _) = Rows(TwoTower(), SIZES, (), FEATURES).local(PARTS, COLUMNS, BIAS, 1)
     pairs = {}
-    for item, row, weight in zip(local["feature_item"], local["feature_row"], local["feature_weight"], strict=True):
-        pairs.setdefault(int(touched["item_id"][item]), []).append((int(touched["item_feature"][row]), float(weight)))
-    assert pairs == {3: [(0, 0.5), (3, 0.5)], 4: [(1, 1.0)], 7: [(1, 0.5), (3, 0.5)], 9: [(0, 0.5), (3, 0.5)]}
+    for item, row in zip(local["feature_item"], local["feature_row"], strict=True):
+        pairs.setdefault(int(touched["item_id"][item]), []).append(int(touched["item_feature"][row]))
+    assert pairs == {3: [0, 3], 4: [1], 7: [1, 3], 9: [0, 3]}
     assert (np.diff(local["feature_item"]) >= 0).all()
