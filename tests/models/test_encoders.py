@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.encoders import ENCODERS, packed, recurrent
-from sparkrec.models.two_tower.encoders.layers import Tokens, segment_sum, standardise
+from sparkrec.models.two_tower.encoders.layers import Tokens, gathered_sum, segment_sum, standardise
 from sparkrec.models.two_tower.towers import Sizes
 
 pytestmark = pytest.mark.unit
@@ -127,6 +127,18 @@ def test_the_total_of_tokens_is_the_sum_of_each(typed):
 @pytest.mark.parametrize("function", [standardise, lambda rows: segment_sum(rows, [2, 0, 2, 3, 3], 5)])
 def test_gradients_written_by_hand(function):
     check_gradient(function, [tf.constant(np.random.default_rng(7).standard_normal((5, D)))])
+
+
+def test_no_token_sends_no_gradient():
+    """What TensorFlow's own gradient of this sum holds is left over from arrays before."""
+    empty, rows = tf.zeros([0], tf.int32), tf.Variable(tf.ones([64, D]))
+    for _ in range(20):
+        left_over = tf.constant(np.full((64, D), np.nan, np.float32)) * 2
+        del left_over
+        with tf.GradientTape() as tape:
+            total = gathered_sum(tf.convert_to_tensor(rows), empty, empty, 3)
+        assert not np.any(total)
+        assert not np.any(tape.gradient(total, rows))
 
 
 def check_gradient(function, values):

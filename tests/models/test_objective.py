@@ -198,7 +198,7 @@ def test_one_trace_serves_batches_of_every_length(mode, history):
     assert [float(x) for x in sums] == pytest.approx([float(x) for x in expected], rel=1e-5)
     for name, slope in slopes.items():
         np.testing.assert_allclose(slope, eager[name], rtol=1e-4, atol=1e-5, err_msg=name)
-    shared = ("columns", "column_bias", "feature_item", "feature_row", "feature_weight")
+    shared = ("columns", "column_bias", "feature_item", "feature_row")
     *sums, slopes = traced({name: x if name in shared else x[:0] for name, x in batch.items()})
     assert [float(x) for x in sums] == [0, 0]
     assert not any(np.any(slope != 0) for slope in slopes.values())

@@ -36,8 +36,7 @@ def test_item_vector_is_id_row_plus_mean_of_features_at_unit_length():
 def test_the_item_mlp_is_a_residual_of_the_sum():
     config = TwoTower(width=4, item_mlp=True)
     weights = {name: w.astype(np.float64) for name, w in weights_of(config).items()}
-    flat = FEATURES.of(np.arange(7)) | {"feature_weight": FEATURES.of(np.arange(7))["feature_weight"].astype(float)}
-    found = towers.item_rows(weights, flat).numpy()
+    found = towers.item_rows(weights, FEATURES.of(np.arange(7))).numpy()
     x = weights["item_id"][0] + (weights["item_feature"][0] + weights["item_feature"][2]) / 2
     inner = (x - x.mean()) / np.sqrt(x.var() + 1e-6) @ weights["item_block_up"]
     inner = inner / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (inner + 0.044715 * inner**3)))

@@ -10,7 +10,7 @@ key uint32 [n or t]       what dropout masks are made from
 target_items [p]          touched items; target_segment [p]: at which user or token; target_weight float32 [p]
 target_types [p]          event types, with heads; target_label float32 [p]: stars, with ``loss: mse``
 user_weight float32 [n]   mode user
-feature_item, feature_row [f], feature_weight float32 [f]: the features of the touched items, items ascending
+feature_item, feature_row [f]: the features of the touched items, items ascending
 item_key uint32 [u]       of every touched item, with ``id_dropout``: a hash of step and item
 columns [k]               touched items, distinct, in one order on all ranks: the denominator; column_bias float32 [k]
 """

@@ -44,7 +44,7 @@ class ItemFeatures:
     features: np.ndarray
 
     def of(self, items: np.ndarray) -> dict[str, np.ndarray]:
-        """What ``item_rows`` takes of some items: feature_item (place in ``items``), feature_row, feature_weight."""
+        """What ``item_rows`` takes of some items: feature_item (place in ``items``) and feature_row."""
         ends = self.ends[items]
         lengths = ends - np.where(items > 0, self.ends[items - 1], 0)
         flat_ends = np.cumsum(lengths)
@@ -53,7 +53,6 @@ class ItemFeatures:
         return {
             "feature_item": np.repeat(np.arange(len(items), dtype=np.int32), lengths),
             "feature_row": self.features[flat].astype(np.int32),
-            "feature_weight": np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32),
         }
 
 
@@ -97,20 +96,19 @@ def heads(settings: TwoTower) -> list[str]:
 def item_rows(weights: Weights, batch: Weights, id_dropout: float = 0.0) -> tf.Tensor:
     """g of the items whose id rows are ``weights["item_id"]``: float32 [u, d], unit length.
 
-    ``batch``: feature_item (ascending), feature_row int32 [f], feature_weight float32 [f], where there are features.
+    ``batch``: feature_item (ascending) and feature_row int32 [f], where there are features.
     With ``id_dropout`` its item_key uint32 [u] chooses a share of the items that have features, whose id row counts
     as zeros: so an item that nobody has met yet finds its place by its features (Volkovs et al., "DropoutNet", 2017).
     """
     rows = tf.convert_to_tensor(weights["item_id"])
     if "item_feature" in weights:
         table = tf.convert_to_tensor(weights["item_feature"])
-        pairs = tf.cast(tf.stack([batch["feature_item"], batch["feature_row"]], axis=1), tf.int64)
-        shape = tf.cast(tf.stack([tf.shape(rows)[0], tf.shape(table)[0]]), tf.int64)
-        # One product instead of a gather: no row a feature of an item, and a dense gradient.
-        content = tf.sparse.sparse_dense_matmul(tf.SparseTensor(pairs, batch["feature_weight"], shape), table)
+        owner, u = batch["feature_item"], tf.shape(rows)[0]
+        features = layers.count(owner, u)
+        content = layers.gathered_sum(table, batch["feature_row"], owner, u)
+        content /= tf.cast(tf.maximum(features, 1), content.dtype)[:, None]
         if id_dropout:
-            described = tf.math.unsorted_segment_sum(batch["feature_weight"], batch["feature_item"], tf.shape(rows)[0])
-            stays = (described == 0) | kept(batch["item_key"], tf.zeros([], tf.uint32), id_dropout, salt=23)
+            stays = (features == 0) | kept(batch["item_key"], tf.zeros([], tf.uint32), id_dropout, salt=23)
             rows = tf.where(stays[:, None], rows, 0.0)
         rows += content
     if "item_block_up" in weights:

@@ -33,16 +33,21 @@ def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
 
 def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
     """The last layer is asked at the newest token only."""
-    last, segment, e = settings.layers - 1, batch["history_segment"], settings.width // settings.attention_heads
+    last, segment = settings.layers - 1, batch["history_segment"]
     hidden = _causal_layers(weights, settings, layers.by_token(batch), tokens.each(), last)
     query, key, value = _project(weights, settings, last, hidden)
     query = tf.gather(layers.newest(query, batch, n), segment)
-    scores = tf.reduce_sum(tf.reshape(query * key, (-1, settings.attention_heads, e)), axis=2)
-    scores += tf.gather(_lag(weights, last), batch["history_lag"])
+
+    def by_head(rows: tf.Tensor) -> tf.Tensor:
+        """[t, d] → [t, heads, d / heads]."""
+        return tf.reshape(rows, (-1, settings.attention_heads, settings.width // settings.attention_heads))
+
+    scores = tf.reduce_sum(by_head(query * key), axis=2) + tf.gather(_lag(weights, last), batch["history_lag"])
     top = tf.stop_gradient(tf.math.unsorted_segment_max(scores, segment, n))
     mass = tf.exp(scores - tf.gather(top, segment))
     share = mass / tf.gather(layers.segment_sum(mass, segment, n), segment)
-    pooled = layers.segment_sum(tf.repeat(share, e, axis=1) * value, segment, n)
+    shares = tf.reshape(share[:, :, None] * by_head(value), (-1, settings.width))
+    pooled = layers.segment_sum(shares, segment, n)
     return _close(weights, settings, batch, layers.newest(hidden, batch, n), pooled, last)
 
 

@@ -42,14 +42,30 @@ class Tokens(NamedTuple):
     def total(self, segment: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
         """The sum of each segment's tokens, [n, d], without a row a token; ``segment`` : int32 [t], ascending."""
         rows = tf.convert_to_tensor(self.rows)
-        total = tf.raw_ops.SparseSegmentSumWithNumSegments(
-            data=rows, indices=self.index, segment_ids=segment, num_segments=n
-        )
+        total = gathered_sum(rows, self.index, segment, n)
         if self.type_rows is None:
             return total
         kinds = self.type_rows.shape[0]
-        times = tf.math.bincount(segment * kinds + self.types, minlength=n * kinds, dtype=rows.dtype)
+        times = count(segment * kinds + self.types, n * kinds, rows.dtype)
         return total + tf.matmul(tf.reshape(times, (n, kinds)), self.type_rows)
+
+
+def gathered_sum(rows: tf.Tensor, index: tf.Tensor, segment: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+    """The sum of rows[index] over each segment, [n, d]; ``index``, ``segment`` (ascending) : int32 [t].
+
+    With a gradient of its own: TensorFlow's holds whatever was in memory where ``index`` is empty (tensorflow#72785),
+    as it is for a rank without users.
+    """
+
+    @tf.custom_gradient
+    def total(rows: tf.Tensor) -> Any:
+        u = tf.shape(rows)[0]
+        result = tf.raw_ops.SparseSegmentSumWithNumSegments(
+            data=rows, indices=index, segment_ids=segment, num_segments=n
+        )
+        return result, lambda up: tf.math.unsorted_segment_sum(tf.gather(up, segment), index, u)
+
+    return total(rows)
 
 
 def segment_sum(rows: tf.Tensor, segment: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
@@ -60,6 +76,11 @@ def segment_sum(rows: tf.Tensor, segment: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
         return tf.math.unsorted_segment_sum(rows, segment, n), lambda up: tf.gather(up, segment)
 
     return total(rows)
+
+
+def count(numbers: tf.Tensor, n: tf.Tensor, dtype: tf.DType = tf.int32) -> tf.Tensor:
+    """How often each of 0 … n - 1 stands in ``numbers``: [n]. Not ``bincount``, which no GPU does the same twice."""
+    return tf.math.unsorted_segment_sum(tf.ones_like(numbers, dtype), numbers, n)
 
 
 def layer_norm(scale_and_shift: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

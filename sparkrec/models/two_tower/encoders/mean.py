@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower.encoders import packed
+from sparkrec.models.two_tower.encoders import layers, packed
 from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 
 
@@ -16,7 +16,7 @@ def initial(settings: TwoTower, normal: Normal) -> dict[str, np.ndarray]:
 
 def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, n: tf.Tensor) -> tf.Tensor:
     segment = batch["history_segment"]
-    count = tf.math.bincount(segment, minlength=n, dtype=tokens.rows.dtype)[:, None]
+    count = layers.count(segment, n, tokens.rows.dtype)[:, None]
     return weights["history_gate"] * tokens.total(segment, n) * tf.math.rsqrt(tf.maximum(count, 1.0))
 
 

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from sparkrec.models.two_tower.encoders import layers
+
+
+def lengths(segment: tf.Tensor) -> tf.Tensor:
+    """Tokens of each segment: int32, at least one number."""
+    return layers.count(segment, tf.maximum(tf.reduce_max(segment) + 1, 1))
+
 
 def longest(segment: tf.Tensor) -> tf.Tensor:
     """Tokens of the longest segment, at least 1: int32 scalar."""
-    return tf.maximum(tf.reduce_max(tf.math.bincount(segment, minlength=1)), 1)
+    return tf.maximum(tf.reduce_max(lengths(segment)), 1)
 
 
 def blocks(rows: tf.Tensor, length: tf.Tensor, filler: int = 0) -> tf.Tensor:

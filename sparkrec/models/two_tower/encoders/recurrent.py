@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower.encoders import layers
+from sparkrec.models.two_tower.encoders import layers, packed
 from sparkrec.models.two_tower.encoders.layers import Normal, Tokens, Weights
 from sparkrec.models.two_tower.hashing import dropout
 
@@ -59,10 +59,10 @@ def time_major(segment: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     -------
     place : int32 [t]; active : int32 [longest, at least 1], tokens at each time.
     """
-    lengths = tf.math.bincount(segment)
+    lengths = packed.lengths(segment)
     rank = tf.math.invert_permutation(tf.argsort(lengths, direction="DESCENDING", stable=True))
     time = tf.range(tf.size(segment)) - tf.gather(tf.cumsum(lengths, exclusive=True), segment)
-    active = tf.math.bincount(time, minlength=1)
+    active = layers.count(time, packed.longest(segment))
     return tf.gather(tf.cumsum(active, exclusive=True), time) + tf.gather(rank, segment), active
 
 
