@@ -158,12 +158,12 @@ class Trainer:
         return _digest(array for _, array in self.replicated())
 
     def check_equal(self, where: str) -> str:
-        """A hash of the whole model. All ranks' replicated variables are compared.
+        """The hash of what is replicated, the same on all ranks.
 
         Raises
         ------
         RetryableError
-            They differ.
+            The ranks' variables differ.
         """
         own = self.hash()
         hashes = self.collective.allgather(np.frombuffer(bytes.fromhex(own), np.int64)).tolist()
@@ -174,10 +174,14 @@ class Trainer:
                 "machine computes wrongly. Nothing was written. Start again from the last checkpoint; if it comes "
                 "again at the same step, report it."
             )
+        return own
+
+    def hash_of_all(self, replicated: str) -> str:
+        """The hash of what all ranks hold alike, and with it, where there are shards, the hashes of theirs."""
         if self.embeddings.sharded is None:
-            return own
+            return replicated
         shard = _digest(array for _, _, array in self.shards())
-        every = self.collective.allgather(np.frombuffer(bytes.fromhex(own + shard), np.uint8))
+        every = self.collective.allgather(np.frombuffer(bytes.fromhex(replicated + shard), np.uint8))
         return hashlib.sha256(every.tobytes()).hexdigest()[:16]
 
     def replicated(self) -> Iterable[tuple[str, np.ndarray]]:

@@ -136,7 +136,7 @@ class Training:
         self.journal.beat()
 
     def _finish(self, trainer: Trainer, epochs: int) -> dict[str, Any]:
-        digest = trainer.check_equal("after the last step")
+        digest = trainer.hash_of_all(trainer.check_equal("after the last step"))
         self.journal.write("equal", hash=digest, ranks=self.collective.size)
         mine = {"rank": self.collective.rank, "host": socket.gethostname(), "hash": digest, **self._rows()}
         result = {

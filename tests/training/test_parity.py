@@ -18,6 +18,14 @@ RECIPES = {
         "mode": "position", "history": "recency", "negatives": 12, "dropout": 0.3, "user_id": False,
         "learning_rate_decay": "linear",
     },
+    "user, sharded": {
+        "placement": {"user_id": "sharded", "history_item": "sharded", "item_id": "replicated_sparse"}, "average": 0.9,
+        "in_batch": True, "clip_norm": 1.0, "warmup_steps": 5,
+    },
+    "position, all sharded": {
+        "mode": "position", "history": "recency", "negatives": 12, "table_optimizer": "lazy_adam",
+        "placement": {"user_id": "sharded", "item_id": "sharded", "item_feature": "sharded"},
+    },
     "position, mean": {"mode": "position", "history": "mean", "item_features": False},
 }  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from small import make_plan, train
 
 from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.models.two_tower import exported
 from sparkrec.training import worker
 from sparkrec.training.supervisor import _prepare
 from sparkrec.training.worker import best_epoch, given_up
@@ -13,7 +15,10 @@ from sparkrec.training.worker import best_epoch, given_up
 pytestmark = pytest.mark.workers
 
 #: Six steps an epoch of three; a checkpoint after each second step and each epoch.
-SETTINGS = {"ranks": 2, "checkpoint_steps": 2, "epochs": 3, "average": 0.9}
+SETTINGS = {
+    "ranks": 2, "checkpoint_steps": 2, "epochs": 3, "average": 0.9,
+    "placement": {"user_id": "sharded", "history_item": "replicated_sparse"},
+}  # fmt: skip
 
 
 class Stop(Exception):
@@ -45,7 +50,8 @@ def timeless(curve):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    return train(make_plan(tmp_path_factory.mktemp("whole"), **SETTINGS))[0]
+    plan = make_plan(tmp_path_factory.mktemp("whole"), **SETTINGS)
+    return train(plan)[0] | {"model": exported.load(plan.path("model")).weights}
 
 
 @pytest.mark.parametrize("steps", [1, 4, 6, 9, 15, 19, 26])
@@ -55,6 +61,23 @@ def test_resumed_is_uninterrupted(tmp_path, undisturbed, steps):
     result = train(plan)[0]
     assert result["hash"] == undisturbed["hash"]
     assert timeless(result["curve"]) == timeless(undisturbed["curve"])
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_another_number_of_ranks_goes_on_where_two_were(tmp_path, undisturbed, ranks):
+    """In the middle of an epoch, with rows of users dealt out anew."""
+    stopped(make_plan(tmp_path, **SETTINGS), 15)
+    plan = make_plan(tmp_path, **SETTINGS | {"ranks": ranks})
+    _prepare(plan)
+    notes = []
+    result = train(plan, lambda training: setattr(training, "_warn", notes.append))[0]
+    assert any("resumed from the checkpoint" in note for note in notes)
+    assert len(result["curve"]) == len(undisturbed["curve"])
+    for row, expected in zip(result["curve"], undisturbed["curve"], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    model, expected = exported.load(plan.path("model")), undisturbed["model"]
+    for name, weight in model.weights.items():
+        np.testing.assert_allclose(weight, expected[name], atol=1e-4, err_msg=name)
 
 
 def test_it_does_resume(tmp_path):
