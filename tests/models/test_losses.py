@@ -31,23 +31,23 @@ def by_hand(catalogue, bias=None):
     return total, weight
 
 
-def scores_of(rows, vectors, columns, hits, bias=None):
-    """``column_scores`` of items ``columns``; ``hits``: (row, item)."""
+def denominator_of(rows, vectors, columns, hits, bias=None):
+    """``log_denominator`` over items ``columns``; ``hits``: (row, item)."""
     place = {item: at for at, item in enumerate(columns)}
     row, item = np.asarray([(r, place.get(i, -1)) for r, i in hits], np.int32).reshape(-1, 2).T
     bias = np.zeros(len(columns), np.float32) if bias is None else np.asarray(bias, np.float32)
-    return losses.column_scores(rows, tf.gather(vectors, columns), bias, row, item, TAU)
+    return losses.log_denominator(rows, tf.gather(vectors, columns), bias, row, item, TAU)
 
 
 def user_loss(columns, bias=None, vectors=ITEMS):
     pairs = [(u, i, v) for u, positives in POSITIVES.items() for i, v in positives.items()]
     segment, items, weight = (np.asarray(x) for x in zip(*pairs, strict=True))
     positive = tf.reduce_sum(tf.gather(USERS, segment) * tf.gather(vectors, items), axis=1) / TAU
-    scores = scores_of(USERS, vectors, columns, [(u, i) for u, i, _ in pairs], bias)
+    denominator = denominator_of(USERS, vectors, columns, [(u, i) for u, i, _ in pairs], bias)
     segment, weight = segment.astype(np.int32), weight.astype(np.float32)
     total = tf.math.unsorted_segment_sum(weight, segment, 3)
     reward = losses.mean_reward(positive, segment, weight, 3)
-    return losses.user_softmax(reward, total, scores, np.asarray(list(WEIGHT.values()), np.float32))
+    return losses.user_softmax(reward, total, denominator, np.asarray(list(WEIGHT.values()), np.float32))
 
 
 def floats(loss):
@@ -83,8 +83,8 @@ def test_position_softmax(columns):
         score = user @ ITEMS.T.astype(float) / TAU
         expected += w * (np.log(sum(np.exp(score[j]) for j in {target, *columns})) - score[target])
     positive = tf.reduce_sum(USERS * ITEMS[targets], axis=1) / TAU
-    scores = scores_of(USERS, ITEMS, columns, enumerate(targets))
-    loss = losses.position_softmax(positive, scores, tf.constant(weight, tf.float32))
+    denominator = denominator_of(USERS, ITEMS, columns, enumerate(targets))
+    loss = losses.position_softmax(positive, denominator, tf.constant(weight, tf.float32))
     assert floats(loss) == pytest.approx([expected, 3.5], rel=1e-5)
 
 
@@ -154,13 +154,14 @@ def test_gradients_are_those_of_finite_differences():
 
     def by_user(reward, ratio=()):
         def loss(users, columns, positive):
-            scores = losses.column_scores(users, columns, bias, row, hit, TAU)
-            return losses.user_softmax(reward(positive, row, weight, 3, *ratio), total, scores, user_weight)[0]
+            denominator = losses.log_denominator(users, columns, bias, row, hit, TAU)
+            return losses.user_softmax(reward(positive, row, weight, 3, *ratio), total, denominator, user_weight)[0]
 
         return loss
 
     def position(users, columns, positive):
-        return losses.position_softmax(positive, losses.column_scores(users, columns, bias, row, hit, TAU), weight)[0]
+        denominator = losses.log_denominator(users, columns, bias, row, hit, TAU)
+        return losses.position_softmax(positive, denominator, weight)[0]
 
     def pairs(users, columns, positive):
         return losses.bpr(positive, losses.column_scores(users, columns, bias, row, hit, TAU), row, drawn, weight)[0]
@@ -176,9 +177,9 @@ def test_a_batch_without_targets_has_no_columns_of_its_own():
     empty, none = tf.zeros([0], tf.int32), tf.zeros([0])
     users = tf.Variable(USERS)
     with tf.GradientTape() as tape:
-        scores = losses.column_scores(users, tf.zeros([0, 4]), none, empty, empty, TAU)
+        denominator = losses.log_denominator(users, tf.zeros([0, 4]), none, empty, empty, TAU)
         reward = losses.mean_reward(none, empty, none, 3)
-        loss = losses.user_softmax(reward, tf.zeros(3), scores, tf.zeros(3))
+        loss = losses.user_softmax(reward, tf.zeros(3), denominator, tf.zeros(3))
     assert floats(loss) == [0, 0]
     assert not np.any(tape.gradient(loss[0], users))
 
@@ -186,9 +187,10 @@ def test_a_batch_without_targets_has_no_columns_of_its_own():
 def test_a_step_of_a_rank_without_users_is_nothing():
     empty, none = tf.zeros([0], tf.int32), tf.zeros([0])
     scores = losses.column_scores(tf.zeros([0, 4]), ITEMS, tf.zeros([6]), empty, empty, TAU)
+    denominator = losses.log_denominator(tf.zeros([0, 4]), ITEMS, tf.zeros([6]), empty, empty, TAU)
     drawn = losses.draw_columns(tf.zeros([0], tf.uint32), empty, 6, 3)
     for reward in (losses.mean_reward(none, empty, none, 0), losses.bilateral_reward(none, empty, none, 0, 2.0)):
-        assert floats(losses.user_softmax(reward, none, scores, none)) == [0.0, 0.0]
-    assert floats(losses.position_softmax(none, scores, none)) == [0.0, 0.0]
+        assert floats(losses.user_softmax(reward, none, denominator, none)) == [0.0, 0.0]
+    assert floats(losses.position_softmax(none, denominator, none)) == [0.0, 0.0]
     assert floats(losses.bpr(none, scores, empty, drawn, none)) == [0.0, 0.0]
     assert floats(losses.squared_error(none, none, none)) == [0.0, 0.0]

@@ -42,19 +42,21 @@ def loss(weights: Weights, settings: TwoTower, batch: Weights) -> tuple[tf.Tenso
     cosine = tf.reduce_sum(tf.gather(rows, row) * tf.gather(items, batch["target_items"]), axis=1)
     if settings.loss == "mse":
         return losses.squared_error(towers.rating(weights, cosine), batch["target_label"], weight)
-    positive, scores = cosine / settings.temperature, _column_scores(settings, batch, items, rows, row)
+    positive, columns = cosine / settings.temperature, _columns(settings, batch, items, row)
     if settings.loss == "bpr":
+        scores = losses.column_scores(rows, *columns, settings.temperature)
         drawn = losses.draw_columns(batch["key"], batch["target_segment"], tf.shape(scores)[1], BPR_DRAWS)
         return losses.bpr(positive, scores, row, drawn, weight)
+    denominator = losses.log_denominator(rows, *columns, settings.temperature)
     if not by_user:
-        return losses.position_softmax(positive, scores, weight)
+        return losses.position_softmax(positive, denominator, weight)
     n = tf.shape(rows)[0]
     if settings.loss == "bilateral":
         ratio = settings.positive_temperature / settings.temperature
         reward = losses.bilateral_reward(positive, row, weight, n, ratio)
     else:
         reward = losses.mean_reward(positive, row, weight, n)
-    return losses.user_softmax(reward, tf.math.unsorted_segment_sum(weight, row, n), scores, user_weight)
+    return losses.user_softmax(reward, tf.math.unsorted_segment_sum(weight, row, n), denominator, user_weight)
 
 
 def _heads(settings: TwoTower) -> int:
@@ -88,14 +90,19 @@ def _position_rows(
     return rows, tf.range(tf.shape(rows)[0])
 
 
-def _column_scores(settings: TwoTower, batch: Weights, items: tf.Tensor, rows: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-    """[r, k], without each row's positives, which are those of the user under every head; ``row`` : ``_user_rows``."""
+def _columns(
+    settings: TwoTower, batch: Weights, items: tf.Tensor, row: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The columns' vectors [k, d] and bias [k], and the pairs (row, column) to leave out, as ``losses`` takes them.
+
+    These are each row's positives, those of the user under every head; ``row`` : ``_user_rows``.
+    """
     columns = batch["columns"]
     hit = tf.gather(_places(columns, tf.shape(items)[0]), batch["target_items"])
     if settings.mode == "user" and settings.head:
         every = tf.range(_heads(settings))[None, :] + batch["target_segment"][:, None] * _heads(settings)
         row, hit = tf.reshape(every, [-1]), tf.repeat(hit, _heads(settings))
-    return losses.column_scores(rows, tf.gather(items, columns), batch["column_bias"], row, hit, settings.temperature)
+    return tf.gather(items, columns), batch["column_bias"], row, hit
 
 
 def _places(columns: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
