@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,15 @@ from sparkrec.errors import RetryableError
 from sparkrec.training.collective import Collective, tell
 
 _MANIFEST = "manifest.json"
+
+
+class Part(NamedTuple):
+    """One rank's part of an array: ``rows`` of the whole, ``shape`` of the part, float32 ``blocks`` of its rows."""
+
+    name: str
+    rows: int
+    shape: tuple[int, ...]
+    blocks: Iterable[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,8 @@ class Checkpoint:
 def save(
     folder: Path,
     number: int,
-    replicated: Iterable[tuple[str, np.ndarray]],
-    shards: Iterable[tuple[str, int, np.ndarray]],
+    replicated: Iterable[Part],
+    shards: Iterable[Part],
     state: Mapping[str, Any],
     keep: int,
     collective: Collective,
@@ -66,8 +75,8 @@ def save(
 
     Parameters
     ----------
-    replicated : name, array; taken by rank 0 only.
-    shards : name, rows in all, this rank's rows.
+    replicated : what all ranks hold alike; taken from rank 0 only.
+    shards : this rank's rows.
     state : what JSON can hold; ``score`` says how good it is, more is better, None where nobody knows.
 
     Raises
@@ -84,12 +93,12 @@ def save(
         temporary.mkdir()
 
     def write() -> dict[str, Any]:
-        arrays = replicated if collective.rank == 0 else ()
-        files = {_file_name(name): _write(temporary / _file_name(name), array) for name, array in arrays}
-        sharded = {}
-        for name, rows, array in shards:
-            own = _file_name(f"{name}/{collective.rank}")
-            files[own], sharded[name] = _write(temporary / own, array), rows
+        files, sharded = {}, {}
+        for part in replicated if collective.rank == 0 else ():
+            files[_file_name(part.name)] = _write(temporary / _file_name(part.name), part)
+        for part in shards:
+            own = _file_name(f"{part.name}/{collective.rank}")
+            files[own], sharded[part.name] = _write(temporary / own, part), part.rows
         return {"files": files, "sharded": sharded}
 
     def end() -> None:
@@ -180,9 +189,12 @@ def _file_name(name: str) -> str:
     return name.replace("/", ".") + ".npy"
 
 
-def _write(path: Path, array: np.ndarray) -> str:
+def _write(path: Path, part: Part) -> str:
     with open(path, "wb") as file:
-        np.save(file, array)
+        header = {"descr": "<f4", "fortran_order": False, "shape": part.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in part.blocks:
+            file.write(np.ascontiguousarray(block, np.float32).data)
         file.flush()
         _sync(file.fileno())
     return _checksum(path)

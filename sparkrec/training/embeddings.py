@@ -14,6 +14,7 @@ import tensorflow as tf
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.towers import Sizes
+from sparkrec.training.checkpoint import Part
 from sparkrec.training.exchange import Exchange, Route
 from sparkrec.training.optimizer import ROW_RULES, Decay
 from sparkrec.training.placement import SHARDED, SPARSE, Placement
@@ -125,14 +126,15 @@ class Embeddings:
             total += float((self._exchange.collective.allreduce(square) if update.store is self.sharded else square)[0])
         return total
 
-    def state(self, sharded: bool) -> Iterator[tuple[str, int, np.ndarray]]:
-        """``kind/table``, the table's rows, this rank's part of the array: of a replicated table the whole."""
+    def state(self, sharded: bool) -> Iterator[Part]:
+        """``kind/table``: this rank's part of every array, of a replicated table the whole."""
         store = self.sharded if sharded else self.replicated
         if not store:
             return
         for name in store.tables:
             for array in store.arrays:
-                yield f"{array}/{name}", self._tables[name], store.read(name, array)
+                shape = store.shape(name, array)
+                yield Part(f"{array}/{name}", self._tables[name], shape, store.read(name, array))
 
     def restore(self, read: Callable[[str, np.ndarray | None], np.ndarray]) -> None:
         """``read(name, rows)`` gives rows of an array of ``state``."""

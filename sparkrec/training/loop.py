@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, RetryableError
 from sparkrec.models.two_tower import objective, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
+from sparkrec.training.checkpoint import Part
 from sparkrec.training.collective import Collective
 from sparkrec.training.embeddings import Embeddings, table_sizes
 from sparkrec.training.exchange import Exchange, Route
@@ -155,7 +156,7 @@ class Trainer:
 
     def hash(self) -> str:
         """Of the bytes of every replicated variable, 16 hex digits."""
-        return _digest(array for _, array in self.replicated())
+        return _digest(self.replicated())
 
     def check_equal(self, where: str) -> str:
         """The hash of what is replicated, the same on all ranks.
@@ -180,19 +181,19 @@ class Trainer:
         """The hash of what all ranks hold alike, and with it, where there are shards, the hashes of theirs."""
         if self.embeddings.sharded is None:
             return replicated
-        shard = _digest(array for _, _, array in self.shards())
+        shard = _digest(self.shards())
         every = self.collective.allgather(np.frombuffer(bytes.fromhex(replicated + shard), np.uint8))
         return hashlib.sha256(every.tobytes()).hexdigest()[:16]
 
-    def replicated(self) -> Iterable[tuple[str, np.ndarray]]:
+    def replicated(self) -> Iterator[Part]:
         """Every array of a checkpoint that all ranks hold alike; ``kind/name``."""
         for name, variable in self.optimizer.state.items():
-            yield name, variable.numpy()
-        yield from ((name, array) for name, _, array in self.embeddings.state(sharded=False))
+            yield Part(name, variable.shape[0], tuple(variable.shape), (variable.numpy(),))
+        yield from self.embeddings.state(sharded=False)
 
-    def shards(self) -> Iterable[tuple[str, int, np.ndarray]]:
-        """Every array of which this rank holds the rows rank, rank + W, …: ``kind/table``, all its rows, own part."""
-        yield from self.embeddings.state(sharded=True)
+    def shards(self) -> Iterator[Part]:
+        """Every array of which this rank holds the rows rank, rank + W, …; ``kind/table``."""
+        return self.embeddings.state(sharded=True)
 
     def restore(self, read: Callable[[str, np.ndarray | None], np.ndarray], steps: int) -> None:
         """``read(name, rows)`` gives an array, or some rows of it (None: all); ``steps`` were done before."""
@@ -294,10 +295,11 @@ def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Cal
             after_step(place, number + 1)
 
 
-def _digest(arrays: Iterable[np.ndarray]) -> str:
+def _digest(parts: Iterable[Part]) -> str:
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
+    for part in parts:
+        for block in part.blocks:
+            digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from sparkrec.training import order
 from sparkrec.training.optimizer import Decay, RowRule
 
 #: Rows that are made, read or written at a time.
-BLOCK = 1 << 16
+BLOCK = 1 << 14
 _SCALE = 0.1
 
 
@@ -140,11 +140,14 @@ class Store:
         """What is kept of each row: ``weights`` and the optimizer's."""
         return tuple(self._arrays)
 
-    def read(self, name: str, array: str) -> np.ndarray:
-        """This rank's part of a table's array: float32 [own rows, columns], row rank + size · i in place i."""
-        begin, _ = self._span[name]
-        own = len(range(self.rank, self.tables[name], self.size))
-        return tf.gather(self._arrays[array], tf.range(begin, begin + own)).numpy()
+    def shape(self, name: str, array: str) -> tuple[int, int]:
+        """Of this rank's part of a table's array."""
+        return len(range(self.rank, self.tables[name], self.size)), self._arrays[array].shape[1]
+
+    def read(self, name: str, array: str) -> Iterator[np.ndarray]:
+        """The values of ``own_rows``, float32 [n, columns] a block."""
+        for rows in self.own_rows(name):
+            yield tf.gather(self._arrays[array], self.slot(name, rows)).numpy()
 
     def write(self, name: str, array: str, rows: np.ndarray, values: np.ndarray) -> None:
         """Puts back what ``read`` gave, for any of this rank's rows."""

@@ -8,6 +8,7 @@ from ranks import on_ranks
 
 from sparkrec.errors import RetryableError
 from sparkrec.training import checkpoint
+from sparkrec.training.checkpoint import Part
 from sparkrec.training.collective import SingleProcess
 
 pytestmark = pytest.mark.unit
@@ -17,8 +18,9 @@ TABLE = np.arange(22, dtype=np.float32).reshape(11, 2)
 
 
 def save(folder, number, collective=ONE, keep=2, **state):
-    shards = [("weights/big", 11, TABLE[collective.rank :: collective.size] + number)]
-    replicated = [("weights/small", np.full(3, number, np.float32))]
+    own = TABLE[collective.rank :: collective.size] + number
+    shards = [Part("weights/big", 11, own.shape, [own[:2], own[2:]])]
+    replicated = [Part("weights/small", 3, (3,), [np.full(3, number)])]
     state = {"fingerprint": "x", "score": None} | state
     return checkpoint.save(folder, number, iter(replicated), iter(shards), state, keep, collective)
 
@@ -80,10 +82,10 @@ def test_a_full_disk_on_one_rank_is_an_error_on_all_and_loses_nothing(tmp_path, 
     on_ranks(2, lambda collective: save(tmp_path, 1, collective))
     write = checkpoint._write
 
-    def full(path, array):
+    def full(path, part):
         if path.name == "weights.big.1.npy":
             raise OSError(28, "No space left on device")
-        return write(path, array)
+        return write(path, part)
 
     monkeypatch.setattr(checkpoint, "_write", full)
 

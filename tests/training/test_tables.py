@@ -39,8 +39,8 @@ def test_a_row_begins_alike_in_a_shard_a_grown_table_and_the_whole():
         for rank in range(size):
             store = Store({"b": 9, "a": 50}, 4, Sgd(), None, rank, size)
             store.reset(1)
-            np.testing.assert_array_equal(store.read("a", "weights"), whole[rank::size])
-            np.testing.assert_array_equal(store.read("b", "weights"), initial_rows(1, "b", np.arange(rank, 9, size), 4))
+            np.testing.assert_array_equal(read(store, "a"), whole[rank::size])
+            np.testing.assert_array_equal(read(store, "b"), initial_rows(1, "b", np.arange(rank, 9, size), 4))
 
 
 @settings(max_examples=20, deadline=None)
@@ -48,7 +48,7 @@ def test_a_row_begins_alike_in_a_shard_a_grown_table_and_the_whole():
 def test_the_lazy_average_is_the_one_kept_at_every_step(touches, decay):
     store = Store({"a": 5}, 2, Sgd(), Decay(decay))
     store.reset(3)
-    weights = average = store.read("a", "weights").astype(np.float64)
+    weights = average = read(store, "a").astype(np.float64)
     for step, rows in enumerate(touches):
         gradient = np.full((len(rows), 2), 1.0 + step, np.float32)
         store.apply(np.asarray(rows, np.int32), gradient, 0.5, 0.1, step)
@@ -57,7 +57,7 @@ def test_the_lazy_average_is_the_one_kept_at_every_step(touches, decay):
         now = min(decay, (1 + step) / (10 + step))
         average = now * average + (1 - now) * weights
     np.testing.assert_allclose(store.shipped(np.arange(5, dtype=np.int32), len(touches)), average, atol=1e-6)
-    np.testing.assert_allclose(store.read("a", "weights"), weights, atol=1e-6)
+    np.testing.assert_allclose(read(store, "a"), weights, atol=1e-6)
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), max_size=5))
@@ -114,6 +114,10 @@ def test_gradients_that_arrive_at_the_rows_are_numerical_ones(loss, placement):
             assert gradient[row] @ direction == pytest.approx(slope, rel=0.02, abs=0.02), (name, row)
 
 
+def read(store, name):
+    return np.concatenate(list(store.read(name, "weights")))
+
+
 def whole(trainer, name):
     return np.concatenate([trainer.collective.allgather(rows) for _, rows in trainer.table_blocks(name)])
 
@@ -122,7 +126,7 @@ def difference(trainer, step, name, row, direction, h=0.002):
     """Of Σ weight · loss, symmetric, when a row moves along a direction; the row is put back."""
     store = trainer.embeddings.replicated
     at = np.asarray([row])
-    before = store.read(name, "weights")[row]
+    before = read(store, name)[row]
     losses = []
     for sign in (1, -1):
         store.write(name, "weights", at, (before + sign * h * direction)[None])
