@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +13,8 @@ from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import losses, objective, towers
 from sparkrec.models.two_tower.encoders import ENCODERS
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
+from sparkrec.training.collective import SingleProcess
+from sparkrec.training.negatives import Columns
 
 pytestmark = pytest.mark.unit
 
@@ -73,6 +77,28 @@ def test_softmax_over_columns(mode, history):
             expected += weight * (np.log(others + np.exp(score[row, item])) - score[row, item])
         total += weight
     assert found == pytest.approx([expected, total], rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", [0, 2])
+def test_corrected_columns_estimate_the_denominator_over_the_catalogue(negatives):
+    """Without bias: the mean of Σ exp(score + bias) over all batches of three targets and all drawn negatives."""
+    counts, score = np.asarray([5, 3, 2, 0]), np.asarray([0.3, -1.0, 2.0, 0.7])
+    if not negatives:  # an item that is never a target is in no batch
+        counts, score = counts[:3], score[:3]
+    n = len(counts)
+    columns = Columns(TwoTower(in_batch=True, negatives=negatives), n, SingleProcess())
+    columns.count(counts)
+    draws = list(combinations(range(n), negatives))
+    mean = 0.0
+    for targets in product(range(n), repeat=3):
+        chance = np.prod(counts[list(targets)] / counts.sum()) / len(draws)
+        if not chance:
+            continue
+        for drawn in draws:
+            batch = {"target_items": np.asarray(targets, np.int32)}
+            items, bias = columns.of([batch], np.asarray(drawn, np.int32))
+            mean += chance * np.exp(score[items] + bias).sum()
+    assert mean == pytest.approx(np.exp(score).sum(), rel=1e-5)
 
 
 def test_bilateral_softmax():
