@@ -139,6 +139,10 @@ def test_no_token_sends_no_gradient():
             total = gathered_sum(tf.convert_to_tensor(rows), empty, empty, 3)
         assert not np.any(total)
         assert not np.any(tape.gradient(total, rows))
+    nothing = tf.Variable(tf.zeros([0, D]))
+    with tf.GradientTape() as tape:
+        total = gathered_sum(tf.convert_to_tensor(nothing), empty, empty, 3)
+    assert tape.gradient(total, nothing).shape == (0, D)
 
 
 def check_gradient(function, values):

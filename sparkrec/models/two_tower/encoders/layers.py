@@ -53,17 +53,23 @@ class Tokens(NamedTuple):
 def gathered_sum(rows: tf.Tensor, index: tf.Tensor, segment: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
     """The sum of rows[index] over each segment, [n, d]; ``index``, ``segment`` (ascending) : int32 [t].
 
-    With a gradient of its own: TensorFlow's holds whatever was in memory where ``index`` is empty (tensorflow#72785),
-    as it is for a rank without users.
+    TensorFlow's gradient holds whatever was in memory where ``index`` is empty (tensorflow#72785), as it is for a rank
+    without users. So here one index more is given to it, of a segment that sends nothing.
     """
 
     @tf.custom_gradient
     def total(rows: tf.Tensor) -> Any:
-        u = tf.shape(rows)[0]
         result = tf.raw_ops.SparseSegmentSumWithNumSegments(
             data=rows, indices=index, segment_ids=segment, num_segments=n
         )
-        return result, lambda up: tf.math.unsorted_segment_sum(tf.gather(up, segment), index, u)
+
+        def gradient(up: tf.Tensor) -> tf.Tensor:
+            return tf.raw_ops.SparseSegmentSumGrad(
+                grad=tf.pad(up, [[0, 1], [0, 0]]), indices=tf.pad(index, [[0, 1]]),
+                segment_ids=tf.pad(segment, [[0, 1]], constant_values=n), output_dim0=tf.shape(rows)[0],
+            )  # fmt: skip
+
+        return result, gradient
 
     return total(rows)
 
