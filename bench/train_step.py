@@ -85,7 +85,7 @@ def ours() -> dict[str, list[float]]:
 
 def run(side: list[str]) -> dict[str, list[float]]:
     """One side in a process of its own, on one thread."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
     environment = os.environ | threads | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
     printed = subprocess.run(side, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
     result: dict[str, list[float]] = json.loads(printed.splitlines()[-1])
