@@ -94,32 +94,32 @@ class Exchange:
     def _row_bytes(self, width: int) -> int:
         return 2 * width + 4 if self._fp16 else 4 * width
 
-    def _pack(self, values: tf.Tensor) -> np.ndarray | tf.Tensor:
-        return pack(np.asarray(values)) if self._fp16 else values
+    def _pack(self, values: tf.Tensor) -> tf.Tensor:
+        return pack(values) if self._fp16 else values
 
-    def _unpack(self, values: np.ndarray) -> np.ndarray:
+    def _unpack(self, values: np.ndarray) -> np.ndarray | tf.Tensor:
         return unpack(values) if self._fp16 else values
 
 
-def merge(slots: np.ndarray, values: np.ndarray, scratch: np.ndarray) -> tuple[np.ndarray, tf.Tensor]:
+def merge(slots: np.ndarray, values: np.ndarray | tf.Tensor, scratch: np.ndarray) -> tuple[np.ndarray, tf.Tensor]:
     """Distinct slots and the sum of each one's rows, in the order in which they stand; scratch as ``distinct``."""
     found, places = distinct(slots, scratch)
     return found, tf.math.unsorted_segment_sum(values, places, len(found))
 
 
-def pack(values: np.ndarray) -> np.ndarray:
+def pack(values: tf.Tensor | np.ndarray) -> tf.Tensor:
     """float32 [n, d] at half precision: int16 [n, d + 2], each row over its largest element, which is kept whole.
 
     Horovod does not compress rows, and sums of gradients need not lie in the range of a half; with a scale a row they
     do, to a relative 2^-11 of the row's largest element.
     """
-    largest = np.abs(values).max(axis=1, initial=0).astype(np.float32)
-    scale = np.where(largest > 0, largest, np.float32(1))
-    halves = (values / scale[:, None]).astype(np.float16)
-    return np.concatenate([halves.view(np.int16), scale[:, None].view(np.int16)], axis=1)
+    largest = tf.reduce_max(tf.abs(values), axis=1, keepdims=True)
+    scale = tf.where(largest > 0, largest, 1.0)
+    halves = tf.bitcast(tf.cast(values / scale, tf.float16), tf.int16)
+    return tf.concat([halves, tf.bitcast(scale, tf.int16)[:, 0]], axis=1)
 
 
-def unpack(packed: np.ndarray) -> np.ndarray:
+def unpack(packed: np.ndarray) -> tf.Tensor:
     """What ``pack`` was given, to its precision; float32."""
-    scale = np.ascontiguousarray(packed[:, -2:]).view(np.float32)
-    return np.ascontiguousarray(packed[:, :-2]).view(np.float16).astype(np.float32) * scale
+    scale = tf.bitcast(packed[:, None, -2:], tf.float32)
+    return tf.cast(tf.bitcast(packed[:, :-2], tf.float16), tf.float32) * scale

@@ -64,6 +64,10 @@ class Store:
             name: tf.Variable(tf.zeros((self.slots, columns)), name=name) for name, columns in widths.items()
         }
 
+        scalar = tf.TensorSpec([], tf.float32)
+        rows = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, width], tf.float32)]
+        self._apply = tf.function(self._update, input_signature=[*rows, scalar, scalar, scalar])
+
     def reset(self, seed: int) -> None:
         """Untrained."""
         for name in self.tables:
@@ -113,8 +117,9 @@ class Store:
             *(tf.constant(value, tf.float32) for value in (scale, rate, step)),
         )  # fmt: skip
 
-    @tf.function(reduce_retracing=True)
-    def _apply(self, slots: tf.Tensor, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, step: tf.Tensor) -> None:
+    def _update(
+        self, slots: tf.Tensor, gradient: tf.Tensor, scale: tf.Tensor, rate: tf.Tensor, step: tf.Tensor
+    ) -> None:
         state = {name: tf.gather(self._arrays[name], slots) for name in self._rule.state(self.width)}
         change, after = self._rule.update(gradient, scale, rate, state)
         before = tf.gather(self._arrays["weights"], slots) if self._decay else None
