@@ -49,7 +49,8 @@ def ours() -> dict[str, list[float]]:
     configure_tensorflow(1)
     settings = TwoTower(
         ranks=1, batch=BATCH, width=WIDTH, max_history=HISTORY + 1, history_keep=1.0, event_types=False,
-        in_batch=True, log_q=False, temperature=TEMPERATURE, user_weight=0.0, weights={"purchase": 1.0}, learning_rate=0.1, epochs=1,
+        in_batch=True, log_q=False, temperature=TEMPERATURE, user_weight=0.0,
+        weights={"purchase": 1.0}, learning_rate=0.1, epochs=1,
     )  # fmt: skip
     users = np.arange(USERS, dtype=np.int32)
     items = np.concatenate([draw(block, seed) for seed, block in enumerate(np.array_split(users, 20))])
