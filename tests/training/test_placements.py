@@ -100,6 +100,11 @@ def test_sparse_tables_learn_what_a_sharded_one_learns_and_sgd_what_dense_sgd_wo
     assert_same(sparse, run(1, 20, placement=everywhere("sharded"), **settings))
 
 
+def test_ranks_without_users_take_every_step():
+    settings = recipe("mixed", "in batch", "mean", batch=2)
+    assert_same(run(1, 13, **settings), run(5, 13, **settings))
+
+
 def test_a_step_in_parts_is_the_step():
     settings = recipe("mixed", "both", "recency")
     assert_same(run(2, 20, **settings), run(2, 20, accumulate=3, **settings))
