@@ -64,7 +64,8 @@ def plan(settings: TwoTower, tables: Mapping[str, int], touched: Mapping[str, in
     """A placement for each table (name → rows), in the order of the tables.
 
     Small tables are dense, and large ones that are touched by half or more. The rest is replicated as long as it fits
-    into ``memory_gb``, smallest first, and then sharded.
+    into ``memory_gb``, smallest first, and then sharded; users are sharded at once, because that costs nothing: rank
+    and owner of a row are the user index modulo the ranks.
 
     Raises
     ------
@@ -113,6 +114,8 @@ def _place(settings: TwoTower, name: str, rows: int, touched: int, used: float) 
         return planned(DENSE, f"small: {rows * settings.width:,} elements")
     if touched * 2 >= rows and used + gb[DENSE] <= settings.memory_gb:
         return planned(DENSE, f"a step touches {touched / rows:.0%} of it")
+    if name == "user_id" and settings.ranks > 1:
+        return planned(SHARDED, "a user's row lies where the user's events are: nothing is sent")
     if used + gb[SPARSE] <= settings.memory_gb:
         return planned(SPARSE, f"a step touches {touched / rows:.1%} of it")
     return planned(SHARDED, f"whole on a rank: {used + gb[SPARSE]:.2f} GB of memory_gb {settings.memory_gb:g}")

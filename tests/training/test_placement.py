@@ -24,23 +24,28 @@ def test_small_tables_are_dense_whatever_is_touched():
 
 
 def test_large_tables_are_sparse_unless_half_is_touched():
-    assert kinds(LARGE, {"item_id": 49_999, "user_id": 256}) == {"item_id": SPARSE, "user_id": SPARSE}
-    assert kinds(LARGE, {"item_id": 50_000, "user_id": 256}) == {"item_id": DENSE, "user_id": SPARSE}
+    assert kinds(LARGE, {"item_id": 49_999, "user_id": 256}, ranks=1) == {"item_id": SPARSE, "user_id": SPARSE}
+    assert kinds(LARGE, {"item_id": 50_000, "user_id": 256}, ranks=1) == {"item_id": DENSE, "user_id": SPARSE}
+
+
+def test_users_are_sharded_as_soon_as_there_are_ranks():
+    assert kinds(LARGE, {"item_id": 5000, "user_id": 256}, ranks=2) == {"item_id": SPARSE, "user_id": SHARDED}
 
 
 def test_what_does_not_fit_is_sharded_the_largest_first():
-    touched = {"item_id": 5000, "user_id": 256}
-    # A sparse row of 64 with one accumulator is 260 bytes: 26 MB of items, 260 MB of users, 130 MB on each of two.
-    assert kinds(LARGE, touched, memory_gb=0.287) == {"item_id": SPARSE, "user_id": SPARSE}
-    assert kinds(LARGE, touched, memory_gb=0.285) == {"item_id": SPARSE, "user_id": SHARDED}
+    tables = {"item_id": 100_000, "history_item": 1_000_000}
+    touched = {"item_id": 5000, "history_item": 256}
+    # A sparse row of 64 with one accumulator is 260 bytes: 26 MB and 260 MB, 130 MB on each of two.
+    assert kinds(tables, touched, memory_gb=0.287) == {"item_id": SPARSE, "history_item": SPARSE}
+    assert kinds(tables, touched, memory_gb=0.285) == {"item_id": SPARSE, "history_item": SHARDED}
     with pytest.raises(ConfigError, match=r"0\.16 GB on each of 2 rank.*memory_gb allows 0\.15.*more ranks"):
-        kinds(LARGE, touched, memory_gb=0.15)
-    assert kinds(LARGE, touched, memory_gb=0.15, ranks=4)["user_id"] == SHARDED
+        kinds(tables, touched, memory_gb=0.15)
+    assert kinds(tables, touched, memory_gb=0.15, ranks=4)["history_item"] == SHARDED
 
 
 def test_settings_have_the_last_word():
     touched = {"item_id": 5000, "user_id": 256}
-    assert kinds(LARGE, touched, placement={"item_id": "sharded"}) == {"item_id": SHARDED, "user_id": SPARSE}
+    assert kinds(LARGE, touched, placement={"item_id": "sharded"}) == {"item_id": SHARDED, "user_id": SHARDED}
     with pytest.raises(ConfigError, match="names items, and this model's tables are item_id, user_id"):
         kinds(LARGE, touched, placement={"items": "sharded"})
 
