@@ -1,6 +1,6 @@
 """What ranks say to each other, behind one interface. Horovod is imported here and in the launcher only.
 
-Arrays go in as NumPy arrays (or eager tensors) and come out as NumPy arrays. All ranks call the same operations
+NumPy arrays go in and come out; for an eager tensor, what comes out may be one. All ranks call the same operations
 in the same order with equal dtypes; nothing else is promised to work.
 """
 
@@ -72,14 +72,14 @@ class Horovod:
         self.size: int = hvd.size()
 
     def allreduce(self, array: Any) -> Array:
-        return np.asarray(self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
+        return _like(array, self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
 
     def allgather(self, array: Any) -> Array:
-        return np.asarray(self._hvd.allgather(array, name="allgather"))
+        return _like(array, self._hvd.allgather(array, name="allgather"))
 
     def alltoall(self, array: Any, splits: Sequence[int]) -> tuple[Array, list[int]]:
         received, counts = self._hvd.alltoall(array, splits=np.asarray(splits, np.int32), name="alltoall")
-        return np.asarray(received), np.asarray(counts).tolist()
+        return _like(array, received), np.asarray(counts).tolist()
 
     def broadcast(self, array: Any, root: int = 0) -> Array:
         return np.asarray(self._hvd.broadcast(array, root, name="broadcast"))
@@ -89,6 +89,11 @@ class Horovod:
 
     def shutdown(self) -> None:
         self._hvd.shutdown()
+
+
+def _like(sent: Any, received: Any) -> Any:
+    """A tensor for a tensor, because millions of elements would be copied to make an array of one; else an array."""
+    return np.asarray(received) if isinstance(sent, np.ndarray) else received
 
 
 class Threads:
