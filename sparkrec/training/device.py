@@ -35,13 +35,14 @@ def choose(visible: Sequence[str], assigned: Sequence[str], local_rank: int) -> 
             return list(visible).index(assigned[0])
         raise ConfigError(
             f"Spark assigned this rank the GPU {assigned[0]}, and on {socket.gethostname()} it sees "
-            f"{', '.join(visible)}. Let the discovery script print the names that CUDA_VISIBLE_DEVICES uses, or unset that variable."
+            f"{', '.join(visible)}. Let the discovery script print the names that CUDA_VISIBLE_DEVICES uses, "
+            "or unset that variable."
         )
     if local_rank >= len(visible):
         raise ConfigError(
             f"Rank {local_rank} (from 0) of {socket.gethostname()} has no GPU of its own: there are {len(visible)}. "
-            "Start as many ranks a machine as it has GPUs, or let Spark assign them (spark.executor.resource.gpu.amount, "
-            "spark.task.resource.gpu.amount=1, a discovery script)."
+            "Start as many ranks a machine as it has GPUs, or let Spark assign them "
+            "(spark.executor.resource.gpu.amount, spark.task.resource.gpu.amount=1, a discovery script)."
         )
     return local_rank
 
