@@ -6,7 +6,7 @@ export PYTHONWARNINGS := ignore
 CONF ?= conf/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-slow test-kill test-airflow lint bench docs clean clean-env
+.PHONY: help setup demo run test test-slow test-airflow lint bench docs clean clean-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,16 +21,13 @@ run: setup ## the whole pipeline on CONF=conf/NAME.yaml
 	@sparkrec run --conf $(CONF)
 
 test: setup lint ## style, types and the fast tests
-	@python -m pytest -q -m "not slow and not kill"
+	@python -m pytest -q -m "not slow"
 
 test-slow: setup ## the slow tests alone: real data, real ranks, killed processes
 	@python -m pytest -q -m slow
 
 test-airflow: setup ## the DAG under a real Airflow, in an environment of its own (.venv-airflow)
 	@bash requirements/airflow.sh .venv-airflow
-
-test-kill: setup ## every job killed in the middle and run again (ten minutes)
-	@python -m pytest -q -m kill
 
 lint: setup
 	@ruff check . && ruff format --check . && mypy

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _SCHEMA_PROPERTY = "sparkrec.schemaVersion"
+_COMMIT = re.compile(r"\d{20}\.json")
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Lake:
         if self.exists(table):
             self._check_schema_version(table)
             return
+        self._remove_torn_log(table)
         builder = (
             DeltaTable.createIfNotExists(self.spark)
             .location(self.path(table))
@@ -112,6 +115,14 @@ class Lake:
             builder = builder.partitionedBy(*table.partition_by)
         builder.execute()
         self._checked.add(table.name)
+
+    def _remove_torn_log(self, table: Table) -> None:
+        """A creation that was killed before its first commit left a log without one; Delta would not create over it."""
+        jvm: Any = self.spark._jvm
+        log = jvm.org.apache.hadoop.fs.Path(f"{self.path(table)}/_delta_log")
+        files = log.getFileSystem(self.spark._jsc.hadoopConfiguration())
+        if files.exists(log) and not any(_COMMIT.match(file.getPath().getName()) for file in files.listStatus(log)):
+            files.delete(log, True)
 
     def _check_schema_version(self, table: Table) -> None:
         if table.name in self._checked:

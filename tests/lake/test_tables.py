@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def test_append_once_for_each_transaction(lake: Lake) -> None:
     lake.append(table, vectors(lake, "r1", "als", 1.0), "files-a")
     lake.append(table, vectors(lake, "r1", "als", 2.0), "files-b")
     assert [value for _, _, value in content(lake)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("left", [None, ".00000000000000000000.json.2f1c.tmp"])
+def test_a_creation_that_was_killed_before_its_commit_is_made_again(lake: Lake, left: str | None) -> None:
+    log = Path(lake.path(schemas.VECTORS_USERS), "_delta_log")
+    log.mkdir(parents=True)
+    if left:
+        (log / left).write_text("{")
+    lake.append(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0), "files-a")
+    assert content(lake) == [("r1", "als", 1.0)]
 
 
 def test_missing_table_says_what_to_run(lake: Lake) -> None:
