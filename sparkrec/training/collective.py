@@ -21,6 +21,8 @@ class Collective(Protocol):
 
     rank: int
     size: int
+    #: Number of this rank among those of its machine (or container).
+    local_rank: int
 
     def allreduce(self, array: Any) -> Array:
         """The sum over ranks of an array of one shape."""
@@ -43,6 +45,7 @@ class SingleProcess:
 
     rank = 0
     size = 1
+    local_rank = 0
 
     def allreduce(self, array: Any) -> Array:
         return np.asarray(array)
@@ -70,6 +73,7 @@ class Horovod:
         self._hvd = hvd
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
 
     def allreduce(self, array: Any) -> Array:
         return _like(array, self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
@@ -100,7 +104,7 @@ class Threads:
     """One of ``size`` ranks that are threads of this process: for tests of everything distributed."""
 
     def __init__(self, rank: int, size: int, board: list[Any], gate: threading.Barrier) -> None:
-        self.rank, self.size, self._board, self._gate = rank, size, board, gate
+        self.rank, self.size, self.local_rank, self._board, self._gate = rank, size, rank, board, gate
 
     @classmethod
     def group(cls, size: int) -> list[Threads]:

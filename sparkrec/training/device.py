@@ -53,7 +53,7 @@ def visible_names(count: int) -> list[str]:
     return listed[:count] if len(listed) >= count else [str(number) for number in range(count)]
 
 
-def use_gpu(wanted: str, collective: Collective, assigned: Sequence[str], local_rank: int) -> str | None:
+def use_gpu(wanted: str, collective: Collective, assigned: Sequence[str]) -> str | None:
     """Confine TensorFlow to this rank's GPU, whose memory grows as needed; its name, or None on the CPU.
 
     Before TensorFlow's first operation.
@@ -69,7 +69,8 @@ def use_gpu(wanted: str, collective: Collective, assigned: Sequence[str], local_
     """
     import tensorflow as tf
 
-    found = [] if wanted == "cpu" else tf.config.list_physical_devices("GPU")
+    there = tf.config.list_physical_devices("GPU")
+    found = [] if wanted == "cpu" else there
     if wanted == "gpu" and not found:
         raise ConfigError(
             f"two_tower.device is gpu, and TensorFlow sees none on {socket.gethostname()}: is it the package with "
@@ -78,10 +79,11 @@ def use_gpu(wanted: str, collective: Collective, assigned: Sequence[str], local_
     name = None
     if found:
         names = visible_names(len(found))
-        place = choose(names, assigned, local_rank)
+        place = choose(names, assigned, collective.local_rank)
         tf.config.experimental.set_memory_growth(found[place], True)
         name = identity(names[place])
-    tf.config.set_visible_devices([found[place]] if found else [], "GPU")
+    if there:
+        tf.config.set_visible_devices([found[place]] if found else [], "GPU")
     check_distinct(collective, name)
     return name
 

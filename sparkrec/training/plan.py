@@ -27,6 +27,7 @@ from sparkrec.training.manifest import Manifest
 _OPERATIONAL = {
     "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "start_timeout_seconds", "timeout_minutes",
     "heartbeat_seconds", "restarts", "network_interface", "ranks", "threads", "accumulate", "memory_gb", "prefetch",
+    "device", "environment",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sparkrec.models.two_tower import exported
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training import checkpoint, loader, placement
 from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
+from sparkrec.training.device import use_gpu
 from sparkrec.training.embeddings import table_sizes
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
@@ -31,13 +33,19 @@ _CHOOSE, _FINAL = "choose", "final"
 _PROGRESS_SECONDS = 3.0
 
 
-def main(plan_path: str) -> str:
-    """The function that every process runs; returns where the result lies, never the weights."""
+def main(plan_path: str, gpus: Sequence[str]) -> str:
+    """The function that every process runs; returns where the result lies, never the weights.
+
+    ``gpus`` : Spark's addresses of those that it gave to this process, if it gave any.
+    """
     plan = Plan.load(plan_path)
     configure_tensorflow(plan.settings.threads)
     collective: Collective = Horovod() if plan.settings.ranks > 1 else SingleProcess()
     journal = Journal(plan, collective.rank)
     try:
+        gpu = use_gpu(plan.settings.device, collective, gpus)
+        if gpu:
+            journal.write("note", text=f"rank {collective.rank} computes on GPU {gpu} of {socket.gethostname()}")
         Training(plan, collective, journal).run()
     except Exception as error:
         lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)

@@ -82,4 +82,4 @@ def test_gpu_wanted_and_none_there(monkeypatch):
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     with pytest.raises(ConfigError, match=r"two_tower.device is gpu, and TensorFlow sees none"):
-        on_ranks(1, lambda collective: device.use_gpu("gpu", collective, [], 0))
+        on_ranks(1, lambda collective: device.use_gpu("gpu", collective, []))
