@@ -16,7 +16,7 @@ from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training.collective import SingleProcess
 from sparkrec.training.negatives import Columns
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.workers
 
 SIZES = Sizes(users=5, items=8, features=3)
 FEATURES = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 4, 6]), np.asarray([0, 2, 1, 1, 0, 1], np.int32))

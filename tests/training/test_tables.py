@@ -15,7 +15,7 @@ from sparkrec.training.negatives import Columns
 from sparkrec.training.optimizer import Decay, Sgd
 from sparkrec.training.tables import Store, initial_rows
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.workers
 
 
 def test_first_rows_are_normal_and_each_its_own():
