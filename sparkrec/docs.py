@@ -37,7 +37,7 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        "Made from `sparkrec/config.py` by `make docs`. A YAML file holds any of these; `--conf` may be repeated, "
+        "Made from `sparkrec/config` by `make docs`. A YAML file holds any of these; `--conf` may be repeated, "
         "later files win; `--set section.key=value` wins over all. Unknown keys are errors. "
         "`${NAME}` and `${NAME:-default}` read the environment.",
     ]

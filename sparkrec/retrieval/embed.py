@@ -111,6 +111,7 @@ def user_vectors(
     events = Events(index, np.cumsum(lengths), item_index, event_type.astype(np.int8), np.zeros(len(item_index), bool))
     batch = whole_histories(events, np.arange(len(index)), model.settings.max_history)
     met, batch["history_items"] = np.unique(batch["history_items"], return_inverse=True)
+    batch["history_rows"] = batch["history_items"]
     batch["users"] = np.arange(len(index), dtype=np.int32)
     rows = {name: rows for name, rows in (("user_id", index), ("history_item", met)) if name in model.weights}
     local = model.weights | {name: model.weights[name][some] for name, some in rows.items()}
@@ -122,10 +123,8 @@ def item_vectors(model: Exported, index: np.ndarray, lengths: np.ndarray, featur
     from sparkrec.models.two_tower import towers
 
     local = model.weights | {"item_id": model.weights["item_id"][index]}
-    matrix = None
-    if "item_feature" in model.weights:
-        matrix = towers.ItemFeatures(np.cumsum(lengths), features).mean_matrix(model.sizes["features"])
-    return _finite(towers.item_vectors(local, matrix), "item")
+    batch = towers.ItemFeatures(np.cumsum(lengths), features).of(np.arange(len(index)))
+    return _finite(towers.item_rows(local, batch), "item")
 
 
 def _finite(vectors: Any, what: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Checkpoints that are either whole or not there: temporary name, fsync, manifest last, rename.
 
-checkpoints/0000000420/arrays.npz      every variable, optimiser state and average
-                       manifest.json   checksum, place, fingerprint of settings and tables
+checkpoints/0000000420/weights.item_id.npy     an array that all ranks hold alike, by rank 0
+                       weights.user_id.1.npy   rank 1's rows of a sharded one: 1, 1 + W, 1 + 2 W, …
+                       manifest.json           checksums, number of ranks, place, fingerprint of settings and tables
 """
 
 from __future__ import annotations
@@ -10,62 +11,193 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-_ARRAYS, _MANIFEST = "arrays.npz", "manifest.json"
+from sparkrec.errors import RetryableError
+from sparkrec.training.collective import Collective, tell
+
+_MANIFEST = "manifest.json"
 
 
-def save(folder: Path, number: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any], keep: int) -> Path:
-    """Write checkpoint ``number``; then drop all but the newest ``keep``. ``state`` is what JSON can hold."""
-    folder.mkdir(parents=True, exist_ok=True)
+class Part(NamedTuple):
+    """One rank's part of an array: ``rows`` of the whole, ``shape`` of the part, float32 ``blocks`` of its rows."""
+
+    name: str
+    rows: int
+    shape: tuple[int, ...]
+    blocks: Iterable[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One on disk. ``state`` : what ``save`` was given."""
+
+    path: Path
+    state: dict[str, Any]
+
+    def read(self, name: str, rows: np.ndarray | None) -> np.ndarray:
+        """An array, or some of its rows in the order given, whatever number of ranks wrote it."""
+        if name not in self.state["sharded"]:
+            array = np.load(self._file(name), mmap_mode=None if rows is None else "r")
+            return array if rows is None else array[rows]
+        if rows is None:
+            rows = np.arange(self.state["sharded"][name])
+        ranks = self.state["ranks"]
+        result: np.ndarray | None = None
+        for rank in range(ranks):
+            mine = rows % ranks == rank
+            shard = np.load(self._file(f"{name}/{rank}"), mmap_mode="r")
+            if result is None:
+                result = np.empty((len(rows), *shard.shape[1:]), shard.dtype)
+            result[mine] = shard[rows[mine] // ranks]
+        assert result is not None
+        return result
+
+    def _file(self, name: str) -> Path:
+        return self.path / _file_name(name)
+
+
+def save(
+    folder: Path,
+    number: int,
+    replicated: Iterable[Part],
+    shards: Iterable[Part],
+    state: Mapping[str, Any],
+    keep: int,
+    collective: Collective,
+) -> Path:
+    """Write checkpoint ``number``, every rank its part; then drop all but the newest ``keep`` and the best.
+
+    Parameters
+    ----------
+    replicated : what all ranks hold alike; taken from rank 0 only.
+    shards : this rank's rows.
+    state : what JSON can hold; ``score`` says how good it is, more is better, None where nobody knows.
+
+    Raises
+    ------
+    RetryableError
+        A rank could not write. No checkpoint was lost.
+    """
     final, temporary = folder / f"{number:010d}", folder / f".{number:010d}.tmp"
-    for leftover in (temporary, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir()
-    with open(temporary / _ARRAYS, "wb") as file:
-        np.savez(file, **arrays)
-        _sync(file.fileno())
-    manifest = {"sha256": _checksum(temporary / _ARRAYS), "number": number, **state}
-    with open(temporary / _MANIFEST, "w") as text:
-        json.dump(manifest, text, indent=1)
-        text.flush()
-        _sync(text.fileno())
-    os.rename(temporary, final)
-    _sync_folder(folder)
-    for old in _all(folder)[:-keep]:
-        shutil.rmtree(old)
+
+    def begin() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (temporary, final):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+
+    def write() -> dict[str, Any]:
+        files, sharded = {}, {}
+        for part in replicated if collective.rank == 0 else ():
+            files[_file_name(part.name)] = _write(temporary / _file_name(part.name), part)
+        for part in shards:
+            own = _file_name(f"{part.name}/{collective.rank}")
+            files[own], sharded[part.name] = _write(temporary / own, part), part.rows
+        return {"files": files, "sharded": sharded}
+
+    def end() -> None:
+        manifest = {
+            **state, "number": number, "ranks": collective.size, "sharded": written[0]["sharded"],
+            "files": {name: checksum for part in written for name, checksum in part["files"].items()},
+        }  # fmt: skip
+        with open(temporary / _MANIFEST, "w") as text:
+            json.dump(manifest, text, indent=1)
+            text.flush()
+            _sync(text.fileno())
+        os.rename(temporary, final)
+        _sync_folder(folder)
+        for old in _superfluous(_all(folder), keep):
+            shutil.rmtree(old)
+
+    _together(collective, begin if collective.rank == 0 else lambda: None)
+    written = _together(collective, write)
+    _together(collective, end if collective.rank == 0 else lambda: None)
     return final
 
 
-def newest(
-    folder: Path, fingerprint: str, say: Callable[[str], None]
-) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Arrays and state of the newest whole checkpoint of this training; None where there is none.
+def newest(folder: Path, fingerprint: str, collective: Collective, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint of this training; None where there is none. Every rank gets the same answer.
 
-    A damaged one is named through ``say``, and the one before it is used.
+    A damaged one is named through ``say``, and the one before it is used. Each file is read by one rank.
     """
-    for path in reversed(_all(folder)):
-        try:
-            state = json.loads((path / _MANIFEST).read_text())
-            if _checksum(path / _ARRAYS) != state["sha256"]:
-                raise ValueError("its checksum is not the one in its manifest")
-            if state["fingerprint"] != fingerprint:
-                return None
-            with np.load(path / _ARRAYS) as arrays:
-                return dict(arrays), state
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            say(f"the checkpoint {path} is damaged ({error}); the one before it is used")
+    for name in reversed(tell(collective, [path.name for path in _all(folder)])[0]):
+        path = folder / name
+        found, said = _verified(path, collective.rank, collective.size)
+        damage = [error for error in tell(collective, said) if error]
+        if not damage and found:
+            return Checkpoint(path, found) if found["fingerprint"] == fingerprint else None
+        say(f"the checkpoint {path} is damaged ({damage[0]}); the one before it is used")
     return None
 
 
 def clear(folder: Path) -> None:
     """No checkpoint is left."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _verified(path: Path, rank: int, size: int) -> tuple[dict[str, Any] | None, str]:
+    """The manifest, and what is wrong with it or this rank's share of the files."""
+    try:
+        state = json.loads((path / _MANIFEST).read_text())
+        for name, checksum in sorted(state["files"].items())[rank::size]:
+            if _checksum(path / name) != checksum:
+                return None, f"the checksum of {name} is not the one in its manifest"
+        return state, ""
+    except (OSError, ValueError, KeyError) as error:
+        return None, str(error) or type(error).__name__
+
+
+def _together(collective: Collective, act: Callable[[], Any]) -> list[Any]:
+    """Every rank acts; all that they return, or the same error on all of them."""
+    result, error = None, ""
+    try:
+        result = act()
+    except OSError as failed:
+        error = str(failed)
+    every = tell(collective, [result, error])
+    failures = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(every) if error]
+    if failures:
+        raise RetryableError(
+            f"A checkpoint could not be written ({'; '.join(failures)}). Those before it are whole. Make room in the "
+            "lake's folder, or lower two_tower.keep_checkpoints, and start again."
+        )
+    return [result for result, _ in every]
+
+
+def _superfluous(paths: list[Path], keep: int) -> list[Path]:
+    """All but the newest and the one of the best score, the first of equals."""
+    known = [(score, path) for path in paths if (score := _score(path)) is not None]
+    best = max(known, key=lambda pair: pair[0])[1] if known else None
+    return [path for path in paths[:-keep] if path != best]
+
+
+def _score(path: Path) -> float | None:
+    try:
+        score: float | None = json.loads((path / _MANIFEST).read_text()).get("score")
+    except (OSError, ValueError):
+        return None
+    return score
+
+
+def _file_name(name: str) -> str:
+    return name.replace("/", ".") + ".npy"
+
+
+def _write(path: Path, part: Part) -> str:
+    with open(path, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": part.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in part.blocks:
+            file.write(np.ascontiguousarray(block, np.float32).data)
+        file.flush()
+        _sync(file.fileno())
+    return _checksum(path)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -1,11 +1,12 @@
 """What ranks say to each other, behind one interface. Horovod is imported here and in the launcher only.
 
-Arrays go in as NumPy arrays (or eager tensors) and come out as NumPy arrays. All ranks call the same operations
+NumPy arrays go in and come out; for an eager tensor, what comes out may be one. All ranks call the same operations
 in the same order with equal dtypes; nothing else is promised to work.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -20,6 +21,8 @@ class Collective(Protocol):
 
     rank: int
     size: int
+    #: Number of this rank among those of its machine (or container).
+    local_rank: int
 
     def allreduce(self, array: Any) -> Array:
         """The sum over ranks of an array of one shape."""
@@ -27,8 +30,8 @@ class Collective(Protocol):
     def allgather(self, array: Any) -> Array:
         """The ranks' arrays one after the other along axis 0; lengths may differ."""
 
-    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
-        """Sends ``splits[r]`` leading rows to rank r, in order; returns what came, in order of the senders."""
+    def alltoall(self, array: Any, splits: Sequence[int]) -> tuple[Array, list[int]]:
+        """Sends ``splits[r]`` leading rows to rank r, in order. What came, by sender, and how many of each."""
 
     def broadcast(self, array: Any, root: int = 0) -> Array:
         """The array of rank ``root``, everywhere."""
@@ -42,6 +45,7 @@ class SingleProcess:
 
     rank = 0
     size = 1
+    local_rank = 0
 
     def allreduce(self, array: Any) -> Array:
         return np.asarray(array)
@@ -49,8 +53,8 @@ class SingleProcess:
     def allgather(self, array: Any) -> Array:
         return np.asarray(array)
 
-    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
-        return np.asarray(array)
+    def alltoall(self, array: Any, splits: Sequence[int]) -> tuple[Array, list[int]]:
+        return np.asarray(array), list(splits)
 
     def broadcast(self, array: Any, root: int = 0) -> Array:
         return np.asarray(array)
@@ -69,16 +73,17 @@ class Horovod:
         self._hvd = hvd
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
 
     def allreduce(self, array: Any) -> Array:
-        return np.asarray(self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
+        return _like(array, self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
 
     def allgather(self, array: Any) -> Array:
-        return np.asarray(self._hvd.allgather(array, name="allgather"))
+        return _like(array, self._hvd.allgather(array, name="allgather"))
 
-    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
-        received, _ = self._hvd.alltoall(array, splits=np.asarray(splits, np.int32), name="alltoall")
-        return np.asarray(received)
+    def alltoall(self, array: Any, splits: Sequence[int]) -> tuple[Array, list[int]]:
+        received, counts = self._hvd.alltoall(array, splits=np.asarray(splits, np.int32), name="alltoall")
+        return _like(array, received), np.asarray(counts).tolist()
 
     def broadcast(self, array: Any, root: int = 0) -> Array:
         return np.asarray(self._hvd.broadcast(array, root, name="broadcast"))
@@ -90,11 +95,16 @@ class Horovod:
         self._hvd.shutdown()
 
 
+def _like(sent: Any, received: Any) -> Any:
+    """A tensor for a tensor, because millions of elements would be copied to make an array of one; else an array."""
+    return np.asarray(received) if isinstance(sent, np.ndarray) else received
+
+
 class Threads:
     """One of ``size`` ranks that are threads of this process: for tests of everything distributed."""
 
     def __init__(self, rank: int, size: int, board: list[Any], gate: threading.Barrier) -> None:
-        self.rank, self.size, self._board, self._gate = rank, size, board, gate
+        self.rank, self.size, self.local_rank, self._board, self._gate = rank, size, rank, board, gate
 
     @classmethod
     def group(cls, size: int) -> list[Threads]:
@@ -108,10 +118,11 @@ class Threads:
     def allgather(self, array: Any) -> Array:
         return np.concatenate(self._all(array))
 
-    def alltoall(self, array: Any, splits: Sequence[int]) -> Array:
+    def alltoall(self, array: Any, splits: Sequence[int]) -> tuple[Array, list[int]]:
         ends = np.cumsum(splits)
         parts = [np.asarray(array)[end - n : end] for end, n in zip(ends, splits, strict=True)]
-        return np.concatenate([sent[self.rank] for sent in self._all(parts, convert=False)])
+        received = [sent[self.rank] for sent in self._all(parts, convert=False)]
+        return np.concatenate(received), [len(part) for part in received]
 
     def broadcast(self, array: Any, root: int = 0) -> Array:
         return np.array(self._all(array)[root])
@@ -129,3 +140,10 @@ class Threads:
         self._board[self.rank] = np.asarray(value) if convert else value
         self._gate.wait()
         return list(self._board)
+
+
+def tell(collective: Collective, value: Any) -> list[Any]:
+    """What JSON can hold, from every rank to every rank, in their order."""
+    line = json.dumps(value).encode() + b"\n"
+    every = collective.allgather(np.frombuffer(line, np.uint8))
+    return [json.loads(line) for line in every.tobytes().splitlines()]

@@ -128,6 +128,9 @@ def describe(event: Mapping[str, Any]) -> str:
         return (
             f"rank {event['rank']} of {event['ranks']}: last step done, variables {event['hash']}, equal on all ranks"
         )
+    if kind == "bytes":
+        listed = ", ".join(f"{name} {sent:,}" for name, sent in event["sent"].items())
+        return f"bytes that a rank sent in a step: {listed}"
     return str(event["text"]) if kind == "note" else ""
 
 

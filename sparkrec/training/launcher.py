@@ -27,10 +27,19 @@ def main(plan_path: str) -> None:
 
 
 def rank(plan_path: str) -> str:
-    """What each process runs. TensorFlow is imported there, and not where the ranks are only watched."""
+    """The one process that needs no others. TensorFlow is imported there, and not where ranks are only watched."""
     from sparkrec.training import worker
 
-    return worker.main(plan_path)
+    return worker.main(plan_path, [])
+
+
+def rank_on_spark(plan_path: str) -> str:
+    """What each of several processes runs: it knows the GPUs that Spark gave to its task, if any."""
+    from horovod.spark.task import get_available_devices
+
+    from sparkrec.training import worker
+
+    return worker.main(plan_path, [str(address) for address in get_available_devices()])
 
 
 def _on_spark(plan: Plan, plan_path: str) -> list[str]:
@@ -45,13 +54,13 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
     local = plan.spark_conf.get("spark.master", "").startswith("local")
     nics = settings.network_interface or ("lo" if local else None)
     results = horovod.spark.run(
-        rank,
+        rank_on_spark,
         args=(plan_path,),
         num_proc=settings.ranks,
         start_timeout=settings.start_timeout_seconds,
         use_gloo=True,
         nics=[nics] if nics else None,
-        env=rank_environment(settings.threads),
+        env=rank_environment(settings),
         executable=os.environ.get("PYSPARK_PYTHON", sys.executable),
         verbose=0,
     )

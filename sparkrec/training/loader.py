@@ -4,8 +4,8 @@ A batch is a set of users, chosen by (seed, epoch, step) alone. A rank contribut
 (user index modulo ranks), so one rank with batch B and W ranks together see the same batches, every rank takes
 the same number of steps, and any step can be made without the steps before it.
 
-Memory of a rank: 10 bytes an event and 12 a user that it owns, by user 8 more for each distinct item of a user;
-about 80 bytes an event for a moment while it reads.
+Memory of a rank: 10 bytes an event (14 with stars) and 12 a user that it owns, by user 16 more for each distinct item
+of a user; about 80 bytes an event for a moment while it reads.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Events:
 
     users : int32 [n], ascending; ends : int64 [n], where each user's events end;
     items : int32 [e]; types : int8 [e], position in columns.EVENT_TYPES; validation : bool [e].
+    stars : float32 [e], NaN where an event has none; None where no loss asks for them.
     """
 
     users: np.ndarray
@@ -37,6 +38,7 @@ class Events:
     items: np.ndarray
     types: np.ndarray
     validation: np.ndarray
+    stars: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -53,61 +55,72 @@ class Events:
 
     @property
     def nbytes(self) -> int:
-        return sum(x.nbytes for x in (self.users, self.ends, self.items, self.types, self.validation))
+        arrays = (self.users, self.ends, self.items, self.types, self.validation, self.stars)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def where(self, kept: np.ndarray) -> Events:
         """Only the events in the mask; users without any stay, with none."""
         ends = np.cumsum(kept)[self.ends - 1] if len(kept) else self.ends
-        return Events(
-            self.users, np.where(self.ends > 0, ends, 0), self.items[kept], self.types[kept], self.validation[kept]
-        )
+        ends = np.where(self.ends > 0, ends, 0)
+        stars = None if self.stars is None else self.stars[kept]
+        return Events(self.users, ends, self.items[kept], self.types[kept], self.validation[kept], stars)
 
 
-def read(pieces: Sequence[Piece], collective: Collective) -> Events:
+def read(pieces: Sequence[Piece], collective: Collective, stars: bool = False) -> Events:
     """This rank's row groups, then each row to the rank that owns its user, then a user's chunks in time order."""
-    users, chunks, lengths, items, types, validation = _read(pieces)
+    users, chunks, lengths, *values = _read(pieces, stars)
     to = users % collective.size
     by_rank = np.argsort(to, kind="stable")
     rows = np.bincount(to, minlength=collective.size)
-    values = np.bincount(to, weights=lengths, minlength=collective.size).astype(np.int64)
+    counts = np.bincount(to, weights=lengths, minlength=collective.size).astype(np.int64)
     flat = order.ranges((np.cumsum(lengths) - lengths)[by_rank], lengths[by_rank])
     users, chunks, lengths = (
-        collective.alltoall(x[by_rank].astype(np.int64), rows.tolist()) for x in (users, chunks, lengths)
+        collective.alltoall(x[by_rank].astype(np.int64), rows.tolist())[0] for x in (users, chunks, lengths)
     )
-    items, types, validation = (
-        collective.alltoall(x[flat].astype(np.int32), values.tolist()) for x in (items, types, validation)
-    )
+    values = [collective.alltoall(x[flat], counts.tolist())[0] for x in values]
     in_time = np.lexsort((-chunks, users))
     flat = order.ranges((np.cumsum(lengths) - lengths)[in_time], lengths[in_time])
     own, first = np.unique(users[in_time], return_index=True)
     last = np.append(first[1:], len(users)) - 1 if len(own) else first
     ends = np.cumsum(lengths[in_time])[last] if len(own) else np.zeros(0, np.int64)
-    return Events(own.astype(np.int32), ends, items[flat], types[flat].astype(np.int8), validation[flat].astype(bool))
+    items, types, validation, *rest = (x[flat] for x in values)
+    return Events(own.astype(np.int32), ends, items, types.astype(np.int8), validation.astype(bool), *rest)
 
 
-def _read(pieces: Sequence[Piece]) -> tuple[np.ndarray, ...]:
-    """users, chunks, lengths [rows]; items, types, validation [events]; in the order of the pieces."""
+def _read(pieces: Sequence[Piece], stars: bool) -> list[np.ndarray]:
+    """users, chunks, lengths [rows]; items, types, validation and, if asked, stars [events]; in the pieces' order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [c.USER_INDEX, c.CHUNK, c.ITEM_INDEX, c.EVENT_TYPE, c.VALIDATION]
+    of_events: dict[str, type] = {c.ITEM_INDEX: np.int32, c.EVENT_TYPE: np.int32, c.VALIDATION: np.int32}
+    if stars:
+        of_events[c.VALUE] = np.float32
     tables = []
     for piece in pieces:
         with open_file(piece.path) as file:
-            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=names))
+            columns = [c.USER_INDEX, c.CHUNK, *of_events]
+            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))
     if not tables:
-        empty = np.zeros(0, np.int64)
-        return empty, empty, empty, empty, empty, empty
+        return [np.zeros(0, np.int64)] * 3 + [np.zeros(0, kind) for kind in of_events.values()]
     table = pa.concat_tables(tables).combine_chunks()
-
-    def flat(name: str) -> np.ndarray:
-        return np.asarray(table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False))
-
     lengths = np.diff(table[c.ITEM_INDEX].combine_chunks().offsets.to_numpy()).astype(np.int64)
-    return (
+    flat = {name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in of_events}
+    return [
         table[c.USER_INDEX].to_numpy(), table[c.CHUNK].to_numpy(), lengths,
-        flat(c.ITEM_INDEX), flat(c.EVENT_TYPE), flat(c.VALIDATION),
-    )  # fmt: skip
+        *(flat[name].astype(kind) for name, kind in of_events.items()),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rank's share of a step, in parts that are computed one after the other, with global indices.
+
+    negatives : int32 [k], distinct items drawn uniformly; key : a hash of epoch and step; both the same on all ranks.
+    """
+
+    parts: tuple[Batch, ...]
+    negatives: np.ndarray
+    key: int
 
 
 class Loader:
@@ -126,6 +139,8 @@ class Loader:
         self.steps_per_epoch = -(-n_users // settings.batch)
         by_type = [settings.weights.get(name, 0.0) for name in c.EVENT_TYPES]  # type: ignore[call-overload]
         self._weights = np.asarray(by_type, np.float32)[events.types]
+        if events.stars is not None:  # a rating without stars tells nothing
+            self._weights = np.where(np.isnan(events.stars), 0, self._weights)
         if settings.mode == "user":
             self._positives = _strongest(events, self._weights)
         elif not settings.repeats:
@@ -133,13 +148,22 @@ class Loader:
         self._epoch = -1
         self._order = self._bounds = np.zeros(0, np.int64)
 
-    def batch(self, epoch: int, step: int) -> Batch:
-        """Step ``step`` of ``epoch``, both from 0: this rank's part, which may hold no user at all."""
+    def step(self, epoch: int, step: int) -> Step:
+        """Step ``step`` of ``epoch``, both from 0: this rank's users of it, who may be none."""
         if epoch != self._epoch:
             self._shuffle(epoch)
         rows = self._order[self._bounds[step] : self._bounds[step + 1]]
         make = self._by_user if self._settings.mode == "user" else self._by_position
-        return make(rows, epoch) | {"negatives": self._negatives(epoch, step)}
+        parts = tuple(make(part, epoch) for part in np.array_split(rows, self._settings.accumulate))
+        return Step(parts, self._negatives(epoch, step), int(order.mix(self._settings.seed, epoch, step, 4)))
+
+    def target_counts(self) -> np.ndarray:
+        """How often each item is a target of this rank in an epoch; int64 [items]."""
+        if self._settings.mode == "user":
+            return np.bincount(self._positives[3], minlength=self._n_items)
+        follows = np.ones(len(self.events.items), bool)
+        follows[self.events.starts[self.events.lengths > 0]] = False
+        return np.bincount(self.events.items[follows & (self._weights > 0)], minlength=self._n_items)
 
     def _shuffle(self, epoch: int) -> None:
         place = order.positions(self.events.users, self._n_users, self._settings.seed, epoch)
@@ -166,7 +190,7 @@ class Loader:
             number = flat - events.starts[rows][segment]
             kept = order.uniform(settings.seed, epoch, events.users[rows][segment], number) < settings.history_keep
             flat, segment = flat[kept], segment[kept]
-        starts, ends, items, weights = self._positives
+        starts, ends, events_of, items, weights = self._positives
         n = (ends - starts)[rows]
         chosen = order.ranges(starts[rows], n)
         positive_segment = np.repeat(np.arange(len(rows)), n)
@@ -182,7 +206,7 @@ class Loader:
             "target_segment": positive_segment.astype(np.int32),
             "target_weight": weights[chosen].astype(np.float32),
             "user_weight": _power(total, settings.user_weight),
-        }
+        } | self._labels(events_of[chosen])
 
     def _by_position(self, rows: np.ndarray, epoch: int) -> Batch:
         """A token an event that is followed by another: histories in windows of ``max_history``, packed."""
@@ -206,7 +230,12 @@ class Loader:
             "target_items": events.items[flat + 1][targets],
             "target_segment": targets.astype(np.int32),
             "target_weight": scale[targets].astype(np.float32),
-        }
+        } | self._labels(flat[targets] + 1)
+
+    def _labels(self, events: np.ndarray) -> Batch:
+        """Stars and types of the targets that are these events, where the loss or the heads ask for them."""
+        labels = {} if self.events.stars is None else {"target_label": self.events.stars[events]}
+        return labels | ({"target_types": self.events.types[events].astype(np.int32)} if self._settings.head else {})
 
 
 def whole_histories(events: Events, rows: np.ndarray, max_history: int) -> Batch:
@@ -229,14 +258,14 @@ def without_validation(events: Events) -> Events:
 
 
 def _strongest(events: Events, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each user's distinct items with the largest weight each: starts, ends [users], items, weights [pairs]."""
+    """Each user's distinct items with the largest weight each: starts, ends [users], events, items, weights [pairs]."""
     owner = events.owner
     pairs = np.lexsort((-weights, events.items, owner))
     pairs = pairs[weights[pairs] > 0]
     first = (np.diff(owner[pairs], prepend=-1) != 0) | (np.diff(events.items[pairs], prepend=-1) != 0)
     pairs = pairs[first]
     ends = np.cumsum(np.bincount(owner[pairs], minlength=len(events.users)))
-    return np.append(0, ends[:-1])[: len(ends)], ends, events.items[pairs], weights[pairs]
+    return np.append(0, ends[:-1])[: len(ends)], ends, pairs, events.items[pairs], weights[pairs]
 
 
 def _first_meeting(events: Events) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""The train step and the epochs around it: one flat exchange a step, equal variables on every rank."""
+"""The train step and the epochs around it: rows looked up, a local gradient, one exchange, an update."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,22 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, RetryableError
-from sparkrec.models.two_tower import losses, towers
+from sparkrec.models.two_tower import objective, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
+from sparkrec.training.checkpoint import Part
 from sparkrec.training.collective import Collective
-from sparkrec.training.loader import Batch, Loader
-from sparkrec.training.optimizer import Adam, learning_rate
+from sparkrec.training.embeddings import Embeddings, table_sizes
+from sparkrec.training.exchange import Exchange, Route
+from sparkrec.training.loader import Batch, Loader, Step
+from sparkrec.training.negatives import Columns
+from sparkrec.training.optimizer import AdamW, Decay, learning_rate
+from sparkrec.training.placement import DENSE, Placement
+from sparkrec.training.prefetch import ahead
+from sparkrec.training.rows import Rows, Touched
+from sparkrec.training.tables import Store
+
+#: Items in one pass through the item tower.
+_BLOCK = 1 << 14
 
 
 @dataclass
@@ -35,34 +47,41 @@ class Place:
 
 
 class Trainer:
-    """One rank's copy of the model, kept equal to the others' by summing every step's gradients.
+    """One rank's part of the model, kept in step with the others' by exchanging every step's gradients.
 
     The loss and the gradient are sums over the rank's examples; the sums over all ranks are divided by the weight of
     the whole batch. So W ranks with their parts of a batch make the step that one rank makes with all of it.
+
+    Parameters
+    ----------
+    placement : table → where it is kept; a table that is not named is dense on every rank.
     """
 
-    def __init__(self, settings: TwoTower, sizes: Sizes, features: ItemFeatures | None, collective: Collective) -> None:
+    def __init__(
+        self,
+        settings: TwoTower,
+        sizes: Sizes,
+        features: ItemFeatures | None,
+        collective: Collective,
+        placement: Mapping[str, Placement] | None = None,
+    ) -> None:
         self.settings, self.sizes, self.collective = settings, sizes, collective
-        use = features is not None and settings.item_features and sizes.features > 0
-        self._features = features.mean_matrix(sizes.features) if use and features else None
-        self.optimizer = Adam(towers.initial(settings, sizes), settings.average)
-        self._untrained = self.state()
-        self._flat: Callable[[Mapping[str, tf.Tensor]], tf.Tensor] | None = None
+        decay = Decay(settings.average) if settings.average else None
+        self.exchange = Exchange(collective, settings.fp16_rows)
+        self.tables = table_sizes(settings, sizes)
+        self.placement = {name: (placement or {}).get(name, DENSE) for name in self.tables}
+        self.embeddings = Embeddings(settings, self.tables, self.placement, decay, self.exchange)
+        self.columns = Columns(settings, sizes.items, collective)
+        self._dense = [name for name, kept in self.placement.items() if kept == DENSE]
+        # All rows of a dense table are updated in any case; item vectors are computed for touched items only.
+        whole = {name for name in self._dense if name != "item_id"} | ({"item_id"} if self.columns.whole else set())
+        self._features = features if "item_feature" in self.tables else None
+        self._rows = Rows(settings, self.tables, whole, self._features)
+        self.optimizer = AdamW(self._untrained(), decay, settings.weight_decay)
+        self._part: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]] | None = None
+        self.steps = 0
 
-    @property
-    def weights(self) -> Mapping[str, Any]:
-        """What is evaluated and shipped."""
-        return self.optimizer.shipped
-
-    def item_vectors(self) -> np.ndarray:
-        """float32 [items, d] from the shipped weights."""
-        return np.asarray(towers.item_vectors(self.weights, self._features))
-
-    def user_vectors(self, batch: Batch, items: np.ndarray) -> np.ndarray:
-        """float32 [n, d] from the shipped weights and whole histories."""
-        return np.asarray(towers.user_vectors(self.weights, self.settings, _tensors(batch), tf.constant(items)))
-
-    def step(self, batch: Batch, number: int, steps: int) -> tuple[float, float, float]:
+    def step(self, step: Step, number: int, steps: int) -> tuple[float, float, float]:
         """One step on all ranks; ``number`` counts from 0. Returns Σ weight · loss, Σ weight, targets of all ranks.
 
         Raises
@@ -70,33 +89,77 @@ class Trainer:
         ConfigError
             The loss is not a number.
         """
-        if self._flat is None:
-            self._flat = _traced(self._gradients, batch)
-        flat = self.exchange(self._flat(_tensors(batch)))
-        loss, weight, examples = flat[-3:].tolist()
+        touched, routes, flat, gradients = self._computed(step)
+        loss, weight, examples = np.asarray(flat[-3:]).tolist()
         if not np.isfinite(loss):
             raise ConfigError(
                 f"The two-tower loss became {loss} at step {number + 1}. The training has diverged: lower "
                 f"two_tower.learning_rate (now {self.settings.learning_rate}) or raise two_tower.temperature "
                 f"(now {self.settings.temperature})."
             )
+        updates = self.embeddings.collect(routes, touched, gradients)
         if weight > 0:
-            self.optimizer.apply(flat[:-3] / np.float32(weight), number, learning_rate(self.settings, number, steps))
+            rate, own = learning_rate(self.settings, number, steps), self.settings.table_learning_rate
+            scale = self._clipped(flat[:-3], updates, 1 / weight)
+            self.optimizer.apply(flat[:-3], scale, rate, number)
+            of_rows = (own or self.settings.learning_rate) / self.settings.learning_rate
+            self.embeddings.apply(updates, scale, rate * of_rows, number)
+        self.steps = number + 1
         return loss, weight, examples
 
-    def exchange(self, flat: tf.Tensor) -> np.ndarray:
-        """The sum over ranks of the flat gradient: one dense buffer, one message."""
-        return self.collective.allreduce(flat)
+    def loss(self, step: Step) -> tuple[float, float]:
+        """Σ weight · loss and Σ weight of all ranks, without an update."""
+        loss, weight, _ = np.asarray(self._computed(step)[2][-3:]).tolist()
+        return loss, weight
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are learned, on all ranks together."""
+        tables = sum(self.tables.values()) * self.settings.width
+        return tables + sum(size for name, size in self._elements().items() if name not in self.tables)
+
+    def item_vectors(self) -> np.ndarray:
+        """float32 [items, d] of all items from the shipped weights; all ranks make a part each, together."""
+        return np.concatenate([self.collective.allgather(own) for _, own in self.item_blocks()])
+
+    def item_blocks(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """This rank's items and their vectors, block by block; every rank must take all its blocks."""
+        for start in range(0, self.sizes.items, _BLOCK):
+            block = np.arange(start, min(start + _BLOCK, self.sizes.items))
+            own = np.array_split(block, self.collective.size)[self.collective.rank].astype(np.int32)
+            touched, batch = self._rows.of_items(own)
+            yield own, np.asarray(towers.item_rows(self.shipped(touched), batch))
+
+    def table_blocks(self, name: str) -> Iterable[tuple[int, np.ndarray]]:
+        """A table's shipped rows in contiguous blocks, of which each rank gets its own: the first row, and the rows.
+
+        Every rank must take all its blocks.
+        """
+        for start in range(0, self.tables[name], _BLOCK * self.collective.size):
+            first = start + _BLOCK * self.collective.rank
+            rows = np.arange(first, max(first, min(first + _BLOCK, self.tables[name])), dtype=np.int32)
+            yield first, np.asarray(self.shipped({name: rows})[name])
+
+    def user_vectors(self, batch: Batch, items: np.ndarray) -> np.ndarray:
+        """float32 [n, d] from the shipped weights and whole histories; every rank calls it, with or without users."""
+        touched, local = self._rows.of_users(batch)
+        return np.asarray(
+            towers.user_vectors(self.shipped(touched), self.settings, _tensors(local), tf.constant(items))
+        )
+
+    def shipped(self, touched: Touched) -> dict[str, Any]:
+        """What is evaluated and served: the dense weights, and of each table the rows asked for."""
+        tables = self.embeddings.lookup(touched, shipped_after=self.steps)[0]
+        for name in set(touched).intersection(self._dense):
+            tables[name] = self._dense_rows(self.optimizer.shipped, name, touched[name])
+        return {**self.optimizer.shipped, **tables}
 
     def hash(self) -> str:
-        """Of every variable's bytes, 16 hex digits."""
-        digest = hashlib.sha256()
-        for variable in self.optimizer.state.values():
-            digest.update(variable.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Of the bytes of every replicated variable, 16 hex digits."""
+        return _digest(self.replicated())
 
     def check_equal(self, where: str) -> str:
-        """The hash, the same on all ranks.
+        """The hash of what is replicated, the same on all ranks.
 
         Raises
         ------
@@ -114,41 +177,106 @@ class Trainer:
             )
         return own
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Every array of a checkpoint."""
-        return {name: variable.numpy() for name, variable in self.optimizer.state.items()}
+    def hash_of_all(self, replicated: str) -> str:
+        """The hash of what all ranks hold alike, and with it, where there are shards, the hashes of theirs."""
+        if self.embeddings.sharded is None:
+            return replicated
+        shard = _digest(self.shards())
+        every = self.collective.allgather(np.frombuffer(bytes.fromhex(replicated + shard), np.uint8))
+        return hashlib.sha256(every.tobytes()).hexdigest()[:16]
 
-    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+    def replicated(self) -> Iterator[Part]:
+        """Every array of a checkpoint that all ranks hold alike; ``kind/name``."""
         for name, variable in self.optimizer.state.items():
-            variable.assign(arrays[name])
+            yield Part(name, variable.shape[0], tuple(variable.shape), (variable.numpy(),))
+        yield from self.embeddings.state(sharded=False)
+
+    def shards(self) -> Iterator[Part]:
+        """Every array of which this rank holds the rows rank, rank + W, …; ``kind/table``."""
+        return self.embeddings.state(sharded=True)
+
+    def restore(self, read: Callable[[str, np.ndarray | None], np.ndarray], steps: int) -> None:
+        """``read(name, rows)`` gives an array, or some rows of it (None: all); ``steps`` were done before."""
+        for name, variable in self.optimizer.state.items():
+            variable.assign(read(name, None))
+        self.embeddings.restore(read)
+        self.steps = steps
 
     def reset(self) -> None:
         """Untrained again."""
-        self.restore(self._untrained)
+        first = self._untrained()
+        for name, variable in self.optimizer.state.items():
+            group, weight = name.split("/", 1)
+            variable.assign(first[weight] if group in ("weights", "average") else tf.zeros_like(variable))
+        self.embeddings.reset()
+        self.steps = 0
 
-    def _gradients(self, batch: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Gradient of Σ weight · loss, all variables in order, then the sums that ``step`` returns."""
-        variables = list(self.optimizer.variables.values())
+    def _untrained(self) -> dict[str, np.ndarray]:
+        """First values of all that is updated whole."""
+        few = Sizes(*(min(size, 1) for size in (self.sizes.users, self.sizes.items, self.sizes.features)))
+        weights = {k: v for k, v in towers.initial(self.settings, few).items() if k not in self.tables}
+        return weights | {name: self.embeddings.initial(name) for name in self._dense}
+
+    def _elements(self) -> dict[str, int]:
+        return {name: int(np.prod(variable.shape)) for name, variable in self.optimizer.variables.items()}
+
+    def _dense_rows(self, weights: Mapping[str, tf.Variable], name: str, rows: np.ndarray) -> tf.Tensor:
+        whole = self._rows.is_whole(name, rows)
+        return tf.convert_to_tensor(weights[name]) if whole else tf.gather(weights[name], rows)
+
+    def _computed(self, step: Step) -> tuple[Touched, dict[Store, Route], Any, dict[str, tf.Tensor]]:
+        """Touched rows, the ways that they came, the dense gradient of all ranks, this rank's of the touched rows."""
+        columns, bias = self.columns.of(step.parts, step.negatives)
+        touched, parts = self._rows.local(step.parts, columns, bias, step.key)
+        values, routes = self.embeddings.lookup(touched)
+        values |= {name: self._dense_rows(self.optimizer.variables, name, touched[name]) for name in self._dense}
+        flat, gradients = self._gradients(values, touched, parts)
+        return touched, routes, self.exchange.dense(flat, self._elements()), gradients
+
+    def _gradients(
+        self, values: dict[str, tf.Tensor], touched: Touched, parts: Sequence[Batch]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Sums over the parts: the dense gradient, flat, with loss, weight and targets; [u, d] of each other table."""
+        rows = {name: touched[name] for name in self._dense if name not in self._rows.whole}
+        if self._part is None:
+            self._part = tf.function(
+                self._gradient_of_part,
+                input_signature=[
+                    {name: tf.TensorSpec([None, self.settings.width], tf.float32) for name in values},
+                    {name: tf.TensorSpec([None], tf.int32) for name in rows},
+                    {name: tf.TensorSpec([None], array.dtype) for name, array in parts[0].items()},
+                ],
+            )
+        flat, gradients = self._part(values, _tensors(rows), _tensors(parts[0]))
+        for part in parts[1:]:
+            more, others = self._part(values, _tensors(rows), _tensors(part))
+            flat, gradients = flat + more, {name: gradients[name] + others[name] for name in gradients}
+        return flat, gradients
+
+    def _gradient_of_part(
+        self, values: dict[str, tf.Tensor], rows: dict[str, tf.Tensor], batch: dict[str, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        variables = {k: v for k, v in self.optimizer.variables.items() if k not in values}
         with tf.GradientTape() as tape:
-            loss, weight = self._loss(batch)
-        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        flat = [tf.reshape(tf.convert_to_tensor(gradient), [-1]) for gradient in gradients]
-        return tf.concat([*flat, tf.stack([loss, weight, tf.cast(tf.size(batch["target_items"]), tf.float32)])], axis=0)
-
-    def _loss(self, batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        settings, weights = self.settings, self.optimizer.variables
-        items = towers.item_vectors(weights, self._features)
-        negatives = batch["negatives"] if 0 < settings.negatives < self.sizes.items else None
-        if settings.mode == "user":
-            return losses.user_softmax(
-                towers.user_vectors(weights, settings, batch, items), items,
-                batch["target_segment"], batch["target_items"], batch["target_weight"], batch["user_weight"],
-                negatives, settings.temperature,
-            )  # fmt: skip
-        at_targets = tf.gather(towers.position_vectors(weights, settings, batch, items), batch["target_segment"])
-        return losses.position_softmax(
-            at_targets, items, batch["target_items"], batch["target_weight"], negatives, settings.temperature
+            tape.watch(values)
+            loss, weight = objective.loss({**variables, **values}, self.settings, batch)
+        of_values, of_variables = tape.gradient(
+            loss, (values, variables), unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
+        tables = {name: tf.convert_to_tensor(gradient) for name, gradient in of_values.items()}
+        for name, places in rows.items():
+            tables[name] = tf.math.unsorted_segment_sum(tables[name], places, self.tables[name])
+        whole = {**of_variables, **tables}
+        flat = [tf.reshape(tf.convert_to_tensor(whole[name]), [-1]) for name in self.optimizer.variables]
+        sums = tf.stack([loss, weight, tf.cast(tf.size(batch["target_items"]), tf.float32)])
+        return tf.concat([*flat, sums], axis=0), {k: v for k, v in tables.items() if k not in self._dense}
+
+    def _clipped(self, flat: Any, updates: Any, scale: float) -> float:
+        """``scale``, smaller where the whole gradient, of dense variables and tables, is longer than ``clip_norm``."""
+        if not self.settings.clip_norm:
+            return scale
+        norm = scale * float(np.sqrt(_square(flat) + self.embeddings.squares(updates)))
+        return scale * min(1.0, self.settings.clip_norm / max(norm, 1e-12))
 
 
 def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Callable[[Place, int], None]) -> None:
@@ -157,24 +285,28 @@ def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Cal
     ``after_step`` is called with it and the number of steps done in all.
     """
     planned = loader.steps_per_epoch * trainer.settings.epochs
-    while place.step < loader.steps_per_epoch:
-        number = place.epoch * loader.steps_per_epoch + place.step
-        sums = trainer.step(loader.batch(place.epoch, place.step), number, planned)
-        place.step += 1
-        place.loss, place.weight, place.examples = (
-            place.loss + sums[0],
-            place.weight + sums[1],
-            place.examples + sums[2],
-        )
-        after_step(place, number + 1)
+    steps = (loader.step(place.epoch, step) for step in range(place.step, loader.steps_per_epoch))
+    with closing(ahead(steps, trainer.settings.prefetch)) as cut:
+        for step in cut:
+            number = place.epoch * loader.steps_per_epoch + place.step
+            loss, weight, examples = trainer.step(step, number, planned)
+            place.step, place.loss = place.step + 1, place.loss + loss
+            place.weight, place.examples = place.weight + weight, place.examples + examples
+            after_step(place, number + 1)
 
 
-def _traced(function: Callable[..., tf.Tensor], batch: Batch) -> Callable[[Mapping[str, tf.Tensor]], tf.Tensor]:
-    """``function`` compiled once for batches of every length."""
-    signature = {name: tf.TensorSpec([None], array.dtype) for name, array in batch.items()}
-    compiled: Callable[[Mapping[str, tf.Tensor]], tf.Tensor] = tf.function(function, input_signature=[signature])
-    return compiled
+def _digest(parts: Iterable[Part]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        for block in part.blocks:
+            digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()[:16]
 
 
-def _tensors(batch: Batch) -> dict[str, tf.Tensor]:
+def _square(array: Any) -> float:
+    """The sum of squares."""
+    return float(tf.reduce_sum(tf.square(array)))
+
+
+def _tensors(batch: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(array) for name, array in batch.items()}

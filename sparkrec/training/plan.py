@@ -26,7 +26,8 @@ from sparkrec.training.manifest import Manifest
 #: Settings that do not change what is learned: another value may resume a checkpoint.
 _OPERATIONAL = {
     "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "start_timeout_seconds", "timeout_minutes",
-    "heartbeat_seconds", "restarts", "network_interface",
+    "heartbeat_seconds", "restarts", "network_interface", "ranks", "threads", "accumulate", "memory_gb", "prefetch",
+    "device", "environment",
 }  # fmt: skip
 
 
@@ -53,6 +54,8 @@ class Plan:
     def fingerprint(self) -> str:
         """Equal for two trainings that would learn the same."""
         learned = {key: value for key, value in self.two_tower.items() if key not in _OPERATIONAL}
+        if self.settings.scale_learning_rate != "none":
+            learned["ranks"] = self.settings.ranks
         plain = json.dumps([learned, self.sizes, self.versions], sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 

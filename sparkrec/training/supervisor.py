@@ -18,12 +18,16 @@ import psutil
 
 import sparkrec
 from sparkrec import errors
+from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, RetryableError
 from sparkrec.training import checkpoint
+from sparkrec.training.collective import SingleProcess
 from sparkrec.training.plan import Follower, Plan
 
 #: Every process of one training carries this in its environment, so that none is left behind.
 TOKEN = "SPARKREC_TRAINING"
+#: What names the network interface to the libraries below Horovod.
+_INTERFACES = ("HOROVOD_GLOO_IFACE", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
 
@@ -83,16 +87,18 @@ def slots(conf: dict[str, str], parallelism: int) -> int:
     return cores // int(conf.get("spark.task.cpus", "1"))
 
 
-def rank_environment(threads: int) -> dict[str, str]:
-    """What a rank needs in its environment: sparkrec importable, and no library with threads of its own."""
+def rank_environment(settings: TwoTower) -> dict[str, str]:
+    """What a rank needs in its environment: sparkrec importable, no library with threads of its own, the network."""
     package = str(Path(sparkrec.__file__).parents[1])
     path = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(settings.threads),
+        "OPENBLAS_NUM_THREADS": str(settings.threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PATH": os.environ.get("PATH", os.defpath),
+        **dict.fromkeys(_INTERFACES if settings.network_interface else (), settings.network_interface or ""),
+        **settings.environment,
     }
 
 
@@ -102,7 +108,7 @@ def _prepare(plan: Plan) -> None:
     if finished.exists():
         checkpoint.clear(plan.path("checkpoints"))
         finished.unlink()
-    elif checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, lambda _: None) is None:
+    elif checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, SingleProcess(), lambda _: None) is None:
         checkpoint.clear(plan.path("checkpoints"))
 
 
@@ -174,7 +180,7 @@ def _environment(plan: Plan, token: str) -> dict[str, str]:
     ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK_GATEWAY", "_PYSPARK"))}
     for key in ("PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED"):
         ours.pop(key, None)
-    return ours | {"PYSPARK_PYTHON": sys.executable} | rank_environment(plan.settings.threads) | {TOKEN: token}
+    return ours | {"PYSPARK_PYTHON": sys.executable} | rank_environment(plan.settings) | {TOKEN: token}
 
 
 def _end(child: subprocess.Popen[bytes], token: str) -> None:

@@ -11,6 +11,7 @@ from sparkrec.training.loader import Events, whole_histories, without_validation
 from sparkrec.training.loop import Trainer
 
 K = 20
+_BLOCK = 1024
 
 
 class Validation:
@@ -38,10 +39,14 @@ class Validation:
         """``recall@20`` and ``ndcg@20``, means over the sample on all ranks."""
         items = self._trainer.item_vectors()
         sums = np.zeros(2)
-        for start in range(0, len(self._rows), 1024):
-            rows = self._rows[start : start + 1024]
+        # Rows may lie on other ranks, so all ranks look up equally often, in the end for nobody.
+        blocks = max(self._trainer.collective.allgather(np.asarray([-(-len(self._rows) // _BLOCK)])).tolist())
+        for start in range(0, blocks * _BLOCK, _BLOCK):
+            rows = self._rows[start : start + _BLOCK]
             batch = whole_histories(self._past, rows, self._trainer.settings.max_history)
             users = self._trainer.user_vectors(batch, items)
+            if not len(rows):
+                continue
             lists, _ = top_k(users, items, K, exclude=_select(self._seen, rows))
             sums += recall_and_ndcg(lists, *_select(self._asked, rows)).sum(axis=0)
         recall, ndcg = self._trainer.collective.allreduce(sums) / max(self.users, 1)

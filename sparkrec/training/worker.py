@@ -8,6 +8,7 @@ import os
 import socket
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError, SparkrecError
 from sparkrec.models.two_tower import exported
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
-from sparkrec.training import checkpoint, loader
-from sparkrec.training.collective import Collective, Horovod, SingleProcess
+from sparkrec.training import checkpoint, loader, placement
+from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
+from sparkrec.training.device import use_gpu
+from sparkrec.training.embeddings import table_sizes
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
+from sparkrec.training.placement import Placement
 from sparkrec.training.plan import Journal, Plan
 from sparkrec.training.validation import Validation
 
@@ -29,13 +33,19 @@ _CHOOSE, _FINAL = "choose", "final"
 _PROGRESS_SECONDS = 3.0
 
 
-def main(plan_path: str) -> str:
-    """The function that every process runs; returns where the result lies, never the weights."""
+def main(plan_path: str, gpus: Sequence[str]) -> str:
+    """The function that every process runs; returns where the result lies, never the weights.
+
+    ``gpus`` : Spark's addresses of those that it gave to this process, if it gave any.
+    """
     plan = Plan.load(plan_path)
     configure_tensorflow(plan.settings.threads)
     collective: Collective = Horovod() if plan.settings.ranks > 1 else SingleProcess()
     journal = Journal(plan, collective.rank)
     try:
+        gpu = use_gpu(plan.settings.device, collective, gpus)
+        if gpu:
+            journal.write("note", text=f"rank {collective.rank} computes on GPU {gpu} of {socket.gethostname()}")
         Training(plan, collective, journal).run()
     except Exception as error:
         lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)
@@ -62,7 +72,7 @@ class Training:
         self.plan, self.collective, self.journal = plan, collective, journal
         self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
         self.features = read_item_features(plan.items, self.sizes)
-        self.events = loader.read(plan.sequences.ranks[collective.rank], collective)
+        self.events = loader.read(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse")
         self._check_input()
         self.curve: list[dict[str, Any]] = []
         self._said = time.monotonic()
@@ -71,13 +81,13 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Both phases; the model in ``model/`` and the result in ``result.json``, by rank 0."""
         self.journal.write("rows", host=socket.gethostname(), pid=os.getpid(), **self._rows())
-        saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self._warn)
+        saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective, self._warn)
         phase = _CHOOSE if self._chooses() else _FINAL
-        place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective)
+        kept = saved.state["placement"] if saved else self._placement()
+        place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
         if saved:
-            arrays, state = saved
-            phase, self.curve, place = state["phase"], state["curve"], Place(**state["place"])
-            trainer.restore(arrays)
+            phase, self.curve, place = saved.state["phase"], saved.state["curve"], Place(**saved.state["place"])
+            trainer.restore(saved.read, saved.state["steps"])
             self._warn(f"resumed from the checkpoint at phase {phase}, epoch {place.epoch + 1}, step {place.step}")
         if phase == _CHOOSE:
             self._train(trainer, _CHOOSE, place, self.settings.epochs)
@@ -92,6 +102,7 @@ class Training:
         events = loader.without_validation(self.events) if choosing else self.events
         batches = Loader(events, self.sizes.users, self.sizes.items, self.settings)
         self._assert_equal_steps(batches.steps_per_epoch)
+        trainer.columns.count(batches.target_counts())
         validation = Validation(self.events, trainer) if choosing else None
         self._since = (time.monotonic(), 0.0)
 
@@ -118,35 +129,55 @@ class Training:
     def _save(self, trainer: Trainer, phase: str, place: Place, done: int) -> None:
         """Compare the ranks, then write; the final phase numbers after the first."""
         trainer.check_equal(f"at the checkpoint after step {done}")
-        if self.collective.rank == 0:
-            state = {
-                "fingerprint": self.plan.fingerprint, "phase": phase, "place": dataclasses.asdict(place),
-                "curve": self.curve, "two_tower": self.plan.two_tower, "tables": self.plan.versions,
-            }  # fmt: skip
-            number = done + (10**9 if phase == _FINAL else 0)
-            checkpoint.save(
-                self.plan.path("checkpoints"), number, trainer.state(), state, self.settings.keep_checkpoints
-            )
+        scored = phase == _CHOOSE and place.step == 0 and self.curve
+        state = {
+            "fingerprint": self.plan.fingerprint, "phase": phase, "place": dataclasses.asdict(place),
+            "curve": self.curve, "two_tower": self.plan.two_tower, "tables": self.plan.versions,
+            "placement": trainer.placement, "steps": trainer.steps,
+            "score": self.curve[-1].get("ndcg") if scored else None,
+        }  # fmt: skip
+        number = done + (10**9 if phase == _FINAL else 0)
+        checkpoint.save(
+            self.plan.path("checkpoints"), number, trainer.replicated(), trainer.shards(), state,
+            self.settings.keep_checkpoints, self.collective,
+        )  # fmt: skip
         self.journal.beat()
-        self.collective.barrier()
 
     def _finish(self, trainer: Trainer, epochs: int) -> dict[str, Any]:
-        digest = trainer.check_equal("after the last step")
+        digest = trainer.hash_of_all(trainer.check_equal("after the last step"))
         self.journal.write("equal", hash=digest, ranks=self.collective.size)
         mine = {"rank": self.collective.rank, "host": socket.gethostname(), "hash": digest, **self._rows()}
-        every = self.collective.allgather(np.frombuffer((json.dumps(mine) + "\n").encode(), np.uint8))
         result = {
-            "ranks": [json.loads(line) for line in every.tobytes().decode().splitlines()],
-            "curve": self.curve, "epochs": epochs, "hash": digest,
-            "parameters": int(sum(np.prod(v.shape) for v in trainer.optimizer.variables.values())),
+            "ranks": tell(self.collective, mine), "curve": self.curve, "epochs": epochs, "hash": digest,
+            "parameters": trainer.parameters, "placement": trainer.placement, "bytes_a_step": self._sent(trainer),
         }  # fmt: skip
+        export(trainer, self.plan.path("model"), {"tables": self.plan.versions, "epochs": epochs, "hash": digest})
         if self.collective.rank == 0:
-            weights = {name: np.asarray(value) for name, value in trainer.weights.items()}
-            about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest}
-            exported.save(self.plan.path("model"), self.settings, self.sizes, weights, trainer.item_vectors(), about)
             write_atomically(self.plan.path("result.json"), result)
         self.collective.barrier()
         return result
+
+    def _placement(self) -> dict[str, Placement]:
+        """Where each table is kept; the same on all ranks, because it is made from sums over them."""
+        settings, lengths = self.settings, self.events.lengths
+        tokens = np.minimum(lengths, settings.max_history) if settings.mode == "user" else lengths
+        tokens, targets = self.collective.allreduce(np.asarray([tokens.sum(), lengths.sum()], np.float64)).tolist()
+        tables = table_sizes(settings, self.sizes)
+        touched = placement.touched_rows(settings, tables, self.sizes.users, tokens, targets)
+        planned = placement.plan(settings, tables, touched)
+        for line in placement.report(planned):
+            self._warn(line)
+        return {table.table: table.placement for table in planned}
+
+    def _sent(self, trainer: Trainer) -> dict[str, int]:
+        """Bytes that a rank sends in a step, for each variable; since the start of this process."""
+        names = sorted(trainer.exchange.bytes)
+        sums = self.collective.allreduce(np.asarray([trainer.exchange.bytes[n] for n in names], np.float64))
+        steps = max(trainer.exchange.steps, 1) * self.collective.size
+        sent = {name: int(total / steps) for name, total in zip(names, sums.tolist(), strict=True)}
+        if self.collective.rank == 0 and sent:
+            self.journal.write("bytes", sent=sent)
+        return sent
 
     def _chooses(self) -> bool:
         """Whether epochs are chosen on validation: asked for, and some rank holds a validation event."""
@@ -193,6 +224,30 @@ class Training:
     def _warn(self, text: str) -> None:
         if self.collective.rank == 0:
             self.journal.write("note", text=text)
+
+
+def export(trainer: Trainer, folder: Path, about: dict[str, Any]) -> None:
+    """The model's folder, written by all ranks: no rank holds a whole table that is sharded."""
+    collective, sizes, width = trainer.collective, trainer.sizes, trainer.settings.width
+    dense = {
+        name: np.asarray(weight) for name, weight in trainer.optimizer.shipped.items() if name not in trainer.tables
+    }
+    shapes = {name: (rows, width) for name, rows in trainer.tables.items()} | {
+        exported.ITEM_VECTORS: (sizes.items, width)
+    }
+    if collective.rank == 0:
+        exported.create(folder, {name: weight.shape for name, weight in dense.items()} | shapes)
+        for name, weight in dense.items():
+            exported.put(folder, name, 0, weight)
+    collective.barrier()
+    for name in trainer.tables:
+        for first, rows in trainer.table_blocks(name):
+            exported.put(folder, name, first, rows)
+    for items, vectors in trainer.item_blocks():
+        exported.put(folder, exported.ITEM_VECTORS, int(items[0]) if len(items) else 0, vectors)
+    collective.barrier()
+    if collective.rank == 0:
+        exported.finish(folder, trainer.settings, sizes, about)
 
 
 def best_epoch(curve: list[dict[str, Any]]) -> int:

@@ -1,21 +1,20 @@
-"""Towers and histories: the causal forms against the whole-history forms, and both against plain loops."""
+"""Towers, their untrained weights, and their form on disk."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import exported, history, towers
+from sparkrec.models.two_tower import exported, hashing, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 
 pytestmark = pytest.mark.unit
 
 RANDOM = np.random.default_rng(5)
 SIZES = Sizes(users=5, items=7, features=3)
+FEATURES = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 3]), np.asarray([0, 2, 1], np.int32))
 
 
 def weights_of(config):
@@ -24,19 +23,67 @@ def weights_of(config):
 
 def test_item_vector_is_id_row_plus_mean_of_features_at_unit_length():
     weights = weights_of(TwoTower(width=4))
-    features = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 3]), np.asarray([0, 2, 1], np.int32))
-    vectors = towers.item_vectors(weights, features.mean_matrix(3)).numpy()
+    vectors = towers.item_rows(weights, FEATURES.of(np.arange(7))).numpy()
     rows, table = weights["item_id"], weights["item_feature"]
     expected = [rows[0] + (table[0] + table[2]) / 2, rows[1], rows[2] + table[1]]
     for vector, row in zip(vectors, expected, strict=False):
         np.testing.assert_allclose(vector, row / np.linalg.norm(row), rtol=1e-5)
+    some = np.asarray([6, 2, 0, 2])
+    part = towers.item_rows(weights | {"item_id": rows[some]}, FEATURES.of(some)).numpy()
+    np.testing.assert_allclose(part, vectors[some], rtol=1e-6)
+
+
+def test_the_item_mlp_is_a_residual_of_the_sum():
+    config = TwoTower(width=4, item_mlp=True)
+    weights = {name: w.astype(np.float64) for name, w in weights_of(config).items()}
+    found = towers.item_rows(weights, FEATURES.of(np.arange(7))).numpy()
+    x = weights["item_id"][0] + (weights["item_feature"][0] + weights["item_feature"][2]) / 2
+    inner = (x - x.mean()) / np.sqrt(x.var() + 1e-6) @ weights["item_block_up"]
+    inner = inner / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (inner + 0.044715 * inner**3)))
+    x += inner @ weights["item_block_down"]
+    np.testing.assert_allclose(found[0], x / np.linalg.norm(x), rtol=1e-6)
+
+
+def test_a_dropped_id_leaves_an_item_to_its_features():
+    """Items 0, 2 and 4 have features; whether one is dropped depends on its key and not on its place."""
+    weights = weights_of(TwoTower(width=4))
+    features = ItemFeatures(np.asarray([2, 2, 3, 3, 4, 4, 4]), np.asarray([0, 2, 1, 1], np.int32))
+    flat, kept, dropped = features.of(np.arange(7)), set(), set()
+    full = towers.item_rows(weights, flat).numpy()
+    bare = towers.item_rows(weights | {"item_id": np.zeros((7, 4), np.float32)}, flat).numpy()
+    for seed in range(100):
+        key = np.random.default_rng(seed).integers(2**32, size=7, dtype=np.uint32)
+        found = towers.item_rows(weights, flat | {"item_key": key}, 0.3).numpy()
+        for item in range(7):
+            same = np.allclose(found[item], full[item])
+            assert same or np.allclose(found[item], bare[item])
+            (kept if same else dropped).add((seed, item))
+        some = np.asarray([4, 1, 0])
+        part = {**features.of(some), "item_key": key[some]}
+        again = towers.item_rows(weights | {"item_id": weights["item_id"][some]}, part, 0.3)
+        np.testing.assert_allclose(again, found[some], rtol=1e-5)
+    assert {item for _, item in dropped} == {0, 2, 4}
+    assert len(dropped) == pytest.approx(90, abs=24)  # of 300 draws; three standard deviations
+
+
+def test_the_served_head_scales_the_columns_of_a_user():
+    config = TwoTower(width=4, history="none", head="purchase", weights={"view": 1, "purchase": 2, "cart": 0})
+    plain = TwoTower(width=4, history="none")
+    assert towers.heads(config) == ["view", "purchase"]
+    weights, batch = weights_of(config), {"users": np.asarray([3, 1], np.int32)}
+    users = towers.user_vectors(weights, plain, batch, None)
+    np.testing.assert_allclose(towers.user_vectors(weights, config, batch, None), users, rtol=1e-6)
+    weights["head"] = np.asarray([[9, 9, 9, 9], [1, 0, 2, 1]], np.float32)
+    expected = users.numpy() * weights["head"][1]
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(towers.user_vectors(weights, config, batch, None), expected, rtol=1e-6)
 
 
 def test_mean_history_is_gate_times_sum_over_root_of_count():
     config = TwoTower(width=4, event_types=False)
     weights = weights_of(config) | {"history_gate": np.asarray([0.7], np.float32)}
     batch = {
-        "users": np.asarray([3, 1], np.int32), "history_items": np.asarray([6, 2, 6], np.int32),
+        "users": np.asarray([3, 1], np.int32), "history_rows": np.asarray([6, 2, 6], np.int32),
         "history_types": np.zeros(3, np.int32), "history_segment": np.zeros(3, np.int32),
         "history_lag": np.asarray([2, 1, 0], np.int32),
     }  # fmt: skip
@@ -47,54 +94,14 @@ def test_mean_history_is_gate_times_sum_over_root_of_count():
     np.testing.assert_allclose(vectors[1], weights["user_id"][1] / np.linalg.norm(weights["user_id"][1]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["mean", "recency"])
-@settings(max_examples=15, deadline=None)
-@given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=6), seed=st.integers(0, 99))
-def test_at_every_token_the_causal_form_is_the_whole_form_of_what_came_before(encoder, lengths, seed):
-    """Segments of up to ``max_history`` tokens, packed, wherever they lie against the blocks."""
-    config = TwoTower(width=4, history=encoder, max_history=4, user_id=False)
-    weights = weights_of(config)
-    if encoder == "recency":
-        weights["recency_lag"] = np.asarray([0.5, -1.0, 0.2, 2.0], np.float32)
-    rng = np.random.default_rng(seed)
-    t = sum(lengths)
-    items = towers.item_vectors(weights, None)
-    packed = {
-        "users": np.zeros(t, np.int32), "history_items": rng.integers(7, size=t).astype(np.int32),
-        "history_types": rng.integers(9, size=t).astype(np.int32),
-        "history_segment": np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
-    }  # fmt: skip
-    causal = towers.position_vectors(weights, config, packed, items).numpy()
-    at = 0
-    for length in lengths:
-        for end in range(1, length + 1):
-            part = {name: packed[name][at : at + end] for name in ("history_items", "history_types")}
-            whole = part | {
-                "users": np.zeros(1, np.int32), "history_segment": np.zeros(end, np.int32),
-                "history_lag": np.arange(end, dtype=np.int32)[::-1].copy(),
-            }  # fmt: skip
-            expected = towers.user_vectors(weights, config, whole, items).numpy()[0]
-            np.testing.assert_allclose(causal[at + end - 1], expected, rtol=2e-4, atol=2e-5)
-        at += length
-
-
-def test_recency_weights_are_the_exponential_of_the_learned_lag():
-    tokens = tf.constant([[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]])
-    weights = {"recency_lag": tf.math.log([4.0, 2.0, 1.0]), "norm_in": tf.constant([[1.0, 1.0], [0.0, 0.0]])}
-    pooled, newest = history.recency(weights, tokens, tf.zeros(3, tf.int32), tf.constant([2, 1, 0]), tf.constant(1))
-    # Normalised tokens are (1, -1), (-1, 1), (1, -1), of weights 1, 2 and 4: (1 - 2 + 4) / 7.
-    np.testing.assert_allclose(pooled, [[3 / 7, -3 / 7]], atol=1e-5)
-    np.testing.assert_allclose(newest, [[1.0, -1.0]])
-
-
 def test_dropout_masks_belong_to_the_row_and_not_to_its_place():
     rows, key = tf.ones([400, 16]), tf.constant(RANDOM.integers(2**32, size=400, dtype=np.uint32), tf.uint32)
-    dropped = history.dropout(rows, key, 0.4, 1).numpy()
-    np.testing.assert_array_equal(history.dropout(rows[5:9], key[5:9], 0.4, 1), dropped[5:9])
+    dropped = hashing.dropout(rows, key, 0.4, 1).numpy()
+    np.testing.assert_array_equal(hashing.dropout(rows[5:9], key[5:9], 0.4, 1), dropped[5:9])
     assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.6)}
     assert np.mean(dropped == 0) == pytest.approx(0.4, abs=0.03)  # 6,400 draws: four standard errors are .025
-    assert np.any(history.dropout(rows, key, 0.4, 2).numpy() != dropped)
-    assert history.dropout(rows, None, 0.4, 1) is rows
+    assert np.any(hashing.dropout(rows, key, 0.4, 2).numpy() != dropped)
+    assert hashing.dropout(rows, None, 0.4, 1) is rows
 
 
 def test_untrained_weights_depend_on_seed_and_name_only():

@@ -10,21 +10,25 @@ from sparkrec import schemas
 from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.models.two_tower import exported, towers
+from sparkrec.models.two_tower.encoders import ENCODERS
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.retrieval import embed
 
 SIZES = Sizes(users=6, items=9, features=4)
+NO_FEATURES = ItemFeatures(np.zeros(9, np.int64), np.zeros(0, np.int32))
 
 
 def model_of(folder, **settings):
-    config = TwoTower(width=5, **settings)
+    config = TwoTower(width=6, **settings)
     weights = towers.initial(config, SIZES)
-    exported.save(folder, config, SIZES, weights, np.asarray(towers.item_vectors(weights, None)), {})
+    exported.save(
+        folder, config, SIZES, weights, np.asarray(towers.item_rows(weights, NO_FEATURES.of(np.arange(9)))), {}
+    )
     return exported.load(folder)
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("history", ["mean", "recency", "none"])
+@pytest.mark.parametrize("history", ["none", *ENCODERS])
 def test_a_block_of_users(tmp_path, history):
     model = model_of(tmp_path / "model", history=history, max_history=2)
     found = embed.user_vectors(
@@ -37,7 +41,7 @@ def test_a_block_of_users(tmp_path, history):
     batch = {
         "users": np.asarray([5, 2], np.int32), "history_items": np.asarray([8, 8, 4], np.int32),
         "history_types": np.asarray([3, 1, 3], np.int32), "history_segment": np.asarray([0, 0, 1], np.int32),
-        "history_lag": np.asarray([1, 0, 0], np.int32),
+        "history_lag": np.asarray([1, 0, 0], np.int32), "history_rows": np.asarray([8, 8, 4], np.int32),
     }  # fmt: skip
     whole = towers.user_vectors(model.weights, model.settings, batch, np.asarray(model.item_vectors))
     np.testing.assert_allclose(found, whole, atol=1e-6)
@@ -47,7 +51,7 @@ def test_a_block_of_users(tmp_path, history):
 def test_a_block_of_items(tmp_path):
     model = model_of(tmp_path / "model")
     features = ItemFeatures(np.asarray([0, 2, 2, 3, 3, 3, 3, 3, 3]), np.asarray([1, 3, 0], np.int32))
-    whole = np.asarray(towers.item_vectors(model.weights, features.mean_matrix(4)))
+    whole = np.asarray(towers.item_rows(model.weights, features.of(np.arange(9))))
     found = embed.item_vectors(model, np.asarray([3, 1, 8]), np.asarray([1, 2, 0]), np.asarray([0, 1, 3], np.int32))
     np.testing.assert_allclose(found, whole[[3, 1, 8]], atol=1e-6)
 
@@ -55,11 +59,11 @@ def test_a_block_of_items(tmp_path):
 @pytest.mark.unit
 def test_weights_that_are_not_numbers_are_neither_written_nor_served(tmp_path):
     model = model_of(tmp_path / "model")
-    model.weights["item_id"] = np.full((9, 5), np.nan, np.float32)
+    model.weights["item_id"] = np.full((9, 6), np.nan, np.float32)
     with pytest.raises(DataError, match="not finite"):
         embed.item_vectors(model, np.asarray([3]), np.asarray([0]), np.zeros(0, np.int32))
     with pytest.raises(ConfigError, match=r"'item_id' hold NaN.*learning_rate"):
-        exported.save(tmp_path / "new", model.settings, SIZES, model.weights, np.zeros((9, 5)), {})
+        exported.save(tmp_path / "new", model.settings, SIZES, model.weights, np.zeros((9, 6)), {})
     assert not (tmp_path / "new").exists()
 
 

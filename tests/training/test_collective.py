@@ -22,8 +22,9 @@ def conversation(collective: Collective):
     return {
         "allreduce": collective.allreduce(np.full(2, rank + 1.0)).tolist(),
         "allgather": collective.allgather(np.arange(rank)).tolist(),
-        "alltoall": collective.alltoall(np.arange(size) + 10 * rank, [1] * size).tolist(),
-        "ragged": collective.alltoall(np.full(size * rank, rank), [rank] * size).tolist(),
+        "alltoall": collective.alltoall(np.arange(size) + 10 * rank, [1] * size)[0].tolist(),
+        "ragged": collective.alltoall(np.full(size * rank, rank), [rank] * size)[0].tolist(),
+        "senders": collective.alltoall(np.full(size * rank, rank), [rank] * size)[1],
         "broadcast": collective.broadcast(np.asarray([rank]), root=size - 1).tolist(),
     }
 
@@ -32,7 +33,7 @@ def test_three_ranks():
     first, _, third = on_ranks(3, conversation)
     assert first == {
         "allreduce": [6.0, 6.0], "allgather": [0, 0, 1], "alltoall": [0, 10, 20], "ragged": [1, 2, 2],
-        "broadcast": [2],
+        "senders": [0, 1, 2], "broadcast": [2],
     }  # fmt: skip
     assert third["alltoall"] == [2, 12, 22]
 

@@ -20,6 +20,8 @@ def test_progress_lines_have_what_one_wants_to_know():
     assert driver.describe(epoch) == "final epoch 3 done: loss 0.5000, 10 examples/s"
     assert "ndcg@20 0.2500" in driver.describe(epoch | {"recall": 0.1, "ndcg": 0.25})
     assert driver.describe(epoch | {"rank": 1}) == ""
+    sent = {"event": "bytes", "rank": 0, "sent": {"item_id": 12345, "head": 6}}
+    assert driver.describe(sent) == "bytes that a rank sent in a step: item_id 12,345, head 6"
     rows = {"event": "rows", "rank": 1, "host": "h", "rows": 1000, "row_groups": 2, "users": 9, "events": 44}
     assert driver.describe(rows) == ("rank 1 on h: read 1,000 rows of 2 row group(s), trains on 9 users with 44 events")
 

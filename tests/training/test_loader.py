@@ -31,7 +31,7 @@ def events(*histories, types=None):
 
 
 def one_batch(which, **settings):
-    return Loader(which, len(which.users), 10, TwoTower(batch=100, user_weight=0, **settings)).batch(0, 0)
+    return Loader(which, len(which.users), 10, TwoTower(batch=100, user_weight=0, **settings)).step(0, 0).parts[0]
 
 
 def by_user(batch, user, names):
@@ -63,7 +63,7 @@ def test_the_history_is_the_newest_events_and_a_part_of_it_in_training():
 
 def test_user_weights_are_a_power_of_the_summed_target_weights():
     which = events([1, 2, 3, 4], [5])
-    batch = Loader(which, 2, 10, TwoTower(user_weight=-0.5)).batch(0, 0)
+    batch = Loader(which, 2, 10, TwoTower(user_weight=-0.5)).step(0, 0).parts[0]
     assert dict(zip(batch["users"].tolist(), batch["user_weight"].tolist(), strict=True)) == {0: 0.5, 1: 1.0}
 
 
@@ -90,18 +90,18 @@ def test_by_position_an_item_met_before_is_a_target_only_if_asked(repeats, expec
 def test_negatives_are_distinct_shared_and_new_each_step():
     which = events(*[[1, 2]] * 8)
     cut = Loader(which, 8, 1000, TwoTower(batch=4, negatives=100))
-    first, second = cut.batch(0, 0)["negatives"], cut.batch(0, 1)["negatives"]
+    first, second = cut.step(0, 0).negatives, cut.step(0, 1).negatives
     assert len(set(first.tolist())) == 100
     assert first.tolist() != second.tolist()
     other = Loader(events([9, 9]), 8, 1000, TwoTower(batch=4, negatives=100))
-    np.testing.assert_array_equal(other.batch(0, 0)["negatives"], first)
+    np.testing.assert_array_equal(other.step(0, 0).negatives, first)
 
 
 def test_an_epoch_shows_every_user_once():
     which = events(*[[user % 7] for user in range(23)])
     cut = Loader(which, 23, 10, TwoTower(batch=5))
     assert cut.steps_per_epoch == 5
-    seen = [cut.batch(2, step)["users"].tolist() for step in range(5)]
+    seen = [cut.step(2, step).parts[0]["users"].tolist() for step in range(5)]
     assert [len(users) for users in seen] == [5, 5, 5, 5, 3]
     assert sorted(user for users in seen for user in users) == list(range(23))
 
@@ -165,7 +165,7 @@ def test_any_number_of_ranks_sees_the_same_batches(pieces, mode):
     def targets(size):
         def rank(collective):
             cut = Loader(loader.read(deal(pieces, size)[collective.rank], collective), 9, 100, settings)
-            steps = [cut.batch(1, step) for step in range(cut.steps_per_epoch)]
+            steps = [cut.step(1, step).parts[0] for step in range(cut.steps_per_epoch)]
             return [sorted(zip(b["target_items"].tolist(), b["target_weight"].tolist(), strict=True)) for b in steps]
 
         return [sorted(pair for part in parts for pair in part) for parts in zip(*on_ranks(size, rank), strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from small import make_plan, train
@@ -17,6 +19,14 @@ RECIPES = {
     "position, recency": {
         "mode": "position", "history": "recency", "negatives": 12, "dropout": 0.3, "user_id": False,
         "learning_rate_decay": "linear",
+    },
+    "user, sharded": {
+        "placement": {"user_id": "sharded", "history_item": "sharded", "item_id": "replicated_sparse"}, "average": 0.9,
+        "in_batch": True, "clip_norm": 1.0, "warmup_steps": 5,
+    },
+    "position, all sharded": {
+        "mode": "position", "history": "recency", "negatives": 12, "table_optimizer": "lazy_adam",
+        "placement": {"user_id": "sharded", "item_id": "sharded", "item_feature": "sharded"},
     },
     "position, mean": {"mode": "position", "history": "mean", "item_features": False},
 }  # fmt: skip
@@ -39,6 +49,25 @@ def test_ranks_do_not_change_what_is_learned(recipe, tmp_path):
     assert set(one[1]) == set(three[1])
     for name, weight in one[1].items():
         np.testing.assert_allclose(weight, three[1][name], atol=1e-5, err_msg=name)
+
+
+def test_the_plan_of_the_tables_is_told_and_kept_with_the_bytes_that_it_costs(tmp_path):
+    plan = make_plan(tmp_path, ranks=2, epochs=1, placement={"user_id": "sharded", "item_id": "sharded"})
+    result = train(plan)[0]
+    tables = {"item_id", "item_feature", "history_item", "user_id"}
+    assert result["placement"] == dict.fromkeys(tables, "replicated_dense") | dict.fromkeys(
+        ("user_id", "item_id"), "sharded"
+    )
+    said = [json.loads(line) for line in plan.path("ranks", "0.jsonl").read_text().splitlines()]
+    notes = [event["text"] for event in said if event["event"] == "note"]
+    assert any("user_id" in note and "set by two_tower.placement" in note for note in notes)
+    assert [event["sent"] for event in said if event["event"] == "bytes"] == [result["bytes_a_step"]]
+    # A dense table of 30 rows of 8: half of it to the other rank, and half of the sum back.
+    assert result["bytes_a_step"]["history_item"] == 30 * 8 * 4
+    # All 30 items are touched (full softmax), and half of them lie on the other rank: index, row and gradient.
+    assert result["bytes_a_step"]["item_id"] == 15 * (4 + 2 * 32)
+    # A user's row lies where the user's events are.
+    assert result["bytes_a_step"]["user_id"] == 0
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):

@@ -7,14 +7,18 @@ import pytest
 from small import make_plan, train
 
 from sparkrec.errors import ConfigError, DataError, RetryableError
-from sparkrec.training import checkpoint, worker
+from sparkrec.models.two_tower import exported
+from sparkrec.training import worker
 from sparkrec.training.supervisor import _prepare
 from sparkrec.training.worker import best_epoch, given_up
 
 pytestmark = pytest.mark.workers
 
 #: Six steps an epoch of three; a checkpoint after each second step and each epoch.
-SETTINGS = {"ranks": 2, "checkpoint_steps": 2, "epochs": 3, "average": 0.9}
+SETTINGS = {
+    "ranks": 2, "checkpoint_steps": 2, "epochs": 3, "average": 0.9,
+    "placement": {"user_id": "sharded", "history_item": "replicated_sparse"},
+}  # fmt: skip
 
 
 class Stop(Exception):
@@ -46,7 +50,8 @@ def timeless(curve):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    return train(make_plan(tmp_path_factory.mktemp("whole"), **SETTINGS))[0]
+    plan = make_plan(tmp_path_factory.mktemp("whole"), **SETTINGS)
+    return train(plan)[0] | {"model": exported.load(plan.path("model")).weights}
 
 
 @pytest.mark.parametrize("steps", [1, 4, 6, 9, 15, 19, 26])
@@ -56,6 +61,23 @@ def test_resumed_is_uninterrupted(tmp_path, undisturbed, steps):
     result = train(plan)[0]
     assert result["hash"] == undisturbed["hash"]
     assert timeless(result["curve"]) == timeless(undisturbed["curve"])
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_another_number_of_ranks_goes_on_where_two_were(tmp_path, undisturbed, ranks):
+    """In the middle of an epoch, with rows of users dealt out anew."""
+    stopped(make_plan(tmp_path, **SETTINGS), 15)
+    plan = make_plan(tmp_path, **SETTINGS | {"ranks": ranks})
+    _prepare(plan)
+    notes = []
+    result = train(plan, lambda training: setattr(training, "_warn", notes.append))[0]
+    assert any("resumed from the checkpoint" in note for note in notes)
+    assert len(result["curve"]) == len(undisturbed["curve"])
+    for row, expected in zip(result["curve"], undisturbed["curve"], strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    model, expected = exported.load(plan.path("model")), undisturbed["model"]
+    for name, weight in model.weights.items():
+        np.testing.assert_allclose(weight, expected[name], atol=1e-4, err_msg=name)
 
 
 def test_it_does_resume(tmp_path):
@@ -71,8 +93,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, undi
     plan = make_plan(tmp_path, **SETTINGS)
     stopped(plan, 15)
     newest = sorted(plan.path("checkpoints").iterdir())[-1]
-    arrays = (newest / "arrays.npz").read_bytes()
-    (newest / "arrays.npz").write_bytes(arrays[: len(arrays) // 2])
+    array = newest / "weights.item_id.npy"
+    array.write_bytes(array.read_bytes()[:-100])
     notes = []
     result = train(plan, lambda training: setattr(training, "_warn", notes.append))
     assert any("damaged" in note and newest.name in note for note in notes)
@@ -89,16 +111,6 @@ def test_a_finished_training_starts_again_and_another_plan_does_not_resume(tmp_p
     other = make_plan(tmp_path, **SETTINGS, seed=99)
     _prepare(other)
     assert not plan.path("checkpoints").exists()
-
-
-def test_only_the_newest_checkpoints_are_kept_and_a_half_written_one_is_not_seen(tmp_path):
-    for number in (1, 2, 3):
-        checkpoint.save(tmp_path, number, {"a": np.ones(number)}, {"fingerprint": "x"}, keep=2)
-    (tmp_path / ".0000000004.tmp").mkdir()
-    assert sorted(p.name for p in tmp_path.glob("[0-9]*")) == ["0000000002", "0000000003"]
-    arrays, state = checkpoint.newest(tmp_path, "x", print)
-    assert len(arrays["a"]) == state["number"] == 3
-    assert checkpoint.newest(tmp_path, "another", print) is None
 
 
 def test_a_diverged_loss_names_what_to_change(tmp_path, monkeypatch):
@@ -122,8 +134,8 @@ def test_ranks_that_differ_are_stopped(tmp_path, monkeypatch):
 
     original = worker.Trainer
 
-    def by_rank(settings, sizes, features, collective):
-        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective)
+    def by_rank(settings, sizes, features, collective, placement):
+        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective, placement)
 
     monkeypatch.setattr(worker, "Trainer", by_rank)
     with pytest.raises(RetryableError, match=r"variables differ after the first"):

@@ -157,7 +157,8 @@ def test_a_plan_survives_its_file_and_its_fingerprint_names_what_is_learned(tmp_
     plan = make_plan(tmp_path)
     assert Plan.load(plan.save()) == plan
     assert json.loads(plan.save().read_text())["sizes"]["users"] == 40
-    same = [make_plan(tmp_path, restarts=9), make_plan(tmp_path, checkpoint_steps=3)]
+    same = [make_plan(tmp_path, **one) for one in ({"restarts": 9}, {"checkpoint_steps": 3}, {"ranks": 1})]
     assert {p.fingerprint for p in same} == {plan.fingerprint}
-    other = [make_plan(tmp_path, seed=1), make_plan(tmp_path, width=9), make_plan(tmp_path, ranks=1)]
-    assert len({p.fingerprint for p in [plan, *other]}) == 4
+    scaled = [make_plan(tmp_path, scale_learning_rate="sqrt", ranks=ranks) for ranks in (1, 2)]
+    other = [make_plan(tmp_path, seed=1), make_plan(tmp_path, width=9), *scaled]
+    assert len({p.fingerprint for p in [plan, *other]}) == 5

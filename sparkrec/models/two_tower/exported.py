@@ -41,23 +41,62 @@ def save(
     item_vectors: np.ndarray,
     about: Mapping[str, Any],
 ) -> None:
-    """Write the folder under a temporary name, then put it in the place of an older one."""
-    temporary, old = folder.with_name(f".{folder.name}.tmp"), folder.with_name(f".{folder.name}.old")
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """A whole model from one process; several call ``create``, ``put`` and ``finish``."""
+    arrays = {**weights, ITEM_VECTORS: item_vectors}
+    create(folder, {name: np.shape(array) for name, array in arrays.items()})
+    for name, array in arrays.items():
+        put(folder, name, 0, array)
+    finish(folder, settings, sizes, about)
+
+
+def create(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Files of these shapes, name → shape, under a temporary name; by one process, before the others ``put``."""
+    temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name, array in {**weights, ITEM_VECTORS: item_vectors}.items():
-        if not np.isfinite(array).all():
-            raise ConfigError(f"The trained weights '{name}' hold NaN or infinity: lower two_tower.learning_rate.")
-        np.save(temporary / f"{name}.npy", np.ascontiguousarray(array, np.float32))
+    for name, shape in shapes.items():
+        with open(temporary / f"{name}.npy", "wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + 4 * int(np.prod(shape)))
+
+
+def put(folder: Path, name: str, first: int, rows: np.ndarray) -> None:
+    """Write rows from row ``first`` on.
+
+    Contiguous rows by ordinary writes, because pages of a memory map are not shared between machines.
+
+    Raises
+    ------
+    ConfigError
+        They are not finite.
+    """
+    if not np.isfinite(rows).all():
+        raise ConfigError(f"The trained weights '{name}' hold NaN or infinity: lower two_tower.learning_rate.")
+    with open(_temporary(folder) / f"{name}.npy", "r+b") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        file.seek(4 * first * int(np.prod(shape[1:])), os.SEEK_CUR)
+        file.write(np.ascontiguousarray(rows, np.float32).data)
+
+
+def finish(folder: Path, settings: TwoTower, sizes: Any, about: Mapping[str, Any]) -> None:
+    """Puts the folder in the place of an older one; by one process, after the others."""
+    temporary, old = _temporary(folder), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    weights = sorted(path.stem for path in temporary.glob("*.npy") if path.stem != ITEM_VECTORS)
     description = {
-        "two_tower": settings.model_dump(mode="json"), "sizes": asdict(sizes), "weights": sorted(weights), **about,
+        "two_tower": settings.model_dump(mode="json"), "sizes": asdict(sizes), "weights": weights, **about,
     }  # fmt: skip
     (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1))
     if folder.exists():
         os.rename(folder, old)
     os.rename(temporary, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.tmp")
 
 
 def load(folder: str | Path) -> Exported:

@@ -2,8 +2,9 @@
 
     score(u, i) = ⟨f(u), g(i)⟩ with |f| = |g| = 1; training divides it by the temperature.
 
-g(i) = normalise(id row + mean of the item's feature rows). f(u) = normalise(id row + history), where the history
-is one of ``none``, ``mean``, ``recency`` (``models.two_tower.history``). Shapes: d is the width.
+g(i) = normalise(x), x = id row + mean of the item's feature rows, with ``item_mlp`` x + MLP(x) in its place.
+f(u) = normalise(id row + history), where the history is ``none`` or one of ``models.two_tower.encoders``; with heads,
+normalise(f(u) · the served event type's row). Shapes: d is the width.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import tensorflow as tf
 
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import history
+from sparkrec.models.two_tower.encoders import ENCODERS, layers
+from sparkrec.models.two_tower.encoders.layers import Tokens
+from sparkrec.models.two_tower.hashing import kept
 
 #: Name → variable, tensor or array.
 Weights = Mapping[str, Any]
@@ -40,13 +43,17 @@ class ItemFeatures:
     ends: np.ndarray
     features: np.ndarray
 
-    def mean_matrix(self, columns: int) -> tf.SparseTensor:
-        """[n, columns], one over the number of features where an item has one: times the table, the mean."""
-        lengths = np.diff(self.ends, prepend=0)
-        rows = np.repeat(np.arange(len(self.ends)), lengths)
-        indices = np.stack([rows, self.features], axis=1).astype(np.int64)
-        values = np.repeat(1 / np.maximum(lengths, 1), lengths).astype(np.float32)
-        return tf.sparse.reorder(tf.SparseTensor(indices, values, (len(self.ends), columns)))
+    def of(self, items: np.ndarray) -> dict[str, np.ndarray]:
+        """What ``item_rows`` takes of some items: feature_item (place in ``items``) and feature_row."""
+        ends = self.ends[items]
+        lengths = ends - np.where(items > 0, self.ends[items - 1], 0)
+        flat_ends = np.cumsum(lengths)
+        total = int(flat_ends[-1]) if len(items) else 0
+        flat = np.arange(total) + np.repeat(ends - flat_ends, lengths)
+        return {
+            "feature_item": np.repeat(np.arange(len(items), dtype=np.int32), lengths),
+            "feature_row": self.features[flat].astype(np.int32),
+        }
 
 
 def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
@@ -62,11 +69,17 @@ def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
     weights = {name: 0.1 * _normal(settings.seed, name, shape) for name, shape in shapes.items()}
     if "event_type" in weights:
         weights["event_type"] *= 0.1
+    if settings.item_mlp:
+        weights |= layers.initial_block(lambda name, s: _normal(settings.seed, name, s), d, "item_")
+        weights["item_block_down"] *= 0.1
+    if settings.head:
+        weights["head"] = np.ones((len(heads(settings)), d), np.float32)
+    if settings.loss == "mse":
+        weights["rating"] = np.asarray([3.0, 0.7], np.float32)
     if settings.history == "mean":
         weights["history_item"] = 0.1 * _normal(settings.seed, "history_item", (sizes.items, d))
-        weights["history_gate"] = np.ones((1,), np.float32)
-    if settings.history == "recency":
-        weights |= history.initial_recency(d, settings.max_history, lambda name, s: _normal(settings.seed, name, s))
+    if settings.history != "none":
+        weights |= ENCODERS[settings.history].initial(settings, lambda name, s: _normal(settings.seed, name, s))
     return weights
 
 
@@ -75,46 +88,70 @@ def _normal(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(key).standard_normal(shape, np.float32)
 
 
-def item_vectors(weights: Weights, features: tf.SparseTensor | None) -> tf.Tensor:
-    """g of every item: float32 [items, d], unit length. ``features``: ``ItemFeatures.mean_matrix``."""
+def heads(settings: TwoTower) -> list[str]:
+    """Event types that have a head: those with a weight in the loss, in the order of the weight's rows."""
+    return [name for name in c.EVENT_TYPES if settings.weights.get(name, 0) > 0]  # type: ignore[call-overload]
+
+
+def item_rows(weights: Weights, batch: Weights, id_dropout: float = 0.0) -> tf.Tensor:
+    """g of the items whose id rows are ``weights["item_id"]``: float32 [u, d], unit length.
+
+    ``batch``: feature_item (ascending) and feature_row int32 [f], where there are features.
+    With ``id_dropout`` its item_key uint32 [u] chooses a share of the items that have features, whose id row counts
+    as zeros: so an item that nobody has met yet finds its place by its features (Volkovs et al., "DropoutNet", 2017).
+    """
     rows = tf.convert_to_tensor(weights["item_id"])
-    if features is not None and "item_feature" in weights:
-        rows += tf.sparse.sparse_dense_matmul(features, weights["item_feature"])
+    if "item_feature" in weights:
+        table = tf.convert_to_tensor(weights["item_feature"])
+        owner, u = batch["feature_item"], tf.shape(rows)[0]
+        features = layers.count(owner, u)
+        content = layers.gathered_sum(table, batch["feature_row"], owner, u)
+        content /= tf.cast(tf.maximum(features, 1), content.dtype)[:, None]
+        if id_dropout:
+            stays = (features == 0) | kept(batch["item_key"], tf.zeros([], tf.uint32), id_dropout, salt=23)
+            rows = tf.where(stays[:, None], rows, 0.0)
+        rows += content
+    if "item_block_up" in weights:
+        rows = layers.mlp(weights, rows, None, 0.0, "item_")
     return normalise(rows)
 
 
 def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
-    """f of each user of a batch, from the whole history: float32 [n, d], unit length.
-
-    ``batch``: users int32 [n]; history_items, history_types, history_segment (ascending, below n) and history_lag
-    (0 = newest) int32 [h]; key uint32 [n] switches dropout on.
-    """
-    n = tf.shape(batch["users"])[0]
-    if settings.history == "none":
-        return _with_id(weights, batch, None)
-    segment = batch["history_segment"]
-    if settings.history == "mean":
-        tokens = tf.gather(weights["history_item"], batch["history_items"]) + _types(weights, batch)
-        return _with_id(weights, batch, history.mean(weights, tokens, segment, n))
-    tokens = tf.gather(items, batch["history_items"]) + _types(weights, batch)
-    pooled, newest = history.recency(weights, tokens, segment, batch["history_lag"], n)
-    return _with_id(weights, batch, history.block(weights, newest, pooled, batch.get("key"), settings.dropout))
+    """f of each user of a batch, as it is served: float32 [n, d], unit length. ``batch``: ``encode_users``."""
+    users = encode_users(weights, settings, batch, items)
+    if not settings.head:
+        return users
+    return normalise(users * weights["head"][heads(settings).index(settings.head)])
 
 
-def position_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
-    """f at each token of packed sequences, from the token and those before it: float32 [t, d], unit length.
+def encode_users(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """Each user of a batch from the whole history, before any head: float32 [n, d], unit length.
 
-    ``batch``: users, history_items, history_types and history_segment (ascending) int32 [t], key uint32 [t].
+    ``batch``: users int32 [n]; history_items (rows of ``items``), history_types, history_segment (ascending, below n)
+    and history_lag (0 = newest) int32 [h], with ``history: mean`` history_rows (rows of history_item) in place of
+    history_items; key uint32 [n] switches dropout on.
     """
     if settings.history == "none":
         return _with_id(weights, batch, None)
-    segment = batch["history_segment"]
-    if settings.history == "mean":
-        tokens = tf.gather(weights["history_item"], batch["history_items"]) + _types(weights, batch)
-        return _with_id(weights, batch, history.causal_mean(weights, tokens, segment, settings.max_history))
-    tokens = tf.gather(items, batch["history_items"]) + _types(weights, batch)
-    pooled = history.causal_recency(weights, tokens, segment, settings.max_history)
-    return _with_id(weights, batch, history.block(weights, tokens, pooled, batch.get("key"), settings.dropout))
+    tokens, n = _tokens(weights, settings, batch, items), tf.shape(batch["users"])[0]
+    return _with_id(weights, batch, ENCODERS[settings.history].whole(weights, settings, batch, tokens, n))
+
+
+def encode_positions(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
+    """The user at each token of packed sequences, from the token and those before it: float32 [t, d], unit length.
+
+    ``batch``: users, history_items (or history_rows), history_types and history_segment (ascending) int32 [t], key
+    uint32 [t].
+    """
+    if settings.history == "none":
+        return _with_id(weights, batch, None)
+    tokens = _tokens(weights, settings, batch, items)
+    return _with_id(weights, batch, ENCODERS[settings.history].causal(weights, settings, batch, tokens))
+
+
+def rating(weights: Weights, cosine: tf.Tensor) -> tf.Tensor:
+    """Stars: learned offset + exp(learned) · cosine, so that the order of a user's items is that of the cosines."""
+    return weights["rating"][0] + tf.exp(weights["rating"][1]) * cosine
 
 
 def normalise(rows: tf.Tensor) -> tf.Tensor:
@@ -129,5 +166,10 @@ def _with_id(weights: Weights, batch: Weights, encoded: tf.Tensor | None) -> tf.
     return normalise(own if encoded is None else own + encoded)
 
 
-def _types(weights: Weights, batch: Weights) -> tf.Tensor | float:
-    return tf.gather(weights["event_type"], batch["history_types"]) if "event_type" in weights else 0.0
+def _tokens(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> Tokens:
+    """What the history encoder reads of each event."""
+    own = settings.history == "mean"
+    table, index = (weights["history_item"], batch["history_rows"]) if own else (items, batch["history_items"])
+    if "event_type" not in weights:
+        return Tokens(table, index)
+    return Tokens(table, index, tf.convert_to_tensor(weights["event_type"]), batch["history_types"])

@@ -14,16 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
-from sparkrec import columns as c
+from sparkrec.config.base import EventType, Section
+from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
-
-EventType = Literal["view", "click", "cart", "purchase", "search", "rating", "review", "remove", "cancel"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Lake(Section):
@@ -124,58 +119,6 @@ class Als(Section):
     checkpoint_dir: str | None = Field(None, description="default: <lake>/checkpoints/als")
     blocks: int = Field(4, ge=1, description="of users and of items; another number gives another rounding")
     seed: int = 17
-
-
-class TwoTower(Section):
-    """The deep model. Recipes: docs/models.md."""
-
-    # what trains
-    ranks: int = Field(2, ge=1, description="Horovod processes")
-    threads: int = Field(1, ge=1, description="TensorFlow threads of a rank")
-    mode: Literal["user", "position"] = Field("user", description="user: taste; position: what comes next")
-    history: Literal["none", "mean", "recency"] = Field("mean", description="the user tower's history encoder")
-    user_id: bool = Field(True, description="an embedding row a user; without it unseen users can be served")
-    item_features: bool = Field(True, description="item vector = id row + mean of its feature rows")
-    event_types: bool = Field(True, description="history items carry an embedding of their event type")
-    width: int = Field(64, ge=1, description="of every vector")
-    max_history: int = Field(50, ge=1, description="newest events that the history encoder sees")
-    temperature: float = Field(0.16, gt=0, description="τ: scores are cosines / τ in training")
-    dropout: float = Field(0.0, ge=0, lt=1)
-    history_keep: float = Field(0.5, gt=0, le=1, description="mode user: share of the history kept in training")
-    negatives: int = Field(0, ge=0, description="shared uniform negatives of a step; 0: full softmax")
-    user_weight: float = Field(-0.5, le=0, description="weight n^x on each target of a user who has n of them")
-    repeats: bool = Field(False, description="mode position: an item the user has met already is a target again")
-    weights: dict[EventType, float] = Field(
-        {"view": 1.0, "click": 1.0, "cart": 2.0, "purchase": 3.0, "rating": 1.0, "review": 1.0},
-        description="loss weight of a target of this type; a type left out is history only",
-    )
-    # how
-    epochs: int = Field(30, ge=1, description="at most, where validation decides")
-    batch: int = Field(256, ge=1, description="sequences a step, over all ranks together")
-    learning_rate: float = Field(1e-2, gt=0)
-    learning_rate_decay: Literal["none", "linear"] = "none"
-    average: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: off")
-    seed: int = 17
-    select_on_validation: bool = Field(
-        True, description="train once without the validation events to choose the epochs, then on everything"
-    )
-    validation_users: int = Field(5000, ge=1, description="sample on which each epoch is scored")
-    patience: int = Field(5, ge=1, description="stop choosing after this many epochs without a better one")
-    # what can go wrong
-    checkpoint_epochs: int = Field(1, ge=1)
-    checkpoint_steps: int = Field(0, ge=0, description="also inside an epoch, every so many steps; 0: not")
-    keep_checkpoints: int = Field(2, ge=1)
-    start_timeout_seconds: int = Field(120, ge=1, description="wait for free slots no longer than this")
-    timeout_minutes: float = Field(720, gt=0, description="outer limit of the whole training")
-    heartbeat_seconds: float = Field(300, gt=0, description="a training without a step for so long is hung")
-    restarts: int = Field(1, ge=0, description="from the last checkpoint, after a lost rank")
-    network_interface: str | None = Field(None, description="pin Horovod to this interface, e.g. eth0")
-
-    @model_validator(mode="after")
-    def _a_user_has_a_vector(self) -> TwoTower:
-        if self.history == "none" and not self.user_id:
-            raise ValueError("history: none with user_id: false leaves nothing to make a user's vector from")
-        return self
 
 
 class Recommend(Section):
@@ -352,6 +295,3 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     names = list(model.model_fields) if hasattr(model, "model_fields") else []
     close = difflib.get_close_matches(str(location[-1]), names, n=1)
     return f", did you mean '{close[0]}'?" if close else (f"; known are {', '.join(names)}" if names else "")
-
-
-assert set(EventType.__args__) == set(c.EVENT_TYPES)  # type: ignore[attr-defined]

@@ -1,0 +1,107 @@
+"""Two Horovod ranks of one core each against one rank of one core: the same batch, the same users.
+
+The ratio is the efficiency: users/s and core with two ranks over users/s with one. Bytes a step and the share of time
+spent in messages are in the note.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _results import HOME, claim, save
+from _shop import BATCH, settings, steps
+
+WARM, MEASURED, ROUNDS = 10, 40, 3
+PLACEMENTS = {"replicated": ("replicated_sparse", 0.9), "sharded": ("sharded", 0.8)}
+TABLES = ("item_id", "history_item", "user_id")
+
+
+class Timed:
+    """A collective that adds up the seconds of its messages."""
+
+    def __init__(self, collective: Any) -> None:
+        self._collective, self.seconds = collective, 0.0
+        self.rank, self.size = collective.rank, collective.size
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._collective, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            result = method(*arguments, **options)
+            self.seconds += time.perf_counter() - started
+            return result
+
+        return timed
+
+
+def rank(kind: str, out: str) -> None:
+    """What each process runs, pinned to a core of its own."""
+    from sparkrec.training.collective import Horovod
+    from sparkrec.training.worker import configure_tensorflow
+
+    configure_tensorflow(1)
+    collective = Timed(Horovod())
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[collective.rank % len(cores)]})
+    configured = settings(ranks=collective.size, placement=dict.fromkeys(TABLES, kind))
+    result = steps(collective, configured, WARM + MEASURED)
+    if collective.rank == 0:
+        exchange = result["trainer"].exchange
+        said = {
+            "ms": 1000 * float(np.median(result["seconds"][WARM:])),
+            "messages": collective.seconds / sum(result["seconds"]),
+            "bytes": sum(exchange.bytes.values()) / max(exchange.steps, 1),
+            "loss": float(np.mean(result["losses"][-10:])),
+        }
+        Path(out).write_text(json.dumps(said))
+    collective.barrier()
+
+
+def launch(ranks: int, kind: str) -> dict[str, float]:
+    """Milliseconds a step, share of messages, bytes a step, last losses."""
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": folders, "PYTHONPATH": str(HOME), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "rank0.json")
+        subprocess.run(
+            [
+                sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}",
+                sys.executable, __file__, kind, str(out),
+            ],
+            env=environment, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        result: dict[str, float] = json.loads(out.read_text())
+    return result
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        rank(*sys.argv[1:])
+        return
+    claims, said = [], []
+    for name, (kind, target) in PLACEMENTS.items():
+        one, two = [], []
+        for number in range(ROUNDS):
+            one.append(launch(1, kind))
+            two.append(launch(2, kind))
+            print(f"round {number + 1}  {name:<12} one rank {one[-1]}, two ranks {two[-1]}", flush=True)
+        rate = [[BATCH / result["ms"] / ranks for result in results] for ranks, results in ((2, two), (1, one))]
+        claims.append(claim(f"ranks {name}", rate[0], rate[1], "users/ms and core", target))
+        share, sent = (np.median([result[key] for result in two]) for key in ("messages", "bytes"))
+        losses = f"{one[-1]['loss']:.4f} and {two[-1]['loss']:.4f}"
+        said.append(f"{name}: {sent / 1e6:.1f} MB a rank and step, {share:.0%} in messages, losses {losses}.")
+    shape = "1 M users, 100 k items, width 64, history 50, batch 1,024 over all ranks."
+    save("ranks", claims, " ".join([shape, *said]))
+
+
+if __name__ == "__main__":
+    main()

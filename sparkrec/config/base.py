@@ -1,0 +1,18 @@
+"""What all sections share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from sparkrec import columns as c
+
+EventType = Literal["view", "click", "cart", "purchase", "search", "rating", "review", "remove", "cancel"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+assert set(EventType.__args__) == set(c.EVENT_TYPES)  # type: ignore[attr-defined]

@@ -1,0 +1,149 @@
+"""The tables that are updated row by row, replicated or sharded, behind one interface: lookup, collect, apply.
+
+Tables that are updated whole are variables of the dense optimizer; their gradients travel with the dense buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from sparkrec.config import TwoTower
+from sparkrec.models.two_tower import towers
+from sparkrec.models.two_tower.towers import Sizes
+from sparkrec.training.checkpoint import Part
+from sparkrec.training.exchange import Exchange, Route
+from sparkrec.training.optimizer import ROW_RULES, Decay
+from sparkrec.training.placement import SHARDED, SPARSE, Placement
+from sparkrec.training.rows import Touched
+from sparkrec.training.tables import Store, initial_rows
+
+
+@dataclass(frozen=True)
+class Update:
+    """Rows of a store, distinct, and the sum of their gradients over all ranks, [n, d]."""
+
+    store: Store
+    slots: np.ndarray
+    gradient: tf.Tensor
+
+
+def table_sizes(settings: TwoTower, sizes: Sizes) -> dict[str, int]:
+    """The model's embedding tables: name → rows."""
+    rows = {"item_id": sizes.items, "history_item": sizes.items, "item_feature": sizes.features, "user_id": sizes.users}
+    few = Sizes(*(min(size, 1) for size in (sizes.users, sizes.items, sizes.features)))
+    return {name: rows[name] for name in towers.initial(settings, few) if name in rows}
+
+
+class Embeddings:
+    """Rows of all tables that are not dense."""
+
+    def __init__(
+        self,
+        settings: TwoTower,
+        tables: Mapping[str, int],
+        placement: Mapping[str, Placement],
+        decay: Decay | None,
+        exchange: Exchange,
+    ) -> None:
+        self._settings, self._tables, self._exchange = settings, tables, exchange
+        collective = exchange.collective
+
+        def store(kind: Placement, rank: int, size: int) -> Store | None:
+            own = {name: rows for name, rows in tables.items() if placement[name] == kind}
+            rule = ROW_RULES[settings.table_optimizer]()
+            return Store(own, settings.width, rule, decay, rank, size) if own else None
+
+        self.replicated = store(SPARSE, 0, 1)
+        self.sharded = store(SHARDED, collective.rank, collective.size)
+        self.reset()
+
+    @property
+    def stores(self) -> list[Store]:
+        return [store for store in (self.replicated, self.sharded) if store]
+
+    def initial(self, name: str) -> np.ndarray:
+        """A whole table's first rows, for tables that are dense."""
+        return initial_rows(self._settings.seed, name, np.arange(self._tables[name]), self._settings.width)
+
+    def reset(self) -> None:
+        """Untrained."""
+        for store in self.stores:
+            store.reset(self._settings.seed)
+
+    def lookup(
+        self, touched: Touched, shipped_after: int | None = None
+    ) -> tuple[dict[str, tf.Tensor], dict[Store, Route]]:
+        """The values of the touched rows, [u, d] each, and the ways that they came.
+
+        ``shipped_after`` : the rows that are evaluated and served after so many steps. All ranks call it together.
+        """
+        values: dict[str, tf.Tensor] = {}
+        routes: dict[Store, Route] = {}
+        for store in self.stores:
+            own = _of(store, touched)
+
+            def gather(slots: np.ndarray, store: Store = store) -> tf.Tensor:
+                return store.gather(slots) if shipped_after is None else store.shipped(slots, shipped_after)
+
+            if store.size == 1:
+                values |= {name: gather(store.slot(name, rows)) for name, rows in own.items()}
+            elif own:
+                routes[store] = route = self._exchange.route(store, own)
+                found = self._exchange.rows(route, gather(route.asked))
+                values |= dict(zip(own, tf.split(found, [len(rows) for rows in own.values()]), strict=True))
+        return values, routes
+
+    def collect(
+        self, routes: Mapping[Store, Route], touched: Touched, gradients: Mapping[str, tf.Tensor]
+    ) -> list[Update]:
+        """What every rank's gradients come to: all rows of a replicated store, this rank's of a sharded one."""
+        updates = []
+        for store in self.stores:
+            own = _of(store, touched)
+            if self._exchange.collective.size == 1:
+                updates += [Update(store, store.slot(name, rows), gradients[name]) for name, rows in own.items()]
+                continue
+            gradient = tf.concat([gradients[name] for name in own], axis=0)
+            if store in routes:
+                updates.append(Update(store, *self._exchange.home(store, routes[store], own, gradient)))
+            else:
+                updates.append(Update(store, *self._exchange.everywhere(store, own, gradient)))
+        return updates
+
+    def apply(self, updates: list[Update], scale: float, rate: float, step: int) -> None:
+        for update in updates:
+            update.store.apply(update.slots, update.gradient, scale, rate, step)
+
+    def squares(self, updates: list[Update]) -> float:
+        """The sum of squares of all gradients: what is replicated counts once, what is sharded on every rank."""
+        total = 0.0
+        for update in updates:
+            square = np.asarray([tf.reduce_sum(tf.square(update.gradient))], np.float64)
+            total += float((self._exchange.collective.allreduce(square) if update.store is self.sharded else square)[0])
+        return total
+
+    def state(self, sharded: bool) -> Iterator[Part]:
+        """``kind/table``: this rank's part of every array, of a replicated table the whole."""
+        store = self.sharded if sharded else self.replicated
+        if not store:
+            return
+        for name in store.tables:
+            for array in store.arrays:
+                shape = store.shape(name, array)
+                yield Part(f"{array}/{name}", self._tables[name], shape, store.read(name, array))
+
+    def restore(self, read: Callable[[str, np.ndarray | None], np.ndarray]) -> None:
+        """``read(name, rows)`` gives rows of an array of ``state``."""
+        for store in self.stores:
+            for name in store.tables:
+                for rows in store.own_rows(name):
+                    for array in store.arrays:
+                        store.write(name, array, rows, read(f"{array}/{name}", rows))
+
+
+def _of(store: Store, touched: Touched) -> Touched:
+    return {name: touched[name] for name in store.tables if name in touched}

@@ -1,0 +1,125 @@
+"""What ranks send each other in a step: one dense buffer, merged rows, rows of shards and their gradients.
+
+Sums over ranks, in a fixed order: the same bytes on every rank, and again when repeated.
+
+Bytes are counted for each variable as what this rank has to send: 2 (W − 1) / W of a dense buffer (ring), W − 1 times
+its own rows, and for a row of a shard elsewhere all that it takes: the index, the row, the gradient.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from sparkrec.training.collective import Collective
+from sparkrec.training.rows import Touched, distinct
+from sparkrec.training.tables import Store
+
+_INDEX = 4
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way of rows to their owners and back.
+
+    by_owner : int64 [n], this rank's rows in the order of their owners; splits: how many go to each.
+    asked : int32 [m], the slots that the ranks ask of this one, in their order; asked_splits: how many each.
+    """
+
+    by_owner: np.ndarray
+    splits: list[int]
+    asked: np.ndarray
+    asked_splits: list[int]
+
+    @property
+    def back(self) -> np.ndarray:
+        """Where each of this rank's rows stands in the answer."""
+        place = np.empty(len(self.by_owner), np.int32)
+        place[self.by_owner] = np.arange(len(self.by_owner), dtype=np.int32)
+        return place
+
+
+class Exchange:
+    """The messages of one rank. Every rank calls the same methods in the same order."""
+
+    def __init__(self, collective: Collective, fp16_rows: bool) -> None:
+        self.collective, self._fp16 = collective, fp16_rows
+        self.bytes: Counter[str] = Counter()
+        self.steps = 0
+
+    def dense(self, flat: tf.Tensor, sizes: Mapping[str, int]) -> tf.Tensor | np.ndarray:
+        """The sum over ranks of a buffer; ``sizes`` : name → elements, for the count."""
+        ranks = self.collective.size
+        self.steps += 1
+        if ranks == 1:
+            return flat
+        self.bytes.update({name: 8 * size * (ranks - 1) // ranks for name, size in sizes.items()})
+        return self.collective.allreduce(flat)
+
+    def route(self, store: Store, touched: Touched) -> Route:
+        """Asks the owners of the touched rows of a sharded store."""
+        owner = np.concatenate([store.owner(rows) for rows in touched.values()])
+        slots = np.concatenate([store.slot(name, rows) for name, rows in touched.items()])
+        by_owner = np.argsort(owner.astype(np.uint16), kind="stable")
+        splits = np.bincount(owner, minlength=store.size).tolist()
+        asked, asked_splits = self.collective.alltoall(slots[by_owner], splits)
+        return Route(by_owner, splits, asked, asked_splits)
+
+    def rows(self, route: Route, answer: tf.Tensor) -> tf.Tensor:
+        """From what this rank was asked for, float32 [m, d], to what it asked for [n, d]."""
+        values, _ = self.collective.alltoall(self._pack(answer), route.asked_splits)
+        return tf.gather(self._unpack(values), route.back)
+
+    def home(self, store: Store, route: Route, touched: Touched, gradient: tf.Tensor) -> tuple[np.ndarray, tf.Tensor]:
+        """Gradients of looked-up rows [n, d] to the owners: this rank's slots, distinct, and the sums over ranks."""
+        received, _ = self.collective.alltoall(self._pack(tf.gather(gradient, route.by_owner)), route.splits)
+        for name, rows in touched.items():
+            elsewhere = int(np.count_nonzero(store.owner(rows) != self.collective.rank))
+            self.bytes[name] += elsewhere * (_INDEX + 2 * self._row_bytes(store.width))
+        return merge(route.asked, self._unpack(received), store.scratch)
+
+    def everywhere(self, store: Store, touched: Touched, gradient: tf.Tensor) -> tuple[np.ndarray, tf.Tensor]:
+        """Gradients of rows of a replicated store to all ranks: the slots that any touched, and the sums."""
+        slots = np.concatenate([store.slot(name, rows) for name, rows in touched.items()])
+        others = self.collective.size - 1
+        for name, rows in touched.items():
+            self.bytes[name] += others * len(rows) * (_INDEX + self._row_bytes(store.width))
+        every, values = self.collective.allgather(slots), self.collective.allgather(self._pack(gradient))
+        return merge(every, self._unpack(values), store.scratch)
+
+    def _row_bytes(self, width: int) -> int:
+        return 2 * width + 4 if self._fp16 else 4 * width
+
+    def _pack(self, values: tf.Tensor) -> tf.Tensor:
+        return pack(values) if self._fp16 else values
+
+    def _unpack(self, values: np.ndarray) -> np.ndarray | tf.Tensor:
+        return unpack(values) if self._fp16 else values
+
+
+def merge(slots: np.ndarray, values: np.ndarray | tf.Tensor, scratch: np.ndarray) -> tuple[np.ndarray, tf.Tensor]:
+    """Distinct slots and the sum of each one's rows, in the order in which they stand; scratch as ``distinct``."""
+    found, places = distinct(slots, scratch)
+    return found, tf.math.unsorted_segment_sum(values, places, len(found))
+
+
+def pack(values: tf.Tensor | np.ndarray) -> tf.Tensor:
+    """float32 [n, d] at half precision: int16 [n, d + 2], each row over its largest element, which is kept whole.
+
+    Horovod does not compress rows, and sums of gradients need not lie in the range of a half; with a scale a row they
+    do, to a relative 2^-11 of the row's largest element.
+    """
+    largest = tf.reduce_max(tf.abs(values), axis=1, keepdims=True)
+    scale = tf.where(largest > 0, largest, 1.0)
+    halves = tf.bitcast(tf.cast(values / scale, tf.float16), tf.int16)
+    return tf.concat([halves, tf.bitcast(scale, tf.int16)[:, 0]], axis=1)
+
+
+def unpack(packed: np.ndarray) -> tf.Tensor:
+    """What ``pack`` was given, to its precision; float32."""
+    scale = tf.bitcast(packed[:, None, -2:], tf.float32)
+    return tf.cast(tf.bitcast(packed[:, :-2], tf.float16), tf.float32) * scale

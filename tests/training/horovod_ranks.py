@@ -1,0 +1,33 @@
+"""What each process of test_horovod.py runs: the few, trained; rank 0 saves losses and variables."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+from few import make, variables
+
+from sparkrec.config import TwoTower
+from sparkrec.training.collective import Horovod
+from sparkrec.training.worker import configure_tensorflow
+
+
+def main(recipes: str, out: str) -> None:
+    configure_tensorflow(1)
+    collective = Horovod()
+    saved = {}
+    for name, recipe in json.loads(recipes).items():
+        settings = TwoTower.model_validate(recipe | {"ranks": collective.size})
+        trainer, loader = make(settings, collective)
+        steps = [loader.step(*divmod(step, loader.steps_per_epoch)) for step in range(30)]
+        losses = [trainer.step(step, number, 30)[:2] for number, step in enumerate(steps)]
+        trainer.check_equal("at the end")
+        saved |= {f"{name}/{key}": value for key, value in variables(trainer).items()} | {f"{name}/losses": losses}
+    if collective.rank == 0:
+        np.savez(out, **saved)
+    collective.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,97 @@
+"""Whole or not there; by every rank its part; read by any number of ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ranks import on_ranks
+
+from sparkrec.errors import RetryableError
+from sparkrec.training import checkpoint
+from sparkrec.training.checkpoint import Part
+from sparkrec.training.collective import SingleProcess
+
+pytestmark = pytest.mark.unit
+
+ONE = SingleProcess()
+TABLE = np.arange(22, dtype=np.float32).reshape(11, 2)
+
+
+def save(folder, number, collective=ONE, keep=2, **state):
+    own = TABLE[collective.rank :: collective.size] + number
+    shards = [Part("weights/big", 11, own.shape, [own[:2], own[2:]])]
+    replicated = [Part("weights/small", 3, (3,), [np.full(3, number)])]
+    state = {"fingerprint": "x", "score": None} | state
+    return checkpoint.save(folder, number, iter(replicated), iter(shards), state, keep, collective)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("writers", [1, 2, 3])
+@pytest.mark.parametrize("readers", [1, 2, 4])
+def test_rows_come_back_on_another_number_of_ranks(tmp_path, writers, readers):
+    on_ranks(writers, lambda collective: save(tmp_path, 7, collective))
+
+    def read(collective):
+        found = checkpoint.newest(tmp_path, "x", collective, print)
+        own = np.arange(collective.rank, 11, collective.size)
+        np.testing.assert_array_equal(found.read("weights/big", own), TABLE[own] + 7)
+        np.testing.assert_array_equal(found.read("weights/big", None), TABLE + 7)
+        np.testing.assert_array_equal(found.read("weights/small", np.asarray([2, 0])), [7, 7])
+        return found.read("weights/small", None).tolist(), found.state["number"]
+
+    assert on_ranks(readers, read) == [([7, 7, 7], 7)] * readers
+
+
+def test_the_newest_are_kept_and_the_best_and_a_half_written_one_is_not_seen(tmp_path):
+    for number, score in enumerate((0.1, 0.3, None, 0.2, 0.3)):
+        save(tmp_path, number, score=score)
+    (tmp_path / ".0000000009.tmp").mkdir()
+    assert names(tmp_path) == [".0000000009.tmp", "0000000001", "0000000003", "0000000004"]
+    assert checkpoint.newest(tmp_path, "x", ONE, print).state["number"] == 4
+    assert checkpoint.newest(tmp_path, "another", ONE, print) is None
+    checkpoint.clear(tmp_path)
+    assert checkpoint.newest(tmp_path, "x", ONE, print) is None
+
+
+@pytest.mark.parametrize("file", ["weights.small.npy", "weights.big.0.npy", "weights.big.2.npy", "manifest.json"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "gone"])
+def test_a_damaged_file_is_seen_by_all_ranks_and_the_one_before_is_used(tmp_path, file, harm):
+    on_ranks(3, lambda collective: (save(tmp_path, 1, collective), save(tmp_path, 2, collective)))
+    path = tmp_path / "0000000002" / file
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    if harm == "flip":
+        path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+
+    def read(collective):
+        said = []
+        return checkpoint.newest(tmp_path, "x", collective, said.append).state["number"], said
+
+    for number, said in on_ranks(3, read):
+        assert number == 1
+        assert len(said) == 1
+        assert "0000000002 is damaged" in said[0]
+
+
+def test_a_full_disk_on_one_rank_is_an_error_on_all_and_loses_nothing(tmp_path, monkeypatch):
+    on_ranks(2, lambda collective: save(tmp_path, 1, collective))
+    write = checkpoint._write
+
+    def full(path, part):
+        if path.name == "weights.big.1.npy":
+            raise OSError(28, "No space left on device")
+        return write(path, part)
+
+    monkeypatch.setattr(checkpoint, "_write", full)
+
+    def rank(collective):
+        with pytest.raises(RetryableError, match=r"rank 1: .*No space left.*keep_checkpoints"):
+            save(tmp_path, 2, collective)
+        return checkpoint.newest(tmp_path, "x", collective, print).state["number"]
+
+    assert on_ranks(2, rank) == [1, 1]
