@@ -18,7 +18,7 @@ import numpy as np
 from _results import HOME, claim, save
 from _shop import BATCH, ITEMS, TEMPERATURE, USERS, WIDTH, draw, settings, steps
 
-WARM, MEASURED, ROUNDS = 10, 40, 3
+WARM, MEASURED, ROUNDS = 5, 20, 3
 PEERS = {"Keras": "keras_fit", "TensorFlow Recommenders": "recommenders"}
 
 
