@@ -50,9 +50,8 @@ def steps(
     Only one user in ``every`` has events, and so a part in a batch.
     """
     from sparkrec import columns as c
-    from sparkrec.models.two_tower.towers import Sizes
+    from sparkrec.models.two_tower import towers
     from sparkrec.training import placement
-    from sparkrec.training.embeddings import table_sizes
     from sparkrec.training.loader import Events, Loader
     from sparkrec.training.loop import Trainer
     from sparkrec.training.prefetch import ahead
@@ -66,8 +65,8 @@ def steps(
     ends = np.arange(1, len(own) + 1, dtype=np.int64) * met.shape[1]
     events = Events(own, ends, met.ravel(), types.ravel(), np.zeros(met.size, bool))
     loader = Loader(events, users, items, configured)
-    sizes = Sizes(users, items, 0)
-    tables = table_sizes(configured, sizes)
+    sizes = towers.Sizes(users, items, 0)
+    tables = towers.tables(configured, sizes)
     touched = placement.touched_rows(configured, tables, users, users * (HISTORY + 1), users)
     planned = placement.plan(configured, tables, touched)
     trainer = Trainer(configured, sizes, None, collective, {table.table: table.placement for table in planned})

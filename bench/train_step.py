@@ -46,7 +46,8 @@ def main() -> None:
     if sys.argv[1:] == ["ours"]:
         print(json.dumps(ours()))
         return
-    subprocess.run(["bash", "requirements/peers.sh", ".venv-peers"], cwd=HOME, check=True)
+    environment = [".venv-peers", "requirements/peers.lock", "the peers' environment (two minutes, 1.5 GB)"]
+    subprocess.run(["bash", "requirements/environment.sh", *environment], cwd=HOME, check=True)
     python = str(HOME / ".venv-peers" / "bin" / "python")
     with tempfile.TemporaryDirectory() as folder:
         users = np.random.default_rng(5).permutation(USERS)[: BATCH * (WARM + MEASURED)].astype(np.int32)

@@ -3,13 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv-airflow}
-stamp="$venv/.ready-$(sha256sum requirements/airflow.lock | cut -c1-16)"
-if [ ! -e "$stamp" ]; then
-    echo "Airflow's environment: creating $venv (about a minute, 700 MB)"
-    .venv/bin/python -m venv --clear "$venv"
-    "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements/airflow.lock
-    touch "$stamp"
-fi
+bash requirements/environment.sh "$venv" requirements/airflow.lock "Airflow's environment (about a minute, 700 MB)"
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 export AIRFLOW_HOME="$home" AIRFLOW__CORE__DAGS_FOLDER="$PWD/dags" AIRFLOW__CORE__LOAD_EXAMPLES=False

@@ -12,8 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import towers
-from sparkrec.models.two_tower.towers import Sizes
 from sparkrec.training.checkpoint import Part
 from sparkrec.training.exchange import Exchange, Route
 from sparkrec.training.optimizer import ROW_RULES, Decay
@@ -29,13 +27,6 @@ class Update:
     store: Store
     slots: np.ndarray
     gradient: tf.Tensor
-
-
-def table_sizes(settings: TwoTower, sizes: Sizes) -> dict[str, int]:
-    """The model's embedding tables: name → rows."""
-    rows = {"item_id": sizes.items, "history_item": sizes.items, "item_feature": sizes.features, "user_id": sizes.users}
-    few = Sizes(*(min(size, 1) for size in (sizes.users, sizes.items, sizes.features)))
-    return {name: rows[name] for name in towers.initial(settings, few) if name in rows}
 
 
 class Embeddings:

@@ -17,7 +17,7 @@ from sparkrec.models.two_tower import objective, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training.checkpoint import Part
 from sparkrec.training.collective import Collective
-from sparkrec.training.embeddings import Embeddings, table_sizes
+from sparkrec.training.embeddings import Embeddings
 from sparkrec.training.exchange import Exchange, Route
 from sparkrec.training.loader import Batch, Loader, Step
 from sparkrec.training.negatives import Columns
@@ -68,7 +68,7 @@ class Trainer:
         self.settings, self.sizes, self.collective = settings, sizes, collective
         decay = Decay(settings.average) if settings.average else None
         self.exchange = Exchange(collective, settings.fp16_rows)
-        self.tables = table_sizes(settings, sizes)
+        self.tables = towers.tables(settings, sizes)
         self.placement = {name: (placement or {}).get(name, DENSE) for name in self.tables}
         self.embeddings = Embeddings(settings, self.tables, self.placement, decay, self.exchange)
         self.columns = Columns(settings, sizes.items, collective)
@@ -213,9 +213,7 @@ class Trainer:
 
     def _untrained(self) -> dict[str, np.ndarray]:
         """First values of all that is updated whole."""
-        few = Sizes(*(min(size, 1) for size in (self.sizes.users, self.sizes.items, self.sizes.features)))
-        weights = {k: v for k, v in towers.initial(self.settings, few).items() if k not in self.tables}
-        return weights | {name: self.embeddings.initial(name) for name in self._dense}
+        return towers.initial(self.settings) | {name: self.embeddings.initial(name) for name in self._dense}
 
     def _elements(self) -> dict[str, int]:
         return {name: int(np.prod(variable.shape)) for name, variable in self.optimizer.variables.items()}

@@ -16,12 +16,11 @@ import numpy as np
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError, SparkrecError
-from sparkrec.models.two_tower import exported
+from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training import checkpoint, loader, placement
 from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
 from sparkrec.training.device import use_gpu
-from sparkrec.training.embeddings import table_sizes
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
@@ -162,7 +161,7 @@ class Training:
         settings, lengths = self.settings, self.events.lengths
         tokens = np.minimum(lengths, settings.max_history) if settings.mode == "user" else lengths
         tokens, targets = self.collective.allreduce(np.asarray([tokens.sum(), lengths.sum()], np.float64)).tolist()
-        tables = table_sizes(settings, self.sizes)
+        tables = towers.tables(settings, self.sizes)
         touched = placement.touched_rows(settings, tables, self.sizes.users, tokens, targets)
         planned = placement.plan(settings, tables, touched)
         for line in placement.report(planned):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import untrained
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkrec.config import TwoTower
-from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.encoders import ENCODERS, packed, recurrent
 from sparkrec.models.two_tower.encoders.layers import Tokens, gathered_sum, segment_sum, standardise
 from sparkrec.models.two_tower.towers import Sizes
@@ -24,7 +24,7 @@ def make(encoder, dtype=np.float32, **changes):
     """Settings, and weights none of which is at its untrained 0 or 1."""
     config = TwoTower(width=D, history=encoder, user_id=False, max_history=9, **changes)
     random = np.random.default_rng(4)
-    weights = towers.initial(config, Sizes(1, 1, 0))
+    weights = untrained.weights(config, Sizes(1, 1, 0))
     return config, {name: (w + 0.3 * random.standard_normal(w.shape)).astype(dtype) for name, w in weights.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import untrained
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import objective, towers
@@ -42,7 +43,7 @@ def test_what_decides_lies_two_events_back(history):
         width=16, history=history, mode="position", user_id=False, item_features=False, event_types=False,
         max_history=10, temperature=0.1,
     )  # fmt: skip
-    weights = {name: tf.Variable(w) for name, w in towers.initial(config, Sizes(1, ITEMS, 0)).items()}
+    weights = {name: tf.Variable(w) for name, w in untrained.weights(config, Sizes(1, ITEMS, 0)).items()}
     adam = tf.keras.optimizers.Adam(0.01)
     adam.build(list(weights.values()))
     random = np.random.default_rng(1)

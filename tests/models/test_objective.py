@@ -7,6 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 import tensorflow as tf
+import untrained
 from pydantic import ValidationError
 
 from sparkrec.config import TwoTower
@@ -44,7 +45,7 @@ def make_batch(mode):
 
 def make_weights(config):
     """As they are looked up: tables with a row an item hold the rows of ``TOUCHED``."""
-    weights = towers.initial(config, SIZES)
+    weights = untrained.weights(config, SIZES)
     return weights | {name: weights[name][TOUCHED] for name in ("item_id", "history_item") if name in weights}
 
 

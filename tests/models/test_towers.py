@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+import untrained
 
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import exported, hashing, towers
@@ -18,7 +19,7 @@ FEATURES = ItemFeatures(np.asarray([2, 2, 3, 3, 3, 3, 3]), np.asarray([0, 2, 1],
 
 
 def weights_of(config):
-    return towers.initial(config, SIZES)
+    return untrained.weights(config, SIZES)
 
 
 def test_item_vector_is_id_row_plus_mean_of_features_at_unit_length():

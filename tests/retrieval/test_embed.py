@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import untrained
 
 from sparkrec import columns as c
 from sparkrec import schemas
@@ -20,7 +21,7 @@ NO_FEATURES = ItemFeatures(np.zeros(9, np.int64), np.zeros(0, np.int32))
 
 def model_of(folder, **settings):
     config = TwoTower(width=6, **settings)
-    weights = towers.initial(config, SIZES)
+    weights = untrained.weights(config, SIZES)
     exported.save(
         folder, config, SIZES, weights, np.asarray(towers.item_rows(weights, NO_FEATURES.of(np.arange(9)))), {}
     )

@@ -77,6 +77,35 @@ def test_all_with_their_own_and_all_without_are_fine():
     on_ranks(2, lambda collective: device.check_distinct(collective, None))
 
 
+@pytest.fixture
+def tensorflow(monkeypatch):
+    """TensorFlow on a machine with two made-up GPUs; what was set."""
+    import tensorflow as tf
+
+    done = []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu a", "gpu b"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda devices, kind: done.append(("seen", devices)))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda gpu, on: done.append(("grows", gpu, on)))
+    monkeypatch.setattr(device, "identity", lambda name: f"GPU-{name}")
+    return done
+
+
+def test_a_rank_sees_its_own_gpu_only_whose_memory_grows(tensorflow):
+    names = on_ranks(1, lambda collective: device.use_gpu("auto", collective, ["1"]))
+    assert names == ["GPU-1"]
+    assert tensorflow == [("grows", "gpu b", True), ("seen", ["gpu b"])]
+
+
+def test_two_ranks_take_two_gpus(tensorflow):
+    assert on_ranks(2, lambda collective: device.use_gpu("gpu", collective, [])) == ["GPU-0", "GPU-1"]
+
+
+def test_cpu_hides_all(tensorflow):
+    assert on_ranks(1, lambda collective: device.use_gpu("cpu", collective, ["1"])) == [None]
+    assert tensorflow == [("seen", [])]
+
+
 def test_gpu_wanted_and_none_there(monkeypatch):
     import tensorflow as tf
 

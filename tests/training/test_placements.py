@@ -66,7 +66,7 @@ def test_ranks_learn_what_one_learns(name, ranks):
     assert len({tuple(row) for row in one[0]}) > 5  # something was learned
 
 
-#: Each placement, loss and history; modes take turns. (All placements with all losses passed too, in 20 minutes.)
+#: Each placement, loss and history; modes take turns.
 MANY = [
     (placement, loss, history, "user" if loss == "bilateral" else mode)
     for placement, loss, history, mode in zip(

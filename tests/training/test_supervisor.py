@@ -10,10 +10,11 @@ import psutil
 import pytest
 from small import make_plan
 
+from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.training import supervisor
 from sparkrec.training.plan import Follower, Journal, Plan
-from sparkrec.training.supervisor import TOKEN, check_slots, slots
+from sparkrec.training.supervisor import TOKEN, check_slots, rank_environment, slots
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +32,16 @@ def test_too_few_slots_names_what_is_needed_what_is_there_and_what_to_do():
         check_slots(3, 2, "local[2]")
     check_slots(2, 2, "local[2]")
     check_slots(1, 0, "local[1]")
+
+
+def test_a_rank_is_told_the_network_and_what_the_configuration_adds():
+    settings = TwoTower(threads=3, network_interface="eth7", environment={"NCCL_DEBUG": "INFO"})
+    environment = rank_environment(settings)
+    for name in ("HOROVOD_GLOO_IFACE", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        assert environment[name] == "eth7"
+        assert name not in rank_environment(TwoTower())
+    assert environment["NCCL_DEBUG"] == "INFO"
+    assert environment["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.fixture

@@ -56,30 +56,38 @@ class ItemFeatures:
         }
 
 
-def initial(settings: TwoTower, sizes: Sizes) -> dict[str, np.ndarray]:
-    """The untrained weights, float32: each a function of the seed and its name only."""
+def tables(settings: TwoTower, sizes: Sizes) -> dict[str, int]:
+    """The model's embedding tables, which have a row of ``width`` an id: name → rows."""
+    used = {
+        "item_id": True, "item_feature": settings.item_features and sizes.features > 0, "user_id": settings.user_id,
+        "history_item": settings.history == "mean",
+    }  # fmt: skip
+    rows = {"item_id": sizes.items, "item_feature": sizes.features, "user_id": sizes.users, "history_item": sizes.items}
+    return {name: rows[name] for name, there in used.items() if there}
+
+
+def initial(settings: TwoTower) -> dict[str, np.ndarray]:
+    """The untrained weights that are no tables, float32: each a function of the seed and its name only.
+
+    The tables' first rows: ``training.tables.initial_rows``.
+    """
     d = settings.width
-    shapes = {"item_id": (sizes.items, d)}
-    if settings.item_features and sizes.features:
-        shapes["item_feature"] = (sizes.features, d)
-    if settings.user_id:
-        shapes["user_id"] = (sizes.users, d)
+
+    def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        return _normal(settings.seed, name, shape)
+
+    weights: dict[str, np.ndarray] = {}
     if settings.history != "none" and settings.event_types:
-        shapes["event_type"] = (len(c.EVENT_TYPES), d)
-    weights = {name: 0.1 * _normal(settings.seed, name, shape) for name, shape in shapes.items()}
-    if "event_type" in weights:
-        weights["event_type"] *= 0.1
+        weights["event_type"] = np.float32(0.01) * normal("event_type", (len(c.EVENT_TYPES), d))
     if settings.item_mlp:
-        weights |= layers.initial_block(lambda name, s: _normal(settings.seed, name, s), d, "item_")
+        weights |= layers.initial_block(normal, d, "item_")
         weights["item_block_down"] *= 0.1
     if settings.head:
         weights["head"] = np.ones((len(heads(settings)), d), np.float32)
     if settings.loss == "mse":
         weights["rating"] = np.asarray([3.0, 0.7], np.float32)
-    if settings.history == "mean":
-        weights["history_item"] = 0.1 * _normal(settings.seed, "history_item", (sizes.items, d))
     if settings.history != "none":
-        weights |= ENCODERS[settings.history].initial(settings, lambda name, s: _normal(settings.seed, name, s))
+        weights |= ENCODERS[settings.history].initial(settings, normal)
     return weights
 
 
