@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from sparkrec.errors import ConfigError, DataError
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
-    from delta.tables import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
 
 _SCHEMA_PROPERTY = "sparkrec.schemaVersion"
@@ -86,14 +86,24 @@ class Lake:
         return self._last_commit(table)
 
     def _last_commit(self, table: Table) -> tuple[int, int]:
-        """Version and rows written of the newest commit."""
-        commit = self._delta(table).history(1).select("version", "operationMetrics").head()
-        return commit["version"], int(commit["operationMetrics"].get("numOutputRows", 0))  # type: ignore[index]
+        """Version and rows written of the newest commit, from its file: Delta's history would start a Spark job."""
+        files, log = self._log(table)
+        paths = [file.getPath() for file in files.listStatus(log)]
+        newest = max((path for path in paths if _COMMIT.fullmatch(path.getName())), key=lambda path: path.getName())
+        jvm: Any = self.spark._jvm
+        lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(files.open(newest), "UTF-8"))
+        try:  # one line an action; commitInfo is the first
+            actions = (json.loads(line) for line in iter(lines.readLine, None))
+            about: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+        finally:
+            lines.close()
+        return int(newest.getName()[:20]), int(about.get("operationMetrics", {}).get("numOutputRows", 0))
 
-    def _delta(self, table: Table) -> DeltaTable:
-        from delta.tables import DeltaTable
-
-        return DeltaTable.forPath(self.spark, self.path(table))
+    def _log(self, table: Table) -> tuple[Any, Any]:
+        """The file system and the path of a table's log."""
+        jvm: Any = self.spark._jvm
+        log = jvm.org.apache.hadoop.fs.Path(f"{self.path(table)}/_delta_log")
+        return log.getFileSystem(self.spark._jsc.hadoopConfiguration()), log
 
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable
@@ -118,16 +128,15 @@ class Lake:
 
     def _remove_torn_log(self, table: Table) -> None:
         """A creation that was killed before its first commit left a log without one; Delta would not create over it."""
-        jvm: Any = self.spark._jvm
-        log = jvm.org.apache.hadoop.fs.Path(f"{self.path(table)}/_delta_log")
-        files = log.getFileSystem(self.spark._jsc.hadoopConfiguration())
+        files, log = self._log(table)
         if files.exists(log) and not any(_COMMIT.match(file.getPath().getName()) for file in files.listStatus(log)):
             files.delete(log, True)
 
     def _check_schema_version(self, table: Table) -> None:
         if table.name in self._checked:
             return
-        properties = self._delta(table).detail().select("properties").head()[0]  # type: ignore[index]
+        path = self.path(table).replace("`", "``")
+        properties = {row.key: row.value for row in self.spark.sql(f"SHOW TBLPROPERTIES delta.`{path}`").collect()}
         found = properties.get(_SCHEMA_PROPERTY, "none")
         if found != str(schemas.SCHEMA_VERSION):
             raise ConfigError(

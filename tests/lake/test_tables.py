@@ -41,6 +41,16 @@ def test_overwrite_replaces_only_the_named_partitions_and_keeps_old_versions(lak
     assert lake.version(table) == again
 
 
+def test_version_and_rows_are_those_of_deltas_own_history(lake: Lake) -> None:
+    from delta.tables import DeltaTable
+
+    table = schemas.VECTORS_USERS
+    found = [lake.append(table, vectors(lake, "r1", "als", *[1.0] * n), f"files-{n}") for n in (3, 1)]
+    found.append(lake.overwrite(table, vectors(lake, "r1", "als", 1.0, 2.0), {c.RUN_ID: "r1", c.MODEL: "als"}))
+    history = DeltaTable.forPath(lake.spark, lake.path(table)).history(3).orderBy("version").collect()
+    assert found == [(row["version"], int(row["operationMetrics"]["numOutputRows"])) for row in history]
+
+
 def test_rows_outside_the_named_partition_are_refused(lake: Lake) -> None:
     with pytest.raises(Exception, match=r"replaceWhere|DELTA_REPLACE_WHERE"):
         lake.overwrite(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0), {c.RUN_ID: "r2", c.MODEL: "als"})

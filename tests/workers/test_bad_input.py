@@ -117,13 +117,3 @@ def test_date_without_data(job: Any, tmp_path: Path) -> None:
     source = {"name": "generic", "path": str(tmp_path / "logs"), "options": options}
     expect(job("ingest", "--date", "2026-01-02", source=source), 3, "2026-01-02", "2026-01-01")
     assert job("ingest", "--date", "2026-01-01", source=source)[0] == 0
-
-
-def test_too_few_slots_for_the_ranks(job: Any, tmp_path: Path) -> None:
-    rows = [f"u{u},i{i},view,2026-01-{i + 1:02} 00:00:00" for u in range(20) for i in range(10)]
-    log(tmp_path, "a.csv", *rows)
-    sections = {"split": {"test_days": 2, "validation_days": 2}, "two_tower": {"ranks": 64}}
-    for stage in ("ingest", "clean", "featurize"):
-        code, message = job(stage, **sections)
-        assert code == 0, message
-    expect(job("train_two_tower", **sections), 2, "64", "two_tower.ranks")
