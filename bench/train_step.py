@@ -1,4 +1,4 @@
-"""One training step at shop size: ours against TensorFlow Recommenders' two-tower and a plain Keras fit.
+"""One training step at shop size: ours against TensorFlow Recommenders' two-tower, a plain Keras fit, and PyTorch.
 
 1 M users, 100 k items, width 64, histories of 50, 1,024 users a step, softmax over the targets of the batch; one core a
 side. Every side is a process of its own and runs the same users, rounds interleaved. Ours is timed with its loader;
@@ -19,7 +19,12 @@ from _results import HOME, claim, save
 from _shop import BATCH, ITEMS, TEMPERATURE, USERS, WIDTH, draw, settings, steps
 
 WARM, MEASURED, ROUNDS = 5, 20, 3
-PEERS = {"Keras": "keras_fit", "TensorFlow Recommenders": "recommenders"}
+#: Name → script, environment, target.
+PEERS = {
+    "Keras": ("keras_fit", "peers", 3.0),
+    "TensorFlow Recommenders": ("recommenders", "peers", 3.0),
+    "PyTorch": ("pytorch", "peers-torch", 1.5),
+}
 
 
 def ours() -> dict[str, list[float]]:
@@ -46,9 +51,9 @@ def main() -> None:
     if sys.argv[1:] == ["ours"]:
         print(json.dumps(ours()))
         return
-    environment = [".venv-peers", "requirements/peers.lock", "the peers' environment (two minutes, 1.5 GB)"]
-    subprocess.run(["bash", "requirements/environment.sh", *environment], cwd=HOME, check=True)
-    python = str(HOME / ".venv-peers" / "bin" / "python")
+    for name, size in (("peers", "two minutes, 1.5 GB"), ("peers-torch", "five minutes, 7 GB")):
+        environment = [f".venv-{name}", f"requirements/{name}.lock", f"an environment of peers ({size})"]
+        subprocess.run(["bash", "requirements/environment.sh", *environment], cwd=HOME, check=True)
     with tempfile.TemporaryDirectory() as folder:
         users = np.random.default_rng(5).permutation(USERS)[: BATCH * (WARM + MEASURED)].astype(np.int32)
         items = draw(users)
@@ -56,8 +61,13 @@ def main() -> None:
         np.savez(data, users=users, history=items[:, :-1], targets=items[:, -1])
         shape = [str(x) for x in (USERS, ITEMS, WIDTH, BATCH, TEMPERATURE)]
         sides = {"ours": [sys.executable, __file__, "ours"]} | {
-            name: [python, str(HOME / "bench" / "peers" / f"{script}.py"), str(data), *shape]
-            for name, script in PEERS.items()
+            name: [
+                str(HOME / f".venv-{environment}" / "bin" / "python"),
+                str(HOME / "bench" / "peers" / f"{script}.py"),
+                str(data),
+                *shape,
+            ]
+            for name, (script, environment, _) in PEERS.items()
         }
         results: dict[str, list[dict[str, list[float]]]] = {name: [] for name in sides}
         for number in range(ROUNDS):
@@ -71,7 +81,10 @@ def main() -> None:
                 )
     times = {name: [1000 * float(np.median(r["seconds"])) for r in rounds] for name, rounds in results.items()}
     losses = {name: np.mean([r["losses"][-10:] for r in rounds]) for name, rounds in results.items()}
-    claims = [claim(f"train_step against {name}", times["ours"], times[name], "ms", 3, higher=False) for name in PEERS]
+    claims = [
+        claim(f"train_step against {name}", times["ours"], times[name], "ms", target, higher=False)
+        for name, (_, _, target) in PEERS.items()
+    ]
     said = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
     note = "1 M users, 100 k items, width 64, history 50, batch 1,024, in-batch softmax, one core a side."
     save(

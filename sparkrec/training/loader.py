@@ -53,6 +53,12 @@ class Events:
         """The user's position for each event; int64 [e]."""
         return np.repeat(np.arange(len(self.users)), self.lengths)
 
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the events of some users start, and how many they are; int64, in time that depends on ``rows`` only."""
+        ends = self.ends[rows]
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
+        return starts, ends - starts
+
     @property
     def nbytes(self) -> int:
         arrays = (self.users, self.ends, self.items, self.types, self.validation, self.stars)
@@ -183,16 +189,15 @@ class Loader:
     def _by_user(self, rows: np.ndarray, epoch: int) -> Batch:
         """A row a user: a kept part of the history, and all positives; names as in ``models.two_tower``."""
         events, settings = self.events, self._settings
-        lengths = np.minimum(events.lengths[rows], settings.max_history)
-        flat = order.ranges(events.ends[rows] - lengths, lengths)
-        segment = np.repeat(np.arange(len(rows)), lengths)
+        starts, lengths = events.of(rows)
+        flat, segment = _newest(starts, lengths, settings.max_history)
         if settings.history_keep < 1:
-            number = flat - events.starts[rows][segment]
+            number = flat - starts[segment]
             kept = order.uniform(settings.seed, epoch, events.users[rows][segment], number) < settings.history_keep
             flat, segment = flat[kept], segment[kept]
-        starts, ends, events_of, items, weights = self._positives
-        n = (ends - starts)[rows]
-        chosen = order.ranges(starts[rows], n)
+        first, last, events_of, items, weights = self._positives
+        n = last[rows] - first[rows]
+        chosen = order.ranges(first[rows], n)
         positive_segment = np.repeat(np.arange(len(rows)), n)
         total = np.bincount(positive_segment, weights[chosen], len(rows))
         return {
@@ -211,10 +216,11 @@ class Loader:
     def _by_position(self, rows: np.ndarray, epoch: int) -> Batch:
         """A token an event that is followed by another: histories in windows of ``max_history``, packed."""
         events, settings = self.events, self._settings
-        lengths = np.maximum(events.lengths[rows] - 1, 0)
-        flat = order.ranges(events.starts[rows], lengths)
+        starts, lengths = events.of(rows)
+        lengths = np.maximum(lengths - 1, 0)
+        flat = order.ranges(starts, lengths)
         row = np.repeat(np.arange(len(rows)), lengths)
-        number = flat - events.starts[rows][row]
+        number = flat - starts[row]
         window = (lengths[row] - 1 - number) // settings.max_history
         new = (np.diff(row, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
         weights = self._weights[flat + 1]
@@ -240,9 +246,7 @@ class Loader:
 
 def whole_histories(events: Events, rows: np.ndarray, max_history: int) -> Batch:
     """The newest ``max_history`` events of some users, as ``towers.user_vectors`` takes them, without dropout."""
-    lengths = np.minimum(events.lengths[rows], max_history)
-    flat = order.ranges(events.ends[rows] - lengths, lengths)
-    segment = np.repeat(np.arange(len(rows)), lengths)
+    flat, segment = _newest(*events.of(rows), max_history)
     return {
         "users": events.users[rows],
         "history_items": events.items[flat],
@@ -250,6 +254,12 @@ def whole_histories(events: Events, rows: np.ndarray, max_history: int) -> Batch
         "history_segment": segment.astype(np.int32),
         "history_lag": lags(segment, len(rows)),
     }
+
+
+def _newest(starts: np.ndarray, lengths: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of each row's newest ``most`` events, and the row of each."""
+    kept = np.minimum(lengths, most)
+    return order.ranges(starts + lengths - kept, kept), np.repeat(np.arange(len(kept)), kept)
 
 
 def without_validation(events: Events) -> Events:
@@ -280,8 +290,8 @@ def _first_meeting(events: Events) -> np.ndarray:
 
 def lags(segment: np.ndarray, n: int) -> np.ndarray:
     """0 for a segment's last element, 1 for the one before, …; int32, for ascending segments below n."""
-    ends = np.cumsum(np.bincount(segment, minlength=n))
-    return (ends[segment] - 1 - np.arange(len(segment))).astype(np.int32)
+    ends = np.cumsum(np.bincount(segment, minlength=n), dtype=np.int32)
+    return ends[segment] - np.arange(1, len(segment) + 1, dtype=np.int32)
 
 
 def _key(seed: int, epoch: int, users: np.ndarray, number: np.ndarray | int) -> np.ndarray:
