@@ -8,9 +8,9 @@ from sparkrec.training import driver, supervisor
 
 def train_two_tower(run: Run) -> None:
     """Gold → the two-tower model: one process a rank, from the checkpoint if a training was interrupted."""
+    driver.preflight(run)
     versions = {table: run.pin(table) for table in (schemas.GOLD_SEQUENCES, schemas.GOLD_ITEMS)}
     plan = driver.make_plan(run, versions)
-    driver.preflight(run, plan)
     run.release_session()  # the ranks need the slots
     result = supervisor.train(plan, driver.Listener(run), run.say)
     run.say(f"variables are equal on all {len(result['ranks'])} ranks after the last step: {result['hash']}")
