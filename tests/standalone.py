@@ -32,14 +32,12 @@ class Cluster:
         for log in logs:
             _wait(log, r"(Successfully registered with master)")
 
-    def home(self, process: psutil.Process) -> tuple[str, dict[str, psutil.Process]]:
-        """The name of the worker that a process descends from; the worker's process and the executor's."""
+    def worker_of(self, process: psutil.Process) -> tuple[str, psutil.Process, psutil.Process]:
+        """Name and process of the worker that this process descends from, and the executor's process between them."""
         chain = {" ".join(parent.cmdline()): parent for parent in process.parents()}
-        found = {}
-        for kind, main in (("executor", "CoarseGrainedExecutorBackend"), ("worker", "deploy.worker.Worker")):
-            found[kind] = next(parent for line, parent in chain.items() if main in line)
-        name = re.findall(r"--work-dir \S*/(\w+)", " ".join(found["worker"].cmdline()))[0]
-        return name, found
+        executor = next(one for line, one in chain.items() if "CoarseGrainedExecutorBackend" in line)
+        line, worker = next((line, one) for line, one in chain.items() if "deploy.worker.Worker" in line)
+        return re.findall(r"--work-dir \S*/(\w+)", line)[0], worker, executor
 
     def stop(self) -> None:
         every = list(carriers(_MARK, self._token))

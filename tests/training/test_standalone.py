@@ -68,7 +68,9 @@ class Job:
             newest = max((int(path.name) for path in checkpoints.glob("[0-9]*")), default=0)
             if newest > after and log.exists() and not (self.folder / "result.json").exists():
                 said = log.read_text()
-                return psutil.Process(int(re.findall(r'"pid": (\d+)', said)[0])), given(said)[rank], newest
+                pids = [int(pid) for pid in re.findall(r'"pid": (\d+)', said)]
+                if pids and psutil.pid_exists(pids[0]):
+                    return psutil.Process(pids[0]), given(said)[rank], newest
             time.sleep(0.005)
         pytest.fail(f"the job ended before it could be disturbed: {job.communicate()[0]}")
 
@@ -122,9 +124,10 @@ def test_a_killed_executor_and_a_killed_worker_change_nothing(job, local, cluste
     for kind in ("executor", "worker"):
         rank, gpu, checkpoint = job.disturb(running, 1, checkpoint)
         tokens.append(rank.environ()[TOKEN])
-        name, processes = cluster.home(rank)
+        name, worker, executor = cluster.worker_of(rank)
         assert GPUS[name] == [gpu]
-        processes[kind].kill()
+        (executor if kind == "executor" else worker).kill()
+        rank.wait()  # then the next one is its successor
     cluster.add_workers(spare=["7"])
     said, files = job.finish(running)
     for restart in (1, 2):
@@ -136,7 +139,7 @@ def test_a_killed_executor_and_a_killed_worker_change_nothing(job, local, cluste
 
 
 def test_too_few_gpus_are_named_before_the_launch(job, cluster):
-    few = ("two_tower.ranks=3", "two_tower.start_timeout_seconds=15")
+    few = ("two_tower.ranks=3", "two_tower.start_timeout_seconds=30")
     refused = job.submit(cluster.url, ONE_EACH, *(part for one in few for part in ("--set", one)))
     said = refused.communicate()[0]
     assert refused.returncode == 2, said
