@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
 # What a rank imports that Spark's own Python does not bring.
-_IMPORTED = ("sparkrec", "horovod", "tensorflow")
+_LOOK = """
+from importlib.util import find_spec
+print(*(name for name in ("sparkrec", "horovod", "tensorflow") if find_spec(name) is None))
+"""
 # What decides whether an executor comes, and how many.
 _ASKED = ("spark.executor.memory", "spark.executor.cores", "spark.executor.resource.gpu.amount", "spark.cores.max")
 _SILENT_SECONDS = 5.0
@@ -93,14 +96,17 @@ def check_executors(context: SparkContext, ranks: int) -> None:
 
     def look(_: Iterable[int]) -> Iterator[tuple[str, str, str]]:  # local, so that it travels without sparkrec
         import socket
-        from importlib.util import find_spec
+        import subprocess
+        import sys
 
         host = socket.gethostname()
         try:
             address = socket.gethostbyname(host)
         except OSError:
             address = "nothing"
-        yield host, address, ", ".join(name for name in _IMPORTED if find_spec(name) is None)
+        # A process of its own, as a rank is: it does not see what --py-files adds to Spark's Python.
+        missing = subprocess.run([sys.executable, "-c", _LOOK], check=True, capture_output=True, text=True).stdout
+        yield host, address, ", ".join(missing.split())
 
     try:
         found = set(context.parallelize(range(ranks), ranks).mapPartitions(look).collect())

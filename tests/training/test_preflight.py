@@ -41,11 +41,14 @@ def test_slots_are_waited_for_not_in_silence_and_not_for_ever(spark, monkeypatch
 
 
 @pytest.mark.spark
-def test_executors_are_asked_before_the_launch(spark, monkeypatch):
+def test_executors_are_asked_for_what_a_rank_needs(spark, monkeypatch, tmp_path):
     context = spark.sparkContext
     preflight.check_executors(context, 2)
-    monkeypatch.setattr(preflight, "_IMPORTED", ("sparkrec", "no_such_package"))
-    with pytest.raises(ConfigError, match=rf"finds no no_such_package on {socket.gethostname()}"):
+    (tmp_path / "only_for_sparks_workers.py").touch()
+    context.addPyFile(str(tmp_path / "only_for_sparks_workers.py"))
+    assert context.parallelize([0], 1).map(lambda _: __import__("only_for_sparks_workers").__name__).collect()
+    monkeypatch.setattr(preflight, "_LOOK", preflight._LOOK.replace('"horovod"', '"only_for_sparks_workers"'))
+    with pytest.raises(ConfigError, match=rf"finds no only_for_sparks_workers on {socket.gethostname()}"):
         preflight.check_executors(context, 2)
     monkeypatch.setattr(context, "pythonExec", "./env/bin/python")
     with pytest.raises(ConfigError, match=r"\./env/bin/python \(PYSPARK_PYTHON\): Cannot run program .*No such file"):
