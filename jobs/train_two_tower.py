@@ -4,14 +4,16 @@ from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.pipeline import Run
 from sparkrec.training import driver, supervisor
+from sparkrec.training.preflight import preflight
 
 
 def train_two_tower(run: Run) -> None:
     """Gold → the two-tower model: one process a rank, from the checkpoint if a training was interrupted."""
+    preflight(run)
     versions = {table: run.pin(table) for table in (schemas.GOLD_SEQUENCES, schemas.GOLD_ITEMS)}
     plan = driver.make_plan(run, versions)
-    driver.preflight(run, plan)
     run.release_session()  # the ranks need the slots
+    run.say(f"starting {plan.settings.ranks} rank(s); what they print goes to {plan.path('launch.log')}")
     result = supervisor.train(plan, driver.Listener(run), run.say)
     run.say(f"variables are equal on all {len(result['ranks'])} ranks after the last step: {result['hash']}")
     run.tracker.artifact(plan.path("model"), "model")

@@ -104,23 +104,27 @@ def check_distinct(collective: Collective, name: str | None) -> None:
     Raises
     ------
     ConfigError
-        Two ranks of a machine use one GPU, or only some ranks use one.
+        Two ranks use one GPU, or only some ranks use one.
     """
     every = tell(collective, {"host": socket.gethostname(), "gpu": name})
-    places = [(said["host"], said["gpu"]) for said in every]
-    without = [rank for rank, (_, gpu) in enumerate(places) if gpu is None]
+    places = [_place(**said) for said in every]
+    without = [rank for rank, place in enumerate(places) if place is None]
     if without and len(without) < len(places):
         raise ConfigError(
             f"Ranks {without} see no GPU and the others do, so that all would wait for the slowest. Start them on "
             "machines that are alike, or set two_tower.device: cpu."
         )
-    twice = sorted({place for place in places if place[1] is not None and places.count(place) > 1})
+    twice = sorted({place for place in places if place is not None and places.count(place) > 1})
     if twice:
         listed = "; ".join(
-            f"ranks {[rank for rank, place in enumerate(places) if place == one]} use GPU {one[1]} of {one[0]}"
-            for one in twice
+            f"ranks {[rank for rank, place in enumerate(places) if place == one]} use GPU {one}" for one in twice
         )
         raise ConfigError(
             f"{listed}: a GPU is for one rank. Ask Spark for one a task (spark.task.resource.gpu.amount=1, with a "
             "discovery script), or start fewer ranks a machine."
         )
+
+
+def _place(host: str, gpu: str | None) -> str | None:
+    """A UUID names one GPU also where containers of one machine have host names of their own."""
+    return gpu if gpu is None or gpu.startswith(("GPU-", "MIG-")) else f"{gpu} of {host}"

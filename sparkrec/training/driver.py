@@ -1,8 +1,7 @@
-"""The job's side of a training: the plan from the lake, the checks before the launch, the lines of progress."""
+"""The job's side of a training: the plan from the lake, Spark's settings for the ranks, the lines of progress."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
 from sparkrec.schemas import Table
-from sparkrec.training import manifest, supervisor
+from sparkrec.training import manifest
 from sparkrec.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 # What belongs to the job's own application and must not be handed to another.
 _OWN = (
-    "spark.app.", "spark.driver.port", "spark.driver.host", "spark.driver.bindAddress", "spark.executor.id",
-    "spark.sql.", "spark.databricks.", "spark.ui.port", "spark.rdd.compress", "spark.submit.deployMode",
+    "spark.app.", "spark.driver.port", "spark.executor.id", "spark.sql.", "spark.databricks.", "spark.ui.port",
+    "spark.rdd.compress", "spark.submit.deployMode",
     "spark.driver.extraJavaOptions", "spark.executor.extraJavaOptions", "spark.hadoop.fs.s3a.vectored",
 )  # fmt: skip
 
@@ -61,25 +60,6 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
         items=manifests[schemas.GOLD_ITEMS.name],
         spark_conf=launch_conf(dict(run.spark.sparkContext.getConf().getAll())),
     )
-
-
-def preflight(run: Run, plan: Plan) -> None:
-    """What would make the launch wait in vain or fail after minutes, found at once.
-
-    Raises
-    ------
-    ConfigError
-        Too few slots, Horovod without TensorFlow, a host name that other machines cannot reach.
-    """
-    if plan.settings.ranks == 1:
-        return
-    conf = dict(run.spark.sparkContext.getConf().getAll())
-    master = conf.get("spark.master", "local")
-    free = supervisor.slots(conf, run.spark.sparkContext.defaultParallelism)
-    supervisor.check_slots(plan.settings.ranks, free, master)
-    _check_horovod()
-    if not master.startswith("local"):
-        _check_host_name()
 
 
 def launch_conf(conf: Mapping[str, str]) -> dict[str, str]:
@@ -139,28 +119,3 @@ def _rows(run: Run, table: Table, index: str) -> int:
 
     highest = run.read(table).agg(F.max(index)).head()
     return 0 if highest is None or highest[0] is None else int(highest[0]) + 1
-
-
-def _check_horovod() -> None:
-    from importlib.util import find_spec
-
-    spec = find_spec("horovod")
-    where = list(spec.submodule_search_locations or []) if spec else []
-    if not any(list(Path(folder, "tensorflow").glob("mpi_lib*")) for folder in where):
-        raise ConfigError(
-            "Horovod is not installed with TensorFlow, and two_tower.ranks asks for more than one rank. "
-            "Run 'make setup', which builds it, or set two_tower.ranks=1."
-        )
-
-
-def _check_host_name() -> None:
-    name = socket.gethostname()
-    try:
-        address = socket.gethostbyname(name)
-    except OSError:
-        address = "nothing"
-    if address == "nothing" or address.startswith("127."):
-        raise ConfigError(
-            f"This machine's host name {name} resolves to {address}, so ranks on other machines cannot reach it. "
-            "Mend /etc/hosts or DNS, or set two_tower.network_interface to the interface that they can reach."
-        )

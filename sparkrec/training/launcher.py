@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from sparkrec.training.plan import Plan
-from sparkrec.training.supervisor import rank_environment
+from sparkrec.training.supervisor import TOKEN, rank_environment
 
 
 def main(plan_path: str) -> None:
@@ -48,6 +48,7 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
     from pyspark.sql import SparkSession
 
     conf = SparkConf().setAll(list(plan.spark_conf.items())).setAppName(f"sparkrec ranks {Path(plan.folder).name}")
+    conf.setExecutorEnv(TOKEN, os.environ[TOKEN])
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     settings = plan.settings

@@ -19,7 +19,7 @@ import psutil
 import sparkrec
 from sparkrec import errors
 from sparkrec.config import TwoTower
-from sparkrec.errors import ConfigError, RetryableError
+from sparkrec.errors import RetryableError
 from sparkrec.training import checkpoint
 from sparkrec.training.collective import SingleProcess
 from sparkrec.training.plan import Follower, Plan
@@ -65,38 +65,12 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
     )
 
 
-def check_slots(ranks: int, slots: int, master: str) -> None:
-    """Horovod waits for all ranks at once, in silence, for ever: say it before the launch.
-
-    Raises
-    ------
-    ConfigError
-        There are fewer slots than ranks.
-    """
-    if ranks > 1 and slots < ranks:
-        raise ConfigError(
-            f"two_tower.ranks={ranks} needs {ranks} Spark slots at once, and {master} has {slots}. "
-            f"Give Spark more cores (spark.master=local[{ranks}], or more executors), or set two_tower.ranks={slots}."
-        )
-
-
-def slots(conf: dict[str, str], parallelism: int) -> int:
-    """Tasks that can run at once: ``local[N]`` and ``local[N,F]`` by their N, a cluster by its cores."""
-    local = re.fullmatch(r"local\[(\d+)(?:,\s*\d+)?\]", conf.get("spark.master", ""))
-    cores = int(local.group(1)) if local else 1 if conf.get("spark.master") == "local" else parallelism
-    return cores // int(conf.get("spark.task.cpus", "1"))
-
-
 def rank_environment(settings: TwoTower) -> dict[str, str]:
-    """What a rank needs in its environment: sparkrec importable, no library with threads of its own, the network."""
-    package = str(Path(sparkrec.__file__).parents[1])
-    path = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """What a rank needs beside what its executor has: no library with threads of its own, the network."""
     return {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
         "OMP_NUM_THREADS": str(settings.threads),
         "OPENBLAS_NUM_THREADS": str(settings.threads),
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PATH": os.environ.get("PATH", os.defpath),
         **dict.fromkeys(_INTERFACES if settings.network_interface else (), settings.network_interface or ""),
         **settings.environment,
     }
@@ -180,7 +154,9 @@ def _environment(plan: Plan, token: str) -> dict[str, str]:
     ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK_GATEWAY", "_PYSPARK"))}
     for key in ("PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED"):
         ours.pop(key, None)
-    return ours | {"PYSPARK_PYTHON": sys.executable} | rank_environment(plan.settings) | {TOKEN: token}
+    path = [str(Path(sparkrec.__file__).parents[1]), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]
+    ours["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    return {"PYSPARK_PYTHON": sys.executable} | ours | rank_environment(plan.settings) | {TOKEN: token}
 
 
 def _end(child: subprocess.Popen[bytes], token: str) -> None:

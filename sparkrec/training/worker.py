@@ -43,8 +43,11 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
     journal = Journal(plan, collective.rank)
     try:
         gpu = use_gpu(plan.settings.device, collective, gpus)
-        if gpu:
-            journal.write("note", text=f"rank {collective.rank} computes on GPU {gpu} of {socket.gethostname()}")
+        if gpu or gpus:
+            given = f"Spark gave it GPU {', '.join(gpus)}" if gpus else "Spark gave it none"
+            where = f"GPU {gpu}" if gpu else "the CPU"
+            text = f"rank {collective.rank} on {socket.gethostname()} computes on {where}; {given}"
+            journal.write("note", text=text)
         Training(plan, collective, journal).run()
     except Exception as error:
         lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)

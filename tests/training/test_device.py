@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 
 import pytest
 from ranks import on_ranks
@@ -65,6 +66,13 @@ def test_two_ranks_on_one_gpu_are_refused_on_all_ranks():
     on_ranks(3, rank)
     assert len(refused) == 3
     assert "ranks [0, 1] use GPU GPU-aa" in refused[0]
+
+
+def test_a_uuid_is_one_gpu_in_whatever_container_and_a_number_is_one_of_its_host(monkeypatch):
+    monkeypatch.setattr(device.socket, "gethostname", lambda: threading.current_thread().name)
+    on_ranks(2, lambda collective: device.check_distinct(collective, "0"))
+    with pytest.raises(ConfigError, match=r"ranks \[0, 1\] use GPU GPU-aa: a GPU is for one rank"):
+        on_ranks(2, lambda collective: device.check_distinct(collective, "GPU-aa"))
 
 
 def test_ranks_with_and_without_are_refused():

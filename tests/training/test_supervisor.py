@@ -11,27 +11,12 @@ import pytest
 from small import make_plan
 
 from sparkrec.config import TwoTower
-from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.errors import DataError, RetryableError
 from sparkrec.training import supervisor
 from sparkrec.training.plan import Follower, Journal, Plan
-from sparkrec.training.supervisor import TOKEN, check_slots, rank_environment, slots
+from sparkrec.training.supervisor import TOKEN, rank_environment
 
 pytestmark = pytest.mark.unit
-
-
-def test_slots():
-    assert slots({"spark.master": "local[3]"}, 9) == 3
-    assert slots({"spark.master": "local[4, 10]", "spark.task.cpus": "2"}, 9) == 2
-    assert slots({"spark.master": "local[*]"}, 9) == 9
-    assert slots({"spark.master": "spark://host:7077"}, 9) == 9
-    assert slots({"spark.master": "local"}, 9) == 1
-
-
-def test_too_few_slots_names_what_is_needed_what_is_there_and_what_to_do():
-    with pytest.raises(ConfigError, match=r"ranks=3 needs 3 Spark slots.*local\[2\] has 2.*local\[3\].*ranks=2"):
-        check_slots(3, 2, "local[2]")
-    check_slots(2, 2, "local[2]")
-    check_slots(1, 0, "local[1]")
 
 
 def test_a_rank_is_told_the_network_and_what_the_configuration_adds():
