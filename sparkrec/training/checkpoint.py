@@ -87,10 +87,8 @@ def save(
     final, temporary = folder / f"{number:010d}", folder / f".{number:010d}.tmp"
 
     def begin() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in (temporary, final):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
 
     def write() -> dict[str, Any]:
         files, sharded = {}, {}
@@ -110,14 +108,20 @@ def save(
             json.dump(manifest, text, indent=1)
             text.flush()
             _sync(text.fileno())
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one, or the same place at the end of an epoch
         os.rename(temporary, final)
         _sync_folder(folder)
         for old in _superfluous(_all(folder), keep):
             shutil.rmtree(old)
 
-    _together(collective, begin if collective.rank == 0 else lambda: None)
-    written = _together(collective, write)
-    _together(collective, end if collective.rank == 0 else lambda: None)
+    try:
+        _together(collective, begin if collective.rank == 0 else lambda: None)
+        written = _together(collective, write)
+        _together(collective, end if collective.rank == 0 else lambda: None)
+    except RetryableError:
+        if collective.rank == 0:  # half of a checkpoint fills a disk as well as a whole one
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return final
 
 

@@ -7,13 +7,19 @@ stopped when a rank hangs. ``training.supervisor`` starts it, watches it and end
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sparkrec.errors import RetryableError
 from sparkrec.training.plan import Plan
-from sparkrec.training.supervisor import rank_environment
+from sparkrec.training.supervisor import TOKEN, carriers, rank_environment
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def main(plan_path: str) -> None:
@@ -21,9 +27,9 @@ def main(plan_path: str) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     plan = Plan.load(plan_path)
     results = [rank(plan_path)] if plan.settings.ranks == 1 else _on_spark(plan, plan_path)
-    if len(results) != plan.settings.ranks or not all(results):
+    if not results or not all(results):
         # Horovod swallows some failures and returns None in their place.
-        sys.exit(f"of {plan.settings.ranks} ranks these finished: {results}")
+        raise RetryableError(f"Not every rank finished: {results}.")
 
 
 def rank(plan_path: str) -> str:
@@ -51,27 +57,61 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     settings = plan.settings
+    found = _wait_for_slots(spark, settings.ranks, settings.start_timeout_seconds)
+    if found < settings.needed_ranks:
+        raise RetryableError(
+            f"{settings.needed_ranks} rank(s) need as many Spark slots at once, and {spark.sparkContext.master} has given "
+            f"{found} in two_tower.start_timeout_seconds={settings.start_timeout_seconds}."
+        )
+    if found < settings.ranks:
+        plan.on(found).save()
     local = plan.spark_conf.get("spark.master", "").startswith("local")
     nics = settings.network_interface or ("lo" if local else None)
-    results = horovod.spark.run(
-        rank_on_spark,
-        args=(plan_path,),
-        num_proc=settings.ranks,
-        start_timeout=settings.start_timeout_seconds,
-        use_gloo=True,
-        nics=[nics] if nics else None,
-        env=rank_environment(settings),
-        executable=os.environ.get("PYSPARK_PYTHON", sys.executable),
-        verbose=0,
-    )
+    try:
+        results = horovod.spark.run(
+            rank_on_spark,
+            args=(plan_path,),
+            num_proc=min(found, settings.ranks),
+            start_timeout=settings.start_timeout_seconds,
+            use_gloo=True,
+            nics=[nics] if nics else None,
+            env=rank_environment(settings),
+            executable=os.environ.get("PYSPARK_PYTHON", sys.executable),
+            verbose=0,
+        )
+    except RuntimeError as error:
+        ended = re.search(r"Process name: (\d+)\s+Exit code: (\w+)", str(error))
+        if not ended:
+            raise
+        known = {"137": "killed (SIGKILL: no memory was left, or somebody did it)", "None": "with its Spark task"}
+        how = known.get(ended[2], f"with exit code {ended[2]}")
+        raise RetryableError(f"Horovod says that rank {ended[1]} was the first to end, {how}.") from error
     spark.stop()
     return list(results)
+
+
+def _wait_for_slots(spark: SparkSession, wanted: int, seconds: float) -> int:
+    """How many tasks of this application can run at once, by cores, GPUs and ``spark.task.cpus``; waits for ``wanted``.
+
+    Horovod would wait in silence. Where executors come only when tasks ask for them, that is left to Horovod.
+    """
+    if spark.sparkContext.getConf().get("spark.dynamicAllocation.enabled", "false") == "true":
+        return wanted
+    context = spark.sparkContext._jsc.sc()
+    profile = context.resourceProfileManager().defaultResourceProfile()
+    end = time.monotonic() + seconds
+    while (found := int(context.maxNumConcurrentTasks(profile))) < wanted and time.monotonic() < end:
+        time.sleep(0.5)
+    return found
 
 
 def _end_with_parent(parent: int) -> None:
     """A job that is killed leaves no training behind: the ranks below end when this process does."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    for process in carriers(os.environ.get(TOKEN, "")):
+        if process.pid != os.getpid():  # a rank that hangs would not notice
+            process.kill()
     os._exit(1)
 
 
