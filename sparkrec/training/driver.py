@@ -76,7 +76,7 @@ def preflight(run: Run, plan: Plan) -> None:
     conf = dict(run.spark.sparkContext.getConf().getAll())
     master = conf.get("spark.master", "local")
     free = supervisor.slots(conf, run.spark.sparkContext.defaultParallelism)
-    supervisor.check_slots(plan.settings, free, master)
+    supervisor.check_slots(plan.settings.needed_ranks, free, master)
     _check_horovod()
     if not master.startswith("local"):
         _check_host_name()

@@ -67,7 +67,7 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
     )
 
 
-def check_slots(settings: TwoTower, slots: int, master: str) -> None:
+def check_slots(ranks: int, slots: int, master: str) -> None:
     """Horovod waits for all ranks at once, in silence, for ever: say it before the launch.
 
     Raises
@@ -75,12 +75,10 @@ def check_slots(settings: TwoTower, slots: int, master: str) -> None:
     ConfigError
         There are fewer slots than ranks.
     """
-    needed = settings.needed_ranks
-    if settings.ranks > 1 and slots < needed:
-        name = "min_ranks" if settings.elastic else "ranks"
+    if ranks > 1 and slots < ranks:
         raise ConfigError(
-            f"two_tower.{name}={needed} needs {needed} Spark slots at once, and {master} has {slots}. "
-            f"Give Spark more cores (spark.master=local[{needed}], or more executors), or set two_tower.{name}={slots}."
+            f"two_tower.ranks={ranks} needs {ranks} Spark slots at once, and {master} has {slots}. "
+            f"Give Spark more cores (spark.master=local[{ranks}], or more executors), or set two_tower.ranks={slots}."
         )
 
 

@@ -87,7 +87,7 @@ class Training:
         kept = saved.state["placement"] if saved else self._placement()
         place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
         if self.plan.ranks < self.settings.ranks:
-            self._warn(f"there is room for {self.plan.ranks} of {self.settings.ranks} ranks: these train")
+            self._warn(f"trains on {self.plan.ranks} of {self.settings.ranks} ranks: there are no slots for more")
         if saved:
             phase, self.curve, place = saved.state["phase"], saved.state["curve"], Place(**saved.state["place"])
             trainer.restore(saved.read, saved.state["steps"])

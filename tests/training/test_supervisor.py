@@ -29,12 +29,9 @@ def test_slots():
 
 def test_too_few_slots_names_what_is_needed_what_is_there_and_what_to_do():
     with pytest.raises(ConfigError, match=r"ranks=3 needs 3 Spark slots.*local\[2\] has 2.*local\[3\].*ranks=2"):
-        check_slots(TwoTower(ranks=3), 2, "local[2]")
-    with pytest.raises(ConfigError, match=r"min_ranks=3 needs 3 Spark slots.*local\[2\] has 2.*min_ranks=2"):
-        check_slots(TwoTower(ranks=4, elastic=True, min_ranks=3), 2, "local[2]")
-    check_slots(TwoTower(ranks=3, elastic=True), 2, "local[2]")
-    check_slots(TwoTower(ranks=2), 2, "local[2]")
-    check_slots(TwoTower(ranks=1), 0, "local[1]")
+        check_slots(3, 2, "local[2]")
+    check_slots(2, 2, "local[2]")
+    check_slots(1, 0, "local[1]")
 
 
 def test_a_rank_is_told_the_network_and_what_the_configuration_adds():
