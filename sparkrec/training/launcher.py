@@ -21,6 +21,8 @@ from sparkrec.training.supervisor import TOKEN, carriers, rank_environment
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from sparkrec.config import TwoTower
+
 
 def main(plan_path: str) -> None:
     """Train with the plan's number of ranks; exits with an error unless every rank said where its result lies."""
@@ -57,21 +59,16 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     settings = plan.settings
-    found = _wait_for_slots(spark, settings.ranks, settings.start_timeout_seconds)
-    if found < settings.needed_ranks:
-        raise RetryableError(
-            f"{settings.needed_ranks} rank(s) need as many Spark slots at once, and {spark.sparkContext.master} has given "
-            f"{found} in two_tower.start_timeout_seconds={settings.start_timeout_seconds}."
-        )
-    if found < settings.ranks:
-        plan.on(found).save()
+    ranks = _ranks(spark, settings)
+    if ranks < settings.ranks:
+        plan.on(ranks).save()
     local = plan.spark_conf.get("spark.master", "").startswith("local")
     nics = settings.network_interface or ("lo" if local else None)
     try:
         results = horovod.spark.run(
             rank_on_spark,
             args=(plan_path,),
-            num_proc=min(found, settings.ranks),
+            num_proc=ranks,
             start_timeout=settings.start_timeout_seconds,
             use_gloo=True,
             nics=[nics] if nics else None,
@@ -80,29 +77,45 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
             verbose=0,
         )
     except RuntimeError as error:
-        ended = re.search(r"Process name: (\d+)\s+Exit code: (\w+)", str(error))
-        if not ended:
-            raise
-        known = {"137": "killed (SIGKILL: no memory was left, or somebody did it)", "None": "with its Spark task"}
-        how = known.get(ended[2], f"with exit code {ended[2]}")
-        raise RetryableError(f"Horovod says that rank {ended[1]} was the first to end, {how}.") from error
+        raise RetryableError(_why(str(error))) from None
     spark.stop()
     return list(results)
 
 
-def _wait_for_slots(spark: SparkSession, wanted: int, seconds: float) -> int:
-    """How many tasks of this application can run at once, by cores, GPUs and ``spark.task.cpus``; waits for ``wanted``.
+def _why(text: str) -> str:
+    """In a line, what Horovod says in three."""
+    ended = re.search(r"Process name: (\d+)\s+Exit code: (\w+)", text)
+    if ended is None:
+        return f"Horovod says: {text}"
+    known = {"137": "killed (SIGKILL: no memory was left, or somebody did it)", "None": "together with its Spark task"}
+    how = known.get(ended[2], f"with exit code {ended[2]}")
+    return f"Horovod saw rank {ended[1]} end first, {how}."
 
-    Horovod would wait in silence. Where executors come only when tasks ask for them, that is left to Horovod.
+
+def _ranks(spark: SparkSession, settings: TwoTower) -> int:
+    """All, or in an elastic training as many as this application has slots for by the end of the start timeout.
+
+    Spark counts slots by cores, GPUs and ``spark.task.cpus``. Horovod would wait for them in silence; that is left to
+    it where executors come only when tasks ask for them.
+
+    Raises
+    ------
+    RetryableError
+        There are fewer than are needed: a machine was lost, or others use it.
     """
-    if spark.sparkContext.getConf().get("spark.dynamicAllocation.enabled", "false") == "true":
-        return wanted
-    context = spark.sparkContext._jsc.sc()
-    profile = context.resourceProfileManager().defaultResourceProfile()
-    end = time.monotonic() + seconds
-    while (found := int(context.maxNumConcurrentTasks(profile))) < wanted and time.monotonic() < end:
+    context = spark.sparkContext
+    if context.getConf().get("spark.dynamicAllocation.enabled") == "true":
+        return settings.ranks
+    jvm, limit = context._jsc.sc(), settings.start_timeout_seconds
+    profile, end = jvm.resourceProfileManager().defaultResourceProfile(), time.monotonic() + limit
+    while (slots := int(jvm.maxNumConcurrentTasks(profile))) < settings.ranks and time.monotonic() < end:
         time.sleep(0.5)
-    return found
+    if slots < settings.needed_ranks:
+        raise RetryableError(
+            f"{settings.needed_ranks} rank(s) need a Spark slot each at once, and {context.master} has given {slots} "
+            f"slot(s) in two_tower.start_timeout_seconds={limit}."
+        )
+    return min(slots, settings.ranks)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -120,6 +120,7 @@ def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
     token = uuid.uuid4().hex
     path, result = plan.save(), plan.path("result.json")
     with open(plan.path("launch.log"), "ab") as log_file:
+        log_file.write(f"\n=== {time.strftime('%F %T')}: up to {plan.ranks} rank(s)\n".encode())
         before = log_file.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "sparkrec.training.launcher", str(path)],
@@ -162,7 +163,7 @@ def _check_alive(plan: Plan, follower: Follower, started: float, deadline: float
     silent, limit = follower.silence(), plan.settings.heartbeat_seconds
     if silent and silent[1] > limit:
         raise Lost(
-            f"Rank {silent[0]} has been silent for {silent[1]:.0f} s (two_tower.heartbeat_seconds={limit:g}), the first "
+            f"Rank {silent[0]} has been silent for {silent[1]:.0f} s (two_tower.heartbeat_seconds={limit:g}), longest "
             "of all: it hangs, or waits for one that does."
         )
     if not silent and time.monotonic() - started > limit + plan.settings.start_timeout_seconds:
@@ -238,7 +239,9 @@ def _last_word(plan: Plan, start: int, code: int) -> str:
     with open(plan.path("launch.log"), "rb") as file:
         file.seek(start)
         log = file.read().decode(errors="replace")
-    told = re.findall(rf"^{errors.__name__}\.\w+: (.+)", log, re.M)[-1:] + re.findall(r"Lost executor .+", log)[:1]
+    told = re.findall(rf"^{errors.__name__}\.\w+: (.+)", log, re.M)[-1:]
+    told += [f"{lost}." for lost in re.findall(r"Lost executor .+", log)[:1]]
     named = re.findall(r"^\s*(\S*(?:Error|Exception|Timeout)\S*: .+)", log, re.M)[-1:]
-    lines = [line.strip() for line in log.splitlines() if line.strip()] or [""]
-    return " ".join(told or named or [f"the launcher ended with exit code {code}; its last line is '{lines[-1]}'."])[:500]
+    lines = [f"its last line is '{line.strip()}'." for line in log.splitlines() if line.strip()]
+    ended = f"the launcher ended with exit code {code}; {['it printed nothing.', *lines][-1]}"
+    return " ".join(told or named or [ended])[:500]

@@ -51,7 +51,7 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
         kind = type(error).__name__ if isinstance(error, SparkrecError) else "lost" if lost else "defect"
         text = str(error) if isinstance(error, SparkrecError) else traceback.format_exc(limit=-6)
         if isinstance(error, OSError):
-            kind, text = "RetryableError", f"Rank {collective.rank} on {socket.gethostname()}: the file system failed: {error}."
+            kind, text = "RetryableError", f"On {socket.gethostname()} the file system failed: {error}."
         journal.write("error", kind=kind, text=text)
         raise
     return str(plan.path("result.json"))

@@ -63,6 +63,7 @@ def _rank(plan_path: str, prepare: Callable[[], None]) -> None:
         code = 0
     except BaseException:
         traceback.print_exc()
+        raise
     finally:
         sys.stderr.flush()
         os._exit(code)
@@ -91,7 +92,7 @@ def at_a_step(countdown: Countdown) -> None:
 
 
 def in_a_checkpoint(countdown: Countdown) -> None:
-    """Before a folder of it is made, a file of it is opened to be written, it gets its name, or an old one is removed."""
+    """Before its folder is made, a file of it is opened to be written, it gets its name, or an old one is removed."""
 
     def see(event: str, arguments: tuple[Any, ...]) -> None:
         changes = event in ("os.mkdir", "os.rename", "shutil.rmtree")

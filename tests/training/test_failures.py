@@ -18,7 +18,7 @@ import pytest
 import small
 from standalone import standalone
 
-from sparkrec.errors import ConfigError, RetryableError
+from sparkrec.errors import ConfigError, RetryableError, SparkrecError
 from sparkrec.models.two_tower import exported
 from sparkrec.training import driver, supervisor
 from sparkrec.training.plan import Plan
@@ -67,7 +67,7 @@ class Trained:
             patched.setattr(supervisor.subprocess, "Popen", start)
             try:
                 self.error, self.result = None, supervisor.train(plan, self._listen, self.said.append)
-            except Exception as error:
+            except (SparkrecError, RuntimeError) as error:
                 self.error = error
         self.left = [process for token in self.tokens for process in supervisor.carriers(token)]
 
@@ -156,6 +156,16 @@ def test_a_full_disk_is_named_and_once_there_is_room_the_training_goes_on(small_
     assert_same(plan, undisturbed)
 
 
+def test_slots_that_do_not_come_are_named(tmp_path, monkeypatch):
+    """As after the loss of a machine: the job found enough, and the ranks' application does not get them."""
+    elastic = {"elastic": True, "min_ranks": 2, "start_timeout_seconds": 1}
+    plan = on_spark(small.make_plan(tmp_path, **SETTINGS | elastic | {"ranks": 3, "restarts": 0}), "local[1]")
+    trained = Trained(plan, monkeypatch, None)
+    assert isinstance(trained.error, RetryableError)
+    assert "2 rank(s) need a Spark slot each at once, and local[1] has given 1 slot(s)" in str(trained.error)
+    assert not trained.left
+
+
 def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_path, monkeypatch, undisturbed):
     """A machine of a real cluster is lost for good: its worker, its executor and its rank are killed."""
 
@@ -164,7 +174,7 @@ def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_p
         for process in [worker, *worker.children(recursive=True)]:
             process.kill()
 
-    with standalone(tmp_path / "cluster", left=[], right=[]) as cluster:
+    with standalone(tmp_path, left=[], right=[]) as cluster:
         plan = small.make_plan(
             tmp_path, **SETTINGS, elastic=True, start_timeout_seconds=25, network_interface="lo",
             environment={"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
