@@ -13,7 +13,7 @@ from small import make_plan
 
 from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, DataError, RetryableError
-from sparkrec.training import supervisor, worker
+from sparkrec.training import launcher, supervisor, worker
 from sparkrec.training.plan import Follower, Journal, Plan
 from sparkrec.training.supervisor import TOKEN, check_slots, rank_environment, slots
 
@@ -253,3 +253,13 @@ def test_the_rows_of_a_plan_are_dealt_to_fewer_ranks_and_what_is_learned_stays(t
     assert fewer.fingerprint == plan.fingerprint
     pieces = [sorted(sum(p.sequences.ranks, ()), key=lambda piece: piece.row_group) for p in (plan, fewer)]
     assert pieces[0] == pieces[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "how"), [("137", "killed (SIGKILL: no memory"), ("None", "together with its Spark task"), ("1", "code 1.")]
+)
+def test_what_horovod_says_in_three_lines_is_said_in_one(code, how):
+    text = f"Horovod detected that one or more processes exited\nProcess name: 3\nExit code: {code}\n"
+    assert how in launcher._why(text)
+    assert launcher._why(text).startswith("Horovod saw rank 3 end first, ")
+    assert launcher._why("Gloo is not there") == "Horovod says: Gloo is not there"
