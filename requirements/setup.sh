@@ -20,7 +20,7 @@ for tool in gcc g++ make; do
     command -v $tool >/dev/null || die "A C++ compiler is needed to build Horovod and '$tool' is missing. Type: sudo apt-get install build-essential"
 done
 
-stamp="$venv/.ready-$(cat requirements/*.lock requirements/setup.sh | sha256sum | cut -c1-16)"
+stamp="$venv/.ready-$(cat requirements/{sparkrec,horovod}.lock requirements/{jars.py,setup.sh} | sha256sum | cut -c1-16)"
 if [ -e "$stamp" ]; then
     say "environment: $venv is ready"
     exit 0

@@ -88,11 +88,18 @@ class TwoTower(Section):
     timeout_minutes: float = Field(720, gt=0, description="outer limit of the whole training")
     heartbeat_seconds: float = Field(300, gt=0, description="a training without a step for so long is hung")
     restarts: int = Field(1, ge=0, description="from the last checkpoint, after a lost rank")
+    elastic: bool = Field(False, description="starts, and starts again, on fewer ranks where there is no room for all")
+    min_ranks: int = Field(1, ge=1, description="elastic: not on fewer than these")
     network_interface: str | None = Field(None, description="pin Horovod, Gloo and NCCL to this interface, e.g. eth0")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU a rank where there are any")
     environment: dict[str, str] = Field(
         default_factory=dict, description="more of a rank's environment, such as NCCL_DEBUG; no secrets"
     )
+
+    @property
+    def needed_ranks(self) -> int:
+        """Without so many slots there is no training."""
+        return self.min_ranks if self.elastic else self.ranks
 
     @model_validator(mode="after")
     def _a_user_has_a_vector(self) -> TwoTower:
@@ -102,6 +109,12 @@ class TwoTower(Section):
             raise ValueError(
                 f"width: {self.width} is no multiple of attention_heads: {self.attention_heads}, which share it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _elastic_within_ranks(self) -> TwoTower:
+        if self.min_ranks > self.ranks:
+            raise ValueError(f"min_ranks: {self.min_ranks} is more than ranks: {self.ranks}, which are all there are")
         return self
 
     @model_validator(mode="after")

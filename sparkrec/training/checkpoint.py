@@ -87,10 +87,8 @@ def save(
     final, temporary = folder / f"{number:010d}", folder / f".{number:010d}.tmp"
 
     def begin() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in (temporary, final):
-            shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
 
     def write() -> dict[str, Any]:
         files, sharded = {}, {}
@@ -110,14 +108,20 @@ def save(
             json.dump(manifest, text, indent=1)
             text.flush()
             _sync(text.fileno())
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one, or the same place at the end of an epoch
         os.rename(temporary, final)
         _sync_folder(folder)
         for old in _superfluous(_all(folder), keep):
             shutil.rmtree(old)
 
-    _together(collective, begin if collective.rank == 0 else lambda: None)
-    written = _together(collective, write)
-    _together(collective, end if collective.rank == 0 else lambda: None)
+    try:
+        _together(collective, folder, begin if collective.rank == 0 else lambda: None)
+        written = _together(collective, folder, write)
+        _together(collective, folder, end if collective.rank == 0 else lambda: None)
+    except RetryableError:
+        if collective.rank == 0:  # half of a checkpoint fills a disk as well as a whole one
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return final
 
 
@@ -153,7 +157,7 @@ def _verified(path: Path, rank: int, size: int) -> tuple[dict[str, Any] | None, 
         return None, str(error) or type(error).__name__
 
 
-def _together(collective: Collective, act: Callable[[], Any]) -> list[Any]:
+def _together(collective: Collective, folder: Path, act: Callable[[], Any]) -> list[Any]:
     """Every rank acts; all that they return, or the same error on all of them."""
     result, error = None, ""
     try:
@@ -164,8 +168,8 @@ def _together(collective: Collective, act: Callable[[], Any]) -> list[Any]:
     failures = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(every) if error]
     if failures:
         raise RetryableError(
-            f"A checkpoint could not be written ({'; '.join(failures)}). Those before it are whole. Make room in the "
-            "lake's folder, or lower two_tower.keep_checkpoints, and start again."
+            f"A checkpoint could not be written in {folder} ({'; '.join(failures)}). Those before it are whole. Make "
+            "room there, or lower two_tower.keep_checkpoints."
         )
     return [result for result, _ in every]
 

@@ -7,13 +7,22 @@ stopped when a rank hangs. ``training.supervisor`` starts it, watches it and end
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sparkrec.errors import RetryableError
 from sparkrec.training.plan import Plan
-from sparkrec.training.supervisor import TOKEN, rank_environment
+from sparkrec.training.preflight import slots
+from sparkrec.training.supervisor import TOKEN, carriers, rank_environment
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from sparkrec.config import TwoTower
 
 
 def main(plan_path: str) -> None:
@@ -21,9 +30,9 @@ def main(plan_path: str) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     plan = Plan.load(plan_path)
     results = [rank(plan_path)] if plan.settings.ranks == 1 else _on_spark(plan, plan_path)
-    if len(results) != plan.settings.ranks or not all(results):
+    if not results or not all(results):
         # Horovod swallows some failures and returns None in their place.
-        sys.exit(f"of {plan.settings.ranks} ranks these finished: {results}")
+        raise RetryableError(f"Not every rank finished: {results}.")
 
 
 def rank(plan_path: str) -> str:
@@ -52,27 +61,70 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     settings = plan.settings
+    ranks = _ranks(spark, settings)
+    if ranks < settings.ranks:
+        plan.on(ranks).save()
     local = plan.spark_conf.get("spark.master", "").startswith("local")
     nics = settings.network_interface or ("lo" if local else None)
-    results = horovod.spark.run(
-        rank_on_spark,
-        args=(plan_path,),
-        num_proc=settings.ranks,
-        start_timeout=settings.start_timeout_seconds,
-        use_gloo=True,
-        nics=[nics] if nics else None,
-        env=rank_environment(settings),
-        executable=os.environ.get("PYSPARK_PYTHON", sys.executable),
-        verbose=0,
-    )
+    try:
+        results = horovod.spark.run(
+            rank_on_spark,
+            args=(plan_path,),
+            num_proc=ranks,
+            start_timeout=settings.start_timeout_seconds,
+            use_gloo=True,
+            nics=[nics] if nics else None,
+            env=rank_environment(settings),
+            executable=os.environ.get("PYSPARK_PYTHON", sys.executable),
+            verbose=0,
+        )
+    except RuntimeError as error:
+        raise RetryableError(_why(str(error))) from None
     spark.stop()
     return list(results)
+
+
+def _why(text: str) -> str:
+    """In a line, what Horovod says in three."""
+    ended = re.search(r"Process name: (\d+)\s+Exit code: (\w+)", text)
+    if ended is None:
+        return f"Horovod says: {text}"
+    known = {"137": "killed (SIGKILL: no memory was left, or somebody did it)", "None": "together with its Spark task"}
+    how = known.get(ended[2], f"with exit code {ended[2]}")
+    return f"Horovod saw rank {ended[1]} end first, {how}."
+
+
+def _ranks(spark: SparkSession, settings: TwoTower) -> int:
+    """All, or in an elastic training as many as this application has slots for by the end of the start timeout.
+
+    Spark counts slots by cores, GPUs and ``spark.task.cpus``. Horovod would wait for them in silence; that is left to
+    it where executors come only when tasks ask for them.
+
+    Raises
+    ------
+    RetryableError
+        There are fewer than are needed: a machine was lost, or others use it.
+    """
+    context = spark.sparkContext
+    if context.getConf().get("spark.dynamicAllocation.enabled") == "true":
+        return settings.ranks
+    limit = settings.start_timeout_seconds
+    there = slots(context, settings.ranks, limit, print)
+    if there < settings.needed_ranks:
+        raise RetryableError(
+            f"{settings.needed_ranks} rank(s) need a Spark slot each at once, and {context.master} has given {there} "
+            f"slot(s) in two_tower.start_timeout_seconds={limit}."
+        )
+    return min(there, settings.ranks)
 
 
 def _end_with_parent(parent: int) -> None:
     """A job that is killed leaves no training behind: the ranks below end when this process does."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    for process in carriers(os.environ.get(TOKEN, "")):
+        if process.pid != os.getpid():  # a rank that hangs would not notice
+            process.kill()
     os._exit(1)
 
 

@@ -16,18 +16,18 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sparkrec.config import TwoTower
-from sparkrec.training.manifest import Manifest
+from sparkrec.training.manifest import Manifest, deal
 
 #: Settings that do not change what is learned: another value may resume a checkpoint.
 _OPERATIONAL = {
     "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "start_timeout_seconds", "timeout_minutes",
     "heartbeat_seconds", "restarts", "network_interface", "ranks", "threads", "accumulate", "memory_gb", "prefetch",
-    "device", "environment",
+    "device", "environment", "elastic", "min_ranks",
 }  # fmt: skip
 
 
@@ -45,6 +45,16 @@ class Plan:
     @property
     def settings(self) -> TwoTower:
         return TwoTower.model_validate(self.two_tower)
+
+    @property
+    def ranks(self) -> int:
+        """Those that the rows are dealt to: in an elastic training they may be fewer than ``settings.ranks``."""
+        return len(self.sequences.ranks)
+
+    def on(self, ranks: int) -> Plan:
+        """The same training, its rows dealt to another number of ranks."""
+        pieces = [piece for hand in self.sequences.ranks for piece in hand]
+        return replace(self, sequences=replace(self.sequences, ranks=deal(pieces, ranks)))
 
     @property
     def versions(self) -> dict[str, int]:
@@ -100,6 +110,7 @@ class Follower:
     def __init__(self, plan: Plan) -> None:
         self._folder = plan.path("ranks")
         self._read: dict[str, int] = {}
+        self._beats: dict[int, tuple[int, float]] = {}
 
     def new(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else []:
@@ -110,6 +121,14 @@ class Follower:
                     yield json.loads(line)
 
     def silence(self) -> tuple[int, float] | None:
-        """The rank that has been silent the longest, and for how many seconds; None before any spoke."""
-        ages = [(time.time() - os.stat(path).st_mtime, int(path.stem)) for path in self._folder.glob("*.jsonl")]
-        return (max(ages)[1], max(ages)[0]) if ages else None
+        """The rank that has been silent the longest, and for how many seconds; None before any spoke.
+
+        Measured here from one question to the next: the store may have another clock.
+        """
+        now = time.monotonic()
+        for path in self._folder.glob("*.jsonl"):
+            rank, beat = int(path.stem), os.stat(path).st_mtime_ns
+            if rank not in self._beats or self._beats[rank][0] != beat:
+                self._beats[rank] = (beat, now)
+        since, rank = min(((heard, rank) for rank, (_, heard) in self._beats.items()), default=(now, -1))
+        return None if rank < 0 else (rank, now - since)

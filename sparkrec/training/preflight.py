@@ -42,9 +42,9 @@ def preflight(run: Run) -> None:
     # Executors that Spark adds on demand come when the ranks ask for them; then only the start timeout helps.
     if conf.get("spark.dynamicAllocation.enabled") != "true":
         patience = 0 if local else settings.start_timeout_seconds
-        check_slots(settings.ranks, slots(context, settings.ranks, patience, run.say), conf)
+        check_slots(settings.needed_ranks, slots(context, settings.needed_ranks, patience, run.say), conf)
     if not local:
-        check_executors(context, settings.ranks)
+        check_executors(context, settings.needed_ranks)
 
 
 def slots(context: SparkContext, wanted: int, seconds: float, say: Callable[[str], None]) -> int:

@@ -30,6 +30,8 @@ TOKEN = "SPARKREC_TRAINING"
 _INTERFACES = ("HOROVOD_GLOO_IFACE", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
+#: A launcher has so long to end by itself once its ranks are done, or one of them has failed.
+_LAST_SECONDS = 30.0
 
 Listener = Callable[[dict[str, Any]], None]
 
@@ -90,14 +92,16 @@ def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
     for log in plan.path("ranks").glob("*.jsonl"):
         log.unlink()
     token = uuid.uuid4().hex
-    path = plan.save()
+    path, result = plan.save(), plan.path("result.json")
     with open(plan.path("launch.log"), "ab") as log_file:
+        log_file.write(f"\n=== {time.strftime('%F %T')}: up to {plan.ranks} rank(s)\n".encode())
+        before = log_file.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "sparkrec.training.launcher", str(path)],
             env=_environment(plan, token), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file,
             start_new_session=True,
         )  # fmt: skip
-    follower = Follower(plan)
+    follower, started, settled = Follower(plan), time.monotonic(), 0.0
     said: list[dict[str, Any]] = []
 
     def hear() -> None:
@@ -109,33 +113,42 @@ def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
     try:
         while child.poll() is None:
             hear()
-            _check_alive(plan, follower, deadline)
+            if not said and not result.exists():
+                _check_alive(plan, follower, started, deadline)
+                settled = time.monotonic()
+            elif time.monotonic() - settled > _LAST_SECONDS:
+                break
             time.sleep(_POLL_SECONDS)
         hear()
     finally:
         _end(child, token)
-    _raise_said(said)
-    if child.returncode != 0 or not plan.path("result.json").exists():
-        raise Lost(f"The ranks ended with exit code {child.returncode}: {_last_line(plan)}")
-    return dict(json.loads(plan.path("result.json").read_text()))
+    if not result.exists():
+        _raise_said(said)
+        raise Lost(f"{_who(plan, said)}: {_last_word(plan, before, child.returncode)}")
+    return dict(json.loads(result.read_text()))
 
 
-def _check_alive(plan: Plan, follower: Follower, deadline: float) -> None:
+def _check_alive(plan: Plan, follower: Follower, started: float, deadline: float) -> None:
     if time.monotonic() > deadline:
         raise RetryableError(
             f"The two-tower training took longer than two_tower.timeout_minutes={plan.settings.timeout_minutes:g} and "
             "was stopped. Run the job again to go on from the last checkpoint, or raise the limit."
         )
-    silent = follower.silence()
-    if silent and silent[1] > plan.settings.heartbeat_seconds:
+    silent, limit = follower.silence(), plan.settings.heartbeat_seconds
+    if silent and silent[1] > limit:
         raise Lost(
-            f"Rank {silent[0]} has been silent for {silent[1]:.0f} s "
-            f"(two_tower.heartbeat_seconds={plan.settings.heartbeat_seconds:g})."
+            f"Rank {silent[0]} has been silent for {silent[1]:.0f} s (two_tower.heartbeat_seconds={limit:g}), longest "
+            "of all: it hangs, or waits for one that does."
+        )
+    if not silent and time.monotonic() - started > limit + plan.settings.start_timeout_seconds:
+        raise Lost(
+            f"No rank has begun in two_tower.start_timeout_seconds={plan.settings.start_timeout_seconds} and "
+            f"two_tower.heartbeat_seconds={limit:g}."
         )
 
 
 def _raise_said(said: list[dict[str, Any]]) -> None:
-    """The error that a rank named, the most telling first: what a lost peer causes in the others says little."""
+    """The error that a rank named, the most telling first; none, if they only named the loss of another."""
     known = [event for event in said if event["kind"] not in ("lost", "defect")]
     for event in known:
         error = getattr(errors, event["kind"])
@@ -145,8 +158,6 @@ def _raise_said(said: list[dict[str, Any]]) -> None:
     defects = [event for event in said if event["kind"] == "defect"]
     if defects:
         raise RuntimeError(f"rank {defects[0]['rank']}: {defects[0]['text']}")
-    if said:
-        raise Lost(f"A rank was lost: the others, from rank {said[0]['rank']} on, could not reach it any more.")
 
 
 def _environment(plan: Plan, token: str) -> dict[str, str]:
@@ -168,7 +179,7 @@ def _end(child: subprocess.Popen[bytes], token: str) -> None:
         except subprocess.TimeoutExpired:
             _signal_group(child, signal.SIGKILL)
             child.wait()
-    left = list(_carriers(token))
+    left = list(carriers(token))
     _, alive = psutil.wait_procs(left, timeout=2.0)
     for process in alive:
         process.kill()
@@ -182,7 +193,8 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
         return
 
 
-def _carriers(token: str) -> Iterator[psutil.Process]:
+def carriers(token: str) -> Iterator[psutil.Process]:
+    """The processes of a training on this machine."""
     for process in psutil.process_iter():
         try:
             if process.environ().get(TOKEN) == token:
@@ -191,8 +203,21 @@ def _carriers(token: str) -> Iterator[psutil.Process]:
             continue  # it has ended, or it is somebody else's
 
 
-def _last_line(plan: Plan) -> str:
-    """What the child printed last that names an error."""
-    lines = plan.path("launch.log").read_text(errors="replace").splitlines()[-200:]
-    named = [line.strip() for line in lines if re.match(r"^\S*(Error|Exception|Timeout)\S*:", line.strip())]
-    return (named or [line.strip() for line in lines if line.strip()] or ["it printed nothing"])[-1][:500]
+def _who(plan: Plan, said: list[dict[str, Any]]) -> str:
+    """Those that ended without a word, when the others had one to say about it."""
+    heard = {event["rank"] for event in said}
+    silent = [path.stem for path in sorted(plan.path("ranks").glob("*.jsonl")) if int(path.stem) not in heard]
+    return f"Rank {', '.join(silent)} was lost" if heard and silent else "The ranks were lost"
+
+
+def _last_word(plan: Plan, start: int, code: int) -> str:
+    """Why the launcher ended, from byte ``start`` of its log on: its own error and Spark's, else any, else its end."""
+    with open(plan.path("launch.log"), "rb") as file:
+        file.seek(start)
+        log = file.read().decode(errors="replace")
+    told = re.findall(rf"^{errors.__name__}\.\w+: (.+)", log, re.M)[-1:]
+    told += [f"{lost}." for lost in re.findall(r"Lost executor .+", log)[:1]]
+    named = re.findall(r"^\s*(\S*(?:Error|Exception|Timeout)\S*: .+)", log, re.M)[-1:]
+    lines = [f"its last line is '{line.strip()}'." for line in log.splitlines() if line.strip()]
+    ended = f"the launcher ended with exit code {code}; {['it printed nothing.', *lines][-1]}"
+    return " ".join(told or named or [ended])[:500]

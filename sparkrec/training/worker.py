@@ -53,6 +53,8 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
         lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)
         kind = type(error).__name__ if isinstance(error, SparkrecError) else "lost" if lost else "defect"
         text = str(error) if isinstance(error, SparkrecError) else traceback.format_exc(limit=-6)
+        if isinstance(error, OSError):
+            kind, text = "RetryableError", f"On {socket.gethostname()} the file system failed: {error}."
         journal.write("error", kind=kind, text=text)
         raise
     return str(plan.path("result.json"))
@@ -87,6 +89,8 @@ class Training:
         phase = _CHOOSE if self._chooses() else _FINAL
         kept = saved.state["placement"] if saved else self._placement()
         place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
+        if self.plan.ranks < self.settings.ranks:
+            self._warn(f"trains on {self.plan.ranks} of {self.settings.ranks} ranks: there are no slots for more")
         if saved:
             phase, self.curve, place = saved.state["phase"], saved.state["curve"], Place(**saved.state["place"])
             trainer.restore(saved.read, saved.state["steps"])

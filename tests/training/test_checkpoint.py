@@ -95,3 +95,17 @@ def test_a_full_disk_on_one_rank_is_an_error_on_all_and_loses_nothing(tmp_path, 
         return checkpoint.newest(tmp_path, "x", collective, print).state["number"]
 
     assert on_ranks(2, rank) == [1, 1]
+    assert names(tmp_path) == ["0000000001"]  # half of a checkpoint takes no room
+
+
+def test_a_full_disk_does_not_cost_the_checkpoint_that_is_to_be_replaced(tmp_path, monkeypatch):
+    """The last step of an epoch and the epoch's end have one number; keep is 1, so there is no other."""
+
+    def full(path, part):
+        raise OSError(28, "No space left on device")
+
+    save(tmp_path, 1, keep=1)
+    monkeypatch.setattr(checkpoint, "_write", full)
+    with pytest.raises(RetryableError, match=f"could not be written in {tmp_path}"):
+        save(tmp_path, 1, keep=1)
+    assert checkpoint.newest(tmp_path, "x", ONE, print).state["number"] == 1

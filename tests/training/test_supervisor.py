@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from errno import EIO
 
 import psutil
 import pytest
@@ -12,11 +13,19 @@ from small import make_plan
 
 from sparkrec.config import TwoTower
 from sparkrec.errors import DataError, RetryableError
-from sparkrec.training import supervisor
+from sparkrec.training import launcher, supervisor, worker
 from sparkrec.training.plan import Follower, Journal, Plan
 from sparkrec.training.supervisor import TOKEN, rank_environment
 
 pytestmark = pytest.mark.unit
+
+
+def test_an_elastic_training_needs_slots_for_the_fewest_ranks_only():
+    assert TwoTower(ranks=4).needed_ranks == 4
+    assert TwoTower(ranks=4, elastic=True).needed_ranks == 1
+    assert TwoTower(ranks=4, elastic=True, min_ranks=3).needed_ranks == 3
+    with pytest.raises(ValueError, match="min_ranks: 5 is more than ranks: 4"):
+        TwoTower(ranks=4, min_ranks=5)
 
 
 def test_a_rank_is_told_the_network_and_what_the_configuration_adds():
@@ -88,6 +97,25 @@ def test_a_child_that_keeps_dying_is_worth_a_retry(child):
         child("raise ValueError('no luck')", restarts=1)
 
 
+def test_the_reason_names_the_lost_rank_and_the_lost_executor(child):
+    script = (
+        "from sparkrec.errors import RetryableError\n"
+        "for rank in (0, 1, 2): say(rank, event='note', text='')\n"
+        "for rank in (0, 2): say(rank, event='error', kind='lost', text='the peer is gone')\n"
+        "print('26/11/21 ERROR TaskSchedulerImpl: Lost executor 3 on b: worker lost', file=sys.stderr)\n"
+        "print('java.lang.Exception: an effect, not a cause', file=sys.stderr)\n"
+        "raise RetryableError('Horovod saw rank 1 end first.')"
+    )
+    why = r"time: Rank 1 was lost: Horovod saw rank 1 end first\. Lost executor 3 on b: worker lost\."
+    with pytest.raises(RetryableError, match=why):
+        child(script, restarts=0)
+
+
+def test_the_reason_is_not_that_of_the_attempt_before(child):
+    with pytest.raises(RetryableError, match=r"exit code 9; it printed nothing\."):
+        child("os._exit(9) if attempt else exit('ValueError: no luck')", restarts=1)
+
+
 def test_a_rank_that_falls_silent_is_hung(child):
     with pytest.raises(RetryableError, match=r"Rank 1 has been silent.*heartbeat_seconds=0.5"):
         child(
@@ -95,6 +123,24 @@ def test_a_rank_that_falls_silent_is_hung(child):
             "while True: (folder / 'ranks' / '0.jsonl').touch(); time.sleep(.05)",
             restarts=0, heartbeat_seconds=0.5,
         )  # fmt: skip
+
+
+def test_ranks_that_never_begin_are_hung(child):
+    with pytest.raises(RetryableError, match=r"No rank has begun.*start_timeout_seconds=1.*heartbeat_seconds=0.2"):
+        child("time.sleep(100)", restarts=0, start_timeout_seconds=1, heartbeat_seconds=0.2)
+
+
+@pytest.mark.parametrize("end", ["time.sleep(100)", "os._exit(3)"])
+def test_a_result_counts_however_its_launcher_ends(child, monkeypatch, end):
+    monkeypatch.setattr(supervisor, "_LAST_SECONDS", 0.3)
+    script = f"finish(); say(0, event='note', text='done'); {end}"
+    assert child(script, restarts=0, heartbeat_seconds=0.1)[0] == {"hash": "abc"}
+
+
+def test_an_error_counts_however_its_launcher_ends(child, monkeypatch):
+    monkeypatch.setattr(supervisor, "_LAST_SECONDS", 0.3)
+    with pytest.raises(DataError, match="no event"):
+        child("say(0, event='error', kind='DataError', text='no event'); time.sleep(100)", restarts=3)
 
 
 def test_the_outer_limit(child):
@@ -131,6 +177,20 @@ def test_nothing_is_left_behind_not_even_what_has_left_the_process_group(child):
         child(script, restarts=0)
 
 
+def test_a_failing_file_system_is_worth_a_retry(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(EIO, "Input/output error", "/lake/part-0.parquet")
+
+    monkeypatch.setattr(worker, "configure_tensorflow", lambda threads: None)
+    monkeypatch.setattr(worker, "Training", fail)
+    plan = make_plan(tmp_path, ranks=1)
+    with pytest.raises(OSError, match="Input/output"):
+        worker.main(str(plan.save()), [])
+    (event,) = Follower(plan).new()
+    assert event["kind"] == "RetryableError"
+    assert "the file system failed: [Errno 5] Input/output error: '/lake/part-0.parquet'" in event["text"]
+
+
 def test_followers_read_whole_lines_once(tmp_path):
     plan = make_plan(tmp_path)
     follower = Follower(plan)
@@ -143,10 +203,21 @@ def test_followers_read_whole_lines_once(tmp_path):
         assert [event["text"] for event in follower.new()] == ["a"]
         file.write('te", "text": "b"}\n')
     assert [event["text"] for event in follower.new()] == ["b"]
-    os.utime(plan.path("ranks", "1.jsonl"), (time.time() - 60,) * 2)
-    rank, seconds = follower.silence()
-    assert rank == 1
-    assert seconds == pytest.approx(60, abs=5)
+
+
+def test_silence_is_measured_by_the_clock_of_the_one_who_listens(tmp_path, monkeypatch):
+    """Whatever the time is where the files lie."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    plan = make_plan(tmp_path)
+    follower = Follower(plan)
+    for rank in (0, 1):
+        Journal(plan, rank).write("note", text="a")
+        os.utime(plan.path("ranks", f"{rank}.jsonl"), (5e8, 5e8))
+    assert follower.silence()[1] == 0
+    now[0] += 7
+    os.utime(plan.path("ranks", "0.jsonl"), (6e8, 6e8))
+    assert follower.silence() == (1, 7)
 
 
 def test_a_plan_survives_its_file_and_its_fingerprint_names_what_is_learned(tmp_path):
@@ -158,3 +229,22 @@ def test_a_plan_survives_its_file_and_its_fingerprint_names_what_is_learned(tmp_
     scaled = [make_plan(tmp_path, scale_learning_rate="sqrt", ranks=ranks) for ranks in (1, 2)]
     other = [make_plan(tmp_path, seed=1), make_plan(tmp_path, width=9), *scaled]
     assert len({p.fingerprint for p in [plan, *other]}) == 5
+
+
+def test_the_rows_of_a_plan_are_dealt_to_fewer_ranks_and_what_is_learned_stays(tmp_path):
+    plan = make_plan(tmp_path, ranks=3, scale_learning_rate="linear")
+    fewer = plan.on(2)
+    assert (plan.ranks, fewer.ranks, fewer.settings.ranks) == (3, 2, 3)
+    assert fewer.fingerprint == plan.fingerprint
+    pieces = [sorted(sum(p.sequences.ranks, ()), key=lambda piece: piece.row_group) for p in (plan, fewer)]
+    assert pieces[0] == pieces[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "how"), [("137", "killed (SIGKILL: no memory"), ("None", "together with its Spark task"), ("1", "code 1.")]
+)
+def test_what_horovod_says_in_three_lines_is_said_in_one(code, how):
+    text = f"Horovod detected that one or more processes exited\nProcess name: 3\nExit code: {code}\n"
+    assert how in launcher._why(text)
+    assert launcher._why(text).startswith("Horovod saw rank 3 end first, ")
+    assert launcher._why("Gloo is not there") == "Horovod says: Gloo is not there"

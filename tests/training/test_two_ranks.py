@@ -125,10 +125,11 @@ def test_a_killed_rank_is_started_again_from_the_checkpoint_and_nothing_changes(
     assert shop.result()["hash"] == undisturbed[1]["hash"]
 
 
-def test_a_killed_job_leaves_no_process_and_goes_on_where_it_was(shop, undisturbed):
+def test_a_killed_job_leaves_no_process_not_even_one_that_hangs_and_goes_on_where_it_was(shop, undisturbed):
     job = shop.start()
     rank = psutil.Process(shop.rank_once_it_has_a_checkpoint(job, 0))
     token = rank.environ()[TOKEN]
+    rank.suspend()
     job.kill()
     job.communicate()
     while any(_carries(process, token) for process in psutil.process_iter()):
