@@ -1,4 +1,5 @@
-"""The child process that starts the ranks: ``python -m sparkrec.training.launcher PLAN.json``.
+"""The child process that starts the ranks: ``python -m sparkrec.training.launcher PLAN.json``, with Spark's
+settings, which may hold secrets, as JSON on standard input.
 
 A process of its own, because ``horovod.spark.run`` wants the main thread, replaces signal handlers and cannot be
 stopped when a rank hangs. ``training.supervisor`` starts it, watches it and ends it with everything below it.
@@ -6,6 +7,8 @@ stopped when a rank hangs. ``training.supervisor`` starts it, watches it and end
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import sys
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 def main(plan_path: str) -> None:
     """Train with the plan's number of ranks; exits with an error unless every rank said where its result lies."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    plan = Plan.load(plan_path)
+    plan = dataclasses.replace(Plan.load(plan_path), spark_conf=json.load(sys.stdin))
     results = [rank(plan_path)] if plan.settings.ranks == 1 else _on_spark(plan, plan_path)
     if not results or not all(results):
         # Horovod swallows some failures and returns None in their place.

@@ -33,7 +33,7 @@ _OPERATIONAL = {
 
 @dataclass(frozen=True)
 class Plan:
-    """``sizes``: rows of the embedding tables: users, items, features."""
+    """``sizes``: rows of the embedding tables: users, items, features. ``spark_conf`` may hold secrets: never saved."""
 
     folder: str
     two_tower: dict[str, Any]
@@ -75,7 +75,7 @@ class Plan:
     def save(self) -> Path:
         path = self.path("plan.json")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self)))
+        path.write_text(json.dumps({name: value for name, value in asdict(self).items() if name != "spark_conf"}))
         return path
 
     @classmethod

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -93,12 +94,15 @@ def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
         log.unlink()
     token = uuid.uuid4().hex
     path, result = plan.save(), plan.path("result.json")
-    with open(plan.path("launch.log"), "ab") as log_file:
+    # Spark's settings may hold secrets: the launcher reads them from a file without a name.
+    with open(plan.path("launch.log"), "ab") as log_file, tempfile.TemporaryFile() as settings:
+        settings.write(json.dumps(plan.spark_conf).encode())
+        settings.seek(0)
         log_file.write(f"\n=== {time.strftime('%F %T')}: up to {plan.ranks} rank(s)\n".encode())
         before = log_file.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "sparkrec.training.launcher", str(path)],
-            env=_environment(plan, token), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file,
+            env=_environment(plan, token), stdin=settings, stdout=log_file, stderr=log_file,
             start_new_session=True,
         )  # fmt: skip
     follower, started, settled = Follower(plan), time.monotonic(), 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -229,6 +230,12 @@ def test_a_plan_survives_its_file_and_its_fingerprint_names_what_is_learned(tmp_
     scaled = [make_plan(tmp_path, scale_learning_rate="sqrt", ranks=ranks) for ranks in (1, 2)]
     other = [make_plan(tmp_path, seed=1), make_plan(tmp_path, width=9), *scaled]
     assert len({p.fingerprint for p in [plan, *other]}) == 5
+
+
+def test_what_spark_is_told_is_not_kept_in_the_lake(tmp_path):
+    plan = dataclasses.replace(make_plan(tmp_path), spark_conf={"spark.authenticate.secret": "hush"})
+    assert "hush" not in plan.save().read_text()
+    assert Plan.load(plan.path("plan.json")).spark_conf == {}
 
 
 def test_the_rows_of_a_plan_are_dealt_to_fewer_ranks_and_what_is_learned_stays(tmp_path):
