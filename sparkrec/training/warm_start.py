@@ -19,11 +19,13 @@ from sparkrec.training.placement import DENSE
 from sparkrec.training.plan import Base, Plan
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
     from sparkrec.pipeline import Run
 
 STAGE = "train_two_tower"
-#: Where a run record's details say up to when a training's events went; null before there were warm starts.
-_AS_OF = "$.two_tower.as_of"
+# In a run record's details: before when a training's events lie, and what it began with, if not with nothing.
+_AS_OF, _BEGAN = "$.two_tower.as_of", "$.two_tower.warm_start.run"
 _CANDIDATES = 20
 # What a model is, and by its history encoder what shapes its other weights.
 _SHAPE = ("mode", "loss", "width", "history", "user_id", "item_features", "item_mlp", "head")
@@ -71,17 +73,24 @@ def find(run: Run, folders: Path, sizes: Mapping[str, int], as_of: int) -> Base 
 
 def finished(run: Run, before: int) -> list[str]:
     """Other runs with a finished training on events up to an earlier time; the latest events first, then the newest."""
+    rows = _others(run, before - 1).select(c.RUN_ID).limit(_CANDIDATES).collect()
+    return list(dict.fromkeys(row[0] for row in rows))
+
+
+def last_full(run: Run, as_of: int) -> Row | None:
+    """The run record of another run's training from nothing, on events up to ``as_of`` or earlier: the latest."""
     from pyspark.sql import functions as F
 
-    until = F.get_json_object(c.DETAILS, _AS_OF).cast("bigint")
-    rows = (
-        run.lake.read(schemas.RUNS)
-        .where((F.col(c.STAGE) == STAGE) & (F.col(c.RUN_ID) != run.run_id) & (until < before))
-        .orderBy(until.desc(), F.desc(c.STARTED))
-        .select(c.RUN_ID)
-        .limit(_CANDIDATES)
-    )
-    return list(dict.fromkeys(row[0] for row in rows.collect()))
+    return _others(run, as_of).where(F.get_json_object(c.DETAILS, _BEGAN).isNull()).head()
+
+
+def _others(run: Run, until: int) -> DataFrame:
+    """Records of other runs' trainings on events up to a time; the latest events first, then the newest."""
+    from pyspark.sql import functions as F
+
+    as_of = F.get_json_object(c.DETAILS, _AS_OF).cast("bigint")
+    mine = (F.col(c.STAGE) == STAGE) & (F.col(c.RUN_ID) != run.run_id) & (as_of <= until)
+    return run.lake.read(schemas.RUNS).where(mine).orderBy(as_of.desc(), F.desc(c.STARTED))
 
 
 def adjusted(settings: TwoTower) -> TwoTower:

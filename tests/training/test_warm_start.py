@@ -372,6 +372,7 @@ def test_with_nothing_new_the_model_stays_as_it_was_but_for_the_rows_that_it_gro
 def test_what_is_new_is_learned_and_what_is_old_is_not_lost(tmp_path):
     """Even users only ever meet even items, so that their rows are nearer to those."""
     extra = {"history": "none", "ranks": 1, "checkpoint_steps": 0, "placement": {"user_id": "sharded"}, "average": 0.0}
+    extra["table_learning_rate"] = 0.05
     first = day_plan(tmp_path / "first", 1, epochs=12, **extra)
     trained(first)
 
