@@ -87,7 +87,7 @@ class TwoTower(Section):
         2, ge=1, description="epochs of a warm start, in the place of epochs; validation chooses none"
     )
     replay: float = Field(
-        0.2, ge=0, le=1, description="warm start: share of users whose old events train too, others each epoch"
+        0.2, ge=0, le=1, description="warm start: share of all users, drawn each epoch, whose old events train too"
     )
     # what can go wrong
     checkpoint_epochs: int = Field(1, ge=1)

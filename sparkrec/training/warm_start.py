@@ -56,7 +56,8 @@ def find(run: Run, folders: Path, sizes: Mapping[str, int], as_of: int) -> Base 
     candidates = [settings.warm_start] if named else finished(run, before=as_of)
     reasons = []
     for run_id in candidates:
-        found = _open(folders / run_id, run_id, settings, sizes, as_of)
+        own = run_id == run.run_id
+        found = "it is this one" if own else _open(folders / run_id, run_id, settings, sizes, as_of)
         if isinstance(found, Base):
             return found
         reasons.append(f"run {run_id}: {found}")

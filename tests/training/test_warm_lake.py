@@ -107,6 +107,8 @@ def test_a_model_that_does_not_fit_is_passed_over_and_refused_where_it_is_named(
         found(run_of(folder, "wednesday", warm_start="monday", width=16))
     with pytest.raises(ConfigError, match=r"no finished training lies in"):
         found(run_of(folder, "wednesday", warm_start="sunday"))
+    with pytest.raises(ConfigError, match=r"run monday: it is this one"):
+        found(run_of(folder, "monday", warm_start="monday"))
     assert found(run_of(folder, "wednesday", warm_start="monday"))[0].run_id == "monday"
 
 
