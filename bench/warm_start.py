@@ -36,6 +36,7 @@ SHOP: dict[str, Any] = {"users": 12_000, "items": 3000, "days": 60, "events": 72
 SUNDAY, WEEK = 46, 7
 DAY = 86_400
 TYPES = {behaviour.VIEW: c.VIEW, behaviour.CART: c.CART, behaviour.PURCHASE: c.PURCHASE, behaviour.RATING: c.RATING}
+FEATURES = ("category", "brand", "colour", "series")
 SETTINGS: dict[str, Any] = {"ranks": 1, "temperature": 0.2, "checkpoint_epochs": 100, "validation_users": 10**6}
 
 
@@ -45,23 +46,20 @@ class Shop:
     def __init__(self, **options: Any) -> None:
         shop = SimulatorOptions.model_validate(options)
         items = catalogue.build(shop)
-        parts = [behaviour.events(shop, items, behaviour.users(shop, block), block) for block in range(shop.blocks)]
+        people = [behaviour.users(shop, block) for block in range(shop.blocks)]
+        parts = [behaviour.events(shop, items, who, block) for block, who in enumerate(people)]
         log = {name: np.concatenate([part[name] for part in parts]) for name in ("user", "item", "type", "time")}
-        kept = np.isin(log["type"], list(TYPES)) & (log["item"] >= 0)
-        kept &= np.isin(log["user"], np.concatenate([who.number[~who.bot] for who in map_users(shop)]))
-        log = {name: values[kept] for name, values in log.items()}
-        log = {name: values[np.lexsort((log["item"], log["user"], log["time"]))] for name, values in log.items()}
+        persons = np.concatenate([who.number[~who.bot] for who in people])
+        kept = np.isin(log["type"], list(TYPES)) & np.isin(log["user"], persons)
+        rows = np.flatnonzero(kept)[np.lexsort([log[name][kept] for name in ("item", "user", "time")])]
+        log = {name: values[rows] for name, values in log.items()}
         codes = np.asarray([c.EVENT_TYPES.index(TYPES.get(code, c.VIEW)) for code in range(max(TYPES) + 1)])
         self.type, self.second = codes[log["type"]], log["time"] // 1000
-        self.user, self.n_users = numbered(log["user"]), len(set(log["user"].tolist()))
-        self.item, first = numbered(log["item"]), np.unique(log["item"], return_index=True)
-        known = first[0][np.argsort(first[1])]  # the items in the order in which they appear
-        offsets = np.cumsum([0, *(int(getattr(items, name).max()) + 1 for name in FEATURES)])
-        self.features = [
-            [int(getattr(items, name)[item] + offset) for name, offset in zip(FEATURES, offsets, strict=False)]
-            for item in known
-        ]
-        self.n_features = int(offsets[-1])
+        (self.user, users), (self.item, known) = numbered(log["user"]), numbered(log["item"])
+        columns = [getattr(items, name) for name in FEATURES]
+        offsets = np.cumsum([0, *(column.max() + 1 for column in columns)])
+        self.n_users, self.n_features = len(users), int(offsets[-1])
+        self.features = np.stack([column[known] for column in columns], axis=1) + offsets[:-1]
 
     def sizes(self, day: int) -> dict[str, int]:
         before = self.second < day * DAY
@@ -98,7 +96,7 @@ class Shop:
         index, chunk = np.arange(sizes["users"], dtype=np.int32), np.zeros(sizes["users"], np.int32)
         lists = {name: pa.ListArray.from_arrays(offsets, values) for name, values in columns.items()}
         sequences = pa.table({c.USER_INDEX: index, c.CHUNK: chunk, **lists})
-        features = pa.array(self.features[: sizes["items"]], pa.list_(pa.int32()))
+        features = pa.array(self.features[: sizes["items"]].tolist(), pa.list_(pa.int32()))
         items = pa.table({c.ITEM_INDEX: np.arange(sizes["items"], dtype=np.int32), c.FEATURES: features})
         config = TwoTower.model_validate(SETTINGS | settings)
         config = warm_start.adjusted(config) if base else config
@@ -111,19 +109,13 @@ class Shop:
         return Plan(str(folder), config.model_dump(mode="json"), sizes, *manifests, as_of=day * DAY, base=base)
 
 
-FEATURES = ("category", "brand", "colour", "series")
-
-
-def map_users(shop: SimulatorOptions) -> list[behaviour.Users]:
-    return [behaviour.users(shop, block) for block in range(shop.blocks)]
-
-
-def numbered(values: np.ndarray) -> np.ndarray:
-    """0, 1, … in the order in which values first appear."""
-    _, first, place = np.unique(values, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[place]
+def numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each value as 0, 1, … in the order in which values first appear, and the values in that order."""
+    distinct, first, place = np.unique(values, return_index=True, return_inverse=True)
+    by_time = np.argsort(first)
+    number = np.empty(len(first), np.int64)
+    number[by_time] = np.arange(len(first))
+    return number[place], distinct[by_time]
 
 
 def train(plan: Plan) -> tuple[dict[str, Any], float]:
@@ -153,23 +145,24 @@ def quality(plan: Plan, exams: dict[str, Plan]) -> dict[str, float]:
     return {name: Validation(asked, trainer).score()["ndcg"] for name, asked in events.items()}
 
 
-def week(shop: Shop, folder: Path, seed: int, **warm: Any) -> dict[str, Any]:
-    """Seconds and NDCG of Sunday's model, of seven warm starts and of the full training at the end."""
+def week(shop: Shop, folder: Path, seed: int) -> dict[str, Any]:
+    """NDCG of Sunday's model, of the full training at the end and of the warm starts, with seconds of those two."""
     end = SUNDAY + WEEK
     absent = shop.absent(SUNDAY, end)
     exams = {name: shop.exam(folder / name, end, asked) for name, asked in (("all", absent | True), ("absent", absent))}
     sunday = shop.plan(folder / "sunday", SUNDAY, seed=seed)
-    result, _ = train(sunday)
-    again = shop.plan(folder / "full", end, seed=seed, epochs=result["epochs"], select_on_validation=False)
-    found: dict[str, Any] = {"epochs": result["epochs"], "full_seconds": train(again)[1]}
-    found |= {"stale": quality(sunday, exams), "full": quality(again, exams), "seconds": []}
-    last = sunday
-    for day in range(SUNDAY + 1, end + 1):
-        base = base_of(last, shop.sizes(day), day * DAY)
-        last = shop.plan(folder / f"day{day}", day, base, seed=seed, **warm)
-        result, seconds = train(last)
-        found["seconds"].append(seconds)
-    return found | {"warm": quality(last, exams)}
+    epochs = train(sunday)[0]["epochs"]
+    again = shop.plan(folder / "full", end, seed=seed, epochs=epochs, select_on_validation=False)
+    found: dict[str, Any] = {"epochs": epochs, "full_seconds": train(again)[1]}
+    found |= {"stale": quality(sunday, exams), "full": quality(again, exams)}
+    for name, settings in (("warm", {}), ("no_replay", {"replay": 0.0})):
+        last, seconds = sunday, []
+        for day in range(SUNDAY + 1, end + 1):
+            base = base_of(last, shop.sizes(day), day * DAY)
+            last = shop.plan(folder / name / str(day), day, base, seed=seed, **settings)
+            seconds.append(train(last)[1])
+        found |= {name: quality(last, exams), f"{name}_seconds": float(np.median(seconds))}
+    return found
 
 
 def main() -> None:
@@ -177,17 +170,19 @@ def main() -> None:
     shop, weeks = Shop(**SHOP), []
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as folder:
-            found = week(shop, Path(folder), seed)
-        weeks.append(found)
-        print(f"seed {seed}: {found}", flush=True)
-    day = [float(np.median(x["seconds"])) for x in weeks]
-    full = [x["full_seconds"] for x in weeks]
+            weeks.append(week(shop, Path(folder), seed))
+        print(f"seed {seed}: {weeks[-1]}", flush=True)
+    day, full = [x["warm_seconds"] for x in weeks], [x["full_seconds"] for x in weeks]
     claims = [claim("seconds of a day's warm start against a full training", day, full, "s", 4, higher=False)]
     for asked, who in (("all", "all users"), ("absent", "users absent all week")):
-        scores = {name: [x[name][asked] for x in weeks] for name in ("warm", "full", "stale")}
-        for peer, words in (("full", "a full training"), ("stale", "the model of a week before")):
-            name = f"NDCG of seven warm starts against {words}, {who}"
-            claims.append(claim(name, scores["warm"], scores[peer], "NDCG@20", 0.98 if peer == "full" else 1.0))
+        ours = [x["warm"][asked] for x in weeks]
+        for peer, words, target in (
+            ("full", "a full training", 0.98),
+            ("stale", "the model of a week before", 1.0),
+            ("no_replay", "as many without replay", 1.0),
+        ):
+            theirs = [x[peer][asked] for x in weeks]
+            claims.append(claim(f"NDCG of seven warm starts against {words}, {who}", ours, theirs, "NDCG@20", target))
     epochs = ", ".join(str(x["epochs"]) for x in weeks)
     save(
         "warm_start",

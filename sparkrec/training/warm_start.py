@@ -105,7 +105,7 @@ def differing(now: TwoTower, then: TwoTower) -> list[str]:
     names = [*_SHAPE, *_OF_HISTORY.get(now.history, recurrent)]
     before, after = ({name: getattr(x, name) for name in names} for x in (then, now))
     if now.head and now.head == then.head:
-        before["weights"], after["weights"] = ([k for k, v in x.weights.items() if v > 0] for x in (then, now))
+        before["weights"], after["weights"] = (sorted(k for k, v in x.weights.items() if v > 0) for x in (then, now))
     return [
         f"two_tower.{name} was {before[name]} and is {after[name]}" for name in before if before[name] != after[name]
     ]
