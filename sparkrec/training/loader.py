@@ -145,12 +145,20 @@ class Loader:
     events : the rank's users, without what must not be trained on.
     n_users : users of all ranks: one more than the largest index.
     n_items : size of the catalogue, from which negatives are drawn.
-    collective : for a warm start, whose ``new_users`` of all ranks are counted.
+    collective, begun : for a warm start: its ``new_users`` are counted over all ranks, and its draws are those of epoch
+        ``begun`` and later, which must be others each day, or the same users would be replayed for ever.
     """
 
     def __init__(
-        self, events: Events, n_users: int, n_items: int, settings: TwoTower, collective: Collective | None = None
+        self,
+        events: Events,
+        n_users: int,
+        n_items: int,
+        settings: TwoTower,
+        collective: Collective | None = None,
+        begun: int = 0,
     ) -> None:
+        self._begun = begun
         self._settings, self._n_users, self._n_items = settings, n_users, n_items
         self.events = events
         by_type = [settings.weights.get(name, 0.0) for name in c.EVENT_TYPES]  # type: ignore[call-overload]
@@ -175,6 +183,7 @@ class Loader:
 
     def step(self, epoch: int, step: int) -> Step:
         """Step ``step`` of ``epoch``, both from 0: this rank's users of it, who may be none."""
+        epoch += self._begun
         if epoch != self._epoch:
             self._shuffle(epoch)
         rows = self._order[self._bounds[step] : self._bounds[step + 1]]
@@ -193,7 +202,7 @@ class Loader:
 
     def trained(self, epochs: int) -> tuple[int, int]:
         """This rank's targets in the epochs of a warm start: new ones, and old ones replayed."""
-        replayed = sum(int(self._counts[self._replayed(epoch), 1].sum()) for epoch in range(epochs))
+        replayed = sum(int(self._counts[self._replayed(self._begun + epoch), 1].sum()) for epoch in range(epochs))
         return int(epochs * self._counts[:, 0].sum()), replayed
 
     def _targets(self) -> np.ndarray:

@@ -114,7 +114,7 @@ class Training:
     def _train(self, trainer: Trainer, phase: str, place: Place, epochs: int) -> None:
         choosing = phase == _CHOOSE
         events = loader.without_validation(self.events) if choosing else self.events
-        batches = Loader(events, self.sizes.users, self.sizes.items, self.settings, self.collective)
+        batches = Loader(events, self.sizes.users, self.sizes.items, self.settings, self.collective, trainer.begun)
         self._assert_equal_steps(batches.steps_per_epoch)
         if self.plan.base:
             epochs = self._asked(batches, epochs)

@@ -100,9 +100,9 @@ def marked(rank=0, size=1, users=(1, 5, 6, 10, 17), last=2):
     return dataclasses.replace(few, stars=None, new=new)
 
 
-def cut(settings, rank=0, size=1, collective=None, which=None):
+def cut(settings, rank=0, size=1, collective=None, which=None, begun=0):
     config = TwoTower.model_validate({"batch": 4, "width": 4, "max_history": 5, "user_weight": 0, **settings})
-    return Loader(which or marked(rank, size), 24, 30, config, collective)
+    return Loader(which or marked(rank, size), 24, 30, config, collective, begun)
 
 
 def asked(batches, epoch, mode):
@@ -153,6 +153,15 @@ def test_replay_draws_other_users_each_epoch():
     assert drawn.mean() == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / drawn.size))
     assert drawn.any(axis=0).all()
     assert len({tuple(row) for row in drawn[:20]}) > 15
+
+
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_another_day_draws_what_a_later_epoch_would(mode):
+    """So that it is not the same users who are replayed each day."""
+    yesterday, today = cut({"mode": mode, "negatives": 5}), cut({"mode": mode, "negatives": 5}, begun=40)
+    assert asked(today, 1, mode) == asked(yesterday, 41, mode) != asked(yesterday, 1, mode)
+    np.testing.assert_array_equal(today.step(1, 0).negatives, yesterday.step(41, 0).negatives)
+    assert today.trained(2)[1] == sum(len(asked(yesterday, epoch, mode)) for epoch in (40, 41)) - today.trained(2)[0]
 
 
 @pytest.mark.parametrize("mode", ["user", "position"])
