@@ -42,6 +42,10 @@ def evaluate(run: Run) -> None:
     run.detail(headline=report.headline(page), report=place)
     everyone = [row for row in rows if row[c.SEGMENT] == "all"]
     run.tracker.metrics({f"{row[c.MODEL]}.{row[c.METRIC]}@{row[c.K]}": row[c.VALUE] for row in everyone})
+    if page.warm_start:
+        run.detail(warm_start=page.warm_start)
+        gained = {name: page.warm_start[name] for name in ("gain", "seconds_saved") if name in page.warm_start}
+        run.tracker.metrics({f"warm_start.{name}": float(value) for name, value in gained.items()})
     run.tracker.artifact(place)
     print(console.summary(page, place, tracking.default_uri(run.settings) if run.settings.tracking.enabled else None))
 

@@ -8,7 +8,10 @@ from sparkrec.training.preflight import preflight
 
 
 def train_two_tower(run: Run) -> None:
-    """Gold → the two-tower model: one process a rank, from the checkpoint if a training was interrupted."""
+    """Gold → the two-tower model: one process a rank, from the checkpoint if a training was interrupted.
+
+    With ``two_tower.warm_start`` it begins with an earlier run's model and is trained on what is new.
+    """
     preflight(run)
     versions = {table: run.pin(table) for table in (schemas.GOLD_SEQUENCES, schemas.GOLD_ITEMS)}
     plan = driver.make_plan(run, versions)
@@ -18,6 +21,9 @@ def train_two_tower(run: Run) -> None:
     run.say(f"variables are equal on all {len(result['ranks'])} ranks after the last step: {result['hash']}")
     run.tracker.artifact(plan.path("model"), "model")
     run.count(rows_in=plan.sequences.rows, parameters=result["parameters"], epochs=result["epochs"])
+    if warm := result["warm_start"]:
+        grown = {f"new_rows_{table}": rows for table, rows in warm["new_rows"].items()}
+        run.count(**grown, **{name: warm[name] for name in ("new_users", "new_targets", "replayed_targets")})
     run.detail(two_tower=result)
 
 

@@ -80,6 +80,15 @@ class TwoTower(Section):
     )
     validation_users: int = Field(5000, ge=1, description="sample on which each epoch is scored")
     patience: int = Field(5, ge=1, description="stop choosing after this many epochs without a better one")
+    warm_start: str = Field(
+        "none", description="none: from nothing; last: from the newest model on earlier events; or its run's id"
+    )
+    warm_epochs: int = Field(
+        2, ge=1, description="epochs of a warm start, in the place of epochs; validation chooses none"
+    )
+    replay: float = Field(
+        0.2, ge=0, le=1, description="warm start: share of all users, drawn each epoch, whose old events train too"
+    )
     # what can go wrong
     checkpoint_epochs: int = Field(1, ge=1)
     checkpoint_steps: int = Field(0, ge=0, description="also inside an epoch, every so many steps; 0: not")

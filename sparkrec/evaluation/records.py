@@ -10,10 +10,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec import schemas
 from sparkrec.evaluation.comparison import Comparison, Measure
 from sparkrec.evaluation.exposure import Exposure
 from sparkrec.evaluation.report import Report
 from sparkrec.pipeline import STAGES, Run
+from sparkrec.training.warm_start import STAGE as TRAINING
+from sparkrec.training.warm_start import last_full
+
+_MODEL = "two_tower"
 
 Shown = Mapping[tuple[str, int], Exposure]
 
@@ -75,7 +80,57 @@ def report(
         records=stages(run),
         settings=run.settings.dump(),
         versions=run.inputs | run.outputs,
+        warm_start=warm_start(run, comparison, metric, int(k)),
     )
+
+
+def warm_start(run: Run, comparison: Comparison, metric: str, k: int) -> dict[str, Any] | None:
+    """What this run's warm start did, and beside it the last full training; None for a training from nothing.
+
+    ``trainings`` : seconds of the whole stage, ranks, epochs and the metric, of this run and, where there is one, of
+    the last full training of another run on no later events. ``same_test`` : whether both were measured on the same
+    days and number of users. ``gain`` : the metric less the other's; ``seconds_saved`` : the other's less these.
+    """
+    own = [row for row in run.records() if row[c.STAGE] == TRAINING]
+    result = json.loads(own[-1][c.DETAILS] or "{}").get("two_tower", {}) if own else {}
+    if not result.get("warm_start"):
+        return None
+    mine = next(
+        (m for m in comparison.measures() if (m.model, m.metric, m.k, m.segment) == (_MODEL, metric, k, "all")), None
+    )
+    values = [(mine.value, mine.n_users) if mine else None]
+    rows = own[-1:]
+    if full := last_full(run, result["as_of"]):
+        rows, values = [*rows, full], [*values, _measured(run, full[c.RUN_ID], metric, k)]
+    results = [json.loads(row[c.DETAILS])["two_tower"] for row in rows]
+    found = {
+        **result["warm_start"],
+        "trainings": [
+            {
+                "run": row[c.RUN_ID], "seconds": row[c.SECONDS], "ranks": len(of["ranks"]), "epochs": of["epochs"],
+                "as_of": of["as_of"], "value": value[0] if value else None,
+            }
+            for row, of, value in zip(rows, results, values, strict=True)
+        ],
+    }  # fmt: skip
+    if full:
+        found["seconds_saved"] = full[c.SECONDS] - own[-1][c.SECONDS]
+    if full and values[0] and values[1]:
+        found["gain"] = values[0][0] - values[1][0]
+        found["same_test"] = results[0]["as_of"] == results[1]["as_of"] and values[0][1] == values[1][1]
+    return found
+
+
+def _measured(run: Run, run_id: str, metric: str, k: int) -> tuple[float, int] | None:
+    """A metric of another run's two-tower lists, and over how many users; None where it was not evaluated."""
+    if not run.lake.exists(schemas.METRICS):
+        return None
+    wanted = {c.RUN_ID: run_id, c.MODEL: _MODEL, c.METRIC: metric, c.K: k, c.SEGMENT: "all"}
+    rows = run.lake.read(schemas.METRICS)
+    for column, value in wanted.items():
+        rows = rows.where(F.col(column) == F.lit(value))
+    row = rows.select(c.VALUE, c.N_USERS).head()
+    return (float(row[0]), int(row[1])) if row else None
 
 
 def stages(run: Run) -> list[dict[str, Any]]:

@@ -40,6 +40,9 @@ _SPLITS = {
     "given": "The data comes with its own train and test part, and both were used as they are.",
     "none": "Nothing was held out: all events train, and there is no test.",
 }
+_TABLES = {
+    "user_id": "users", "item_id": "items", "item_feature": "item features", "history_item": "items in histories",
+}  # fmt: skip
 _FACTS = {
     "cancel_rows": "rows of cancellations", "rows_without_user": "rows without a user",
     "negative_values": "negative quantities", "zero_prices": "prices of zero", "negative_prices": "negative prices",
@@ -55,6 +58,7 @@ class Report:
 
     ``records`` are run records as plain dictionaries, oldest first, one a stage. ``exposure`` is (name, curve) pairs:
     the log first, then the models. ``breadth`` is rows of model, metric, k, value.
+    ``warm_start`` : ``records.warm_start``.
     """
 
     title: str
@@ -72,6 +76,7 @@ class Report:
     records: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
+    warm_start: Mapping[str, Any] | None = None
 
     def value(self, model: str, metric: str, k: int, segment: str = "all") -> Measure | None:
         """The measure of a model, or None where it was not measured."""
@@ -127,6 +132,7 @@ def render(report: Report) -> str:
     """The page as text."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["thousands"] = lambda value: f"{value:,}" if isinstance(value, int) else value
+    environment.filters["moment"] = lambda seconds: f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M}"
     here = files("sparkrec.evaluation")
     template = environment.from_string((here / "report.html").read_text(encoding="utf-8"))
     return template.render(
@@ -143,6 +149,8 @@ def render(report: Report) -> str:
         numbers=_numbers(report),
         exposure=_exposure(report),
         learning=_learning(report),
+        warm_start=_warm_start(report),
+        table_names=_TABLES,
         flow=_flow(report),
         facts={
             _FACTS.get(n, n.replace("_", " ")): v for n, v in report.record("clean")["details"].get("facts", {}).items()
@@ -216,6 +224,34 @@ def _learning(report: Report) -> list[tuple[str, str]]:
         if lines:
             found.append((title, plots.curves(lines, title, "epoch", "")))
     return found
+
+
+def _warm_start(report: Report) -> str:
+    """What a warm start cost and was worth against the last full training, in sentences; empty where there is none."""
+    warm = report.warm_start
+    if not warm:
+        return ""
+    own, *others = warm["trainings"]
+    if not others:
+        return "No full training of another run is in the records, so nothing can be said about what it saved or lost."
+    full, saved = others[0], warm["seconds_saved"]
+    part = (
+        f"{abs(saved) / full['seconds']:.0%} {'less' if saved >= 0 else 'more'}" if full["seconds"] else "incomparable"
+    )
+    text = [f"It took {own['seconds']:,.0f} s and the last full training {full['seconds']:,.0f} s: {part}."]
+    name = metric_name(*report.primary)
+    if "gain" not in warm:
+        return " ".join([*text, f"{name} is not known for both, so nothing can be said about what it lost or won."])
+    gain = warm["gain"]
+    verdict = f"{abs(gain):.4f} {'higher' if gain > 0 else 'lower'}" if round(gain, 4) else "the same"
+    text.append(f"{name} is {own['value']:.4f} against {full['value']:.4f}: {verdict}.")
+    if warm["same_test"]:
+        text.append(
+            "Both were measured on the same test part; without the lists side by side, chance is not ruled out."
+        )
+    else:
+        text.append("They were measured on different test parts, so the difference is also that between the days.")
+    return " ".join(text)
 
 
 def _flow(report: Report) -> list[tuple[str, int]]:

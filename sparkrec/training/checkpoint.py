@@ -58,6 +58,10 @@ class Checkpoint:
         assert result is not None
         return result
 
+    def holds(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return name in self.state["sharded"] or _file_name(name) in self.state["files"]
+
     def _file(self, name: str) -> Path:
         return self.path / _file_name(name)
 

@@ -10,7 +10,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
 from sparkrec.schemas import Table
-from sparkrec.training import manifest
+from sparkrec.training import manifest, warm_start
 from sparkrec.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -42,8 +42,18 @@ def model_folder(run: Run) -> Path:
 
 
 def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
-    """Which rank reads what of the pinned tables, and how large the embedding tables are."""
+    """Which rank reads what of the pinned tables, how large the embedding tables are, and what they begin with."""
     settings = run.settings.two_tower
+    sizes = {
+        "users": _rows(run, schemas.VOCABULARY_USERS, c.USER_INDEX),
+        "items": _rows(run, schemas.VOCABULARY_ITEMS, c.ITEM_INDEX),
+        "features": _rows(run, schemas.VOCABULARY_FEATURES, c.FEATURE_INDEX),
+    }
+    as_of = _as_of(run)
+    base = warm_start.find(run, model_folder(run).parent, sizes, as_of)
+    if base:
+        run.say(warm_start.describe(base))
+        settings = warm_start.adjusted(settings)
     manifests = {
         table.name: manifest.of_table(run.lake.path(table), version, table.name, settings.ranks)
         for table, version in versions.items()
@@ -51,14 +61,12 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
     return Plan(
         folder=str(model_folder(run)),
         two_tower=settings.model_dump(mode="json"),
-        sizes={
-            "users": _rows(run, schemas.VOCABULARY_USERS, c.USER_INDEX),
-            "items": _rows(run, schemas.VOCABULARY_ITEMS, c.ITEM_INDEX),
-            "features": _rows(run, schemas.VOCABULARY_FEATURES, c.FEATURE_INDEX),
-        },
+        sizes=sizes,
         sequences=manifests[schemas.GOLD_SEQUENCES.name],
         items=manifests[schemas.GOLD_ITEMS.name],
         spark_conf=launch_conf(dict(run.spark.sparkContext.getConf().getAll())),
+        as_of=as_of,
+        base=base,
     )
 
 
@@ -119,3 +127,11 @@ def _rows(run: Run, table: Table, index: str) -> int:
 
     highest = run.read(table).agg(F.max(index)).head()
     return 0 if highest is None or highest[0] is None else int(highest[0]) + 1
+
+
+def _as_of(run: Run) -> int:
+    """The time before which this run's training events lie, unix seconds."""
+    from pyspark.sql import functions as F
+
+    latest = run.read(schemas.GOLD_ITEMS).agg(F.unix_timestamp(F.max(c.AS_OF))).head()
+    return 0 if latest is None or latest[0] is None else int(latest[0])

@@ -4,6 +4,9 @@ A batch is a set of users, chosen by (seed, epoch, step) alone. A rank contribut
 (user index modulo ranks), so one rank with batch B and W ranks together see the same batches, every rank takes
 the same number of steps, and any step can be made without the steps before it.
 
+A warm start asks for the new events only, of the users who have any, and besides for all events of a share of the users
+(``replay``), drawn anew each epoch by a hash of (seed, epoch, user): so that what was learned is not forgotten.
+
 Memory of a rank: 10 bytes an event (14 with stars) and 12 a user that it owns, by user 16 more for each distinct item
 of a user; about 80 bytes an event for a moment while it reads.
 """
@@ -18,7 +21,7 @@ import numpy as np
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
 from sparkrec.training import order
-from sparkrec.training.collective import Collective
+from sparkrec.training.collective import Collective, SingleProcess
 from sparkrec.training.manifest import Piece, open_file
 
 Batch = dict[str, np.ndarray]
@@ -31,6 +34,7 @@ class Events:
     users : int32 [n], ascending; ends : int64 [n], where each user's events end;
     items : int32 [e]; types : int8 [e], position in columns.EVENT_TYPES; validation : bool [e].
     stars : float32 [e], NaN where an event has none; None where no loss asks for them.
+    new : bool [e], not known to the model that a warm start begins with; None where there is no warm start.
     """
 
     users: np.ndarray
@@ -39,6 +43,7 @@ class Events:
     types: np.ndarray
     validation: np.ndarray
     stars: np.ndarray | None = None
+    new: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -61,20 +66,23 @@ class Events:
 
     @property
     def nbytes(self) -> int:
-        arrays = (self.users, self.ends, self.items, self.types, self.validation, self.stars)
+        arrays = (self.users, self.ends, self.items, self.types, self.validation, self.stars, self.new)
         return sum(array.nbytes for array in arrays if array is not None)
 
     def where(self, kept: np.ndarray) -> Events:
         """Only the events in the mask; users without any stay, with none."""
         ends = np.cumsum(kept)[self.ends - 1] if len(kept) else self.ends
         ends = np.where(self.ends > 0, ends, 0)
-        stars = None if self.stars is None else self.stars[kept]
-        return Events(self.users, ends, self.items[kept], self.types[kept], self.validation[kept], stars)
+        stars, new = (None if x is None else x[kept] for x in (self.stars, self.new))
+        return Events(self.users, ends, self.items[kept], self.types[kept], self.validation[kept], stars, new)
 
 
-def read(pieces: Sequence[Piece], collective: Collective, stars: bool = False) -> Events:
-    """This rank's row groups, then each row to the rank that owns its user, then a user's chunks in time order."""
-    users, chunks, lengths, *values = _read(pieces, stars)
+def read(pieces: Sequence[Piece], collective: Collective, stars: bool = False, since: int | None = None) -> Events:
+    """This rank's row groups, then each row to the rank that owns its user, then a user's chunks in time order.
+
+    ``since`` : events from this time on, unix seconds, are new; None: no warm start.
+    """
+    users, chunks, lengths, *values = _read(pieces, stars, since)
     to = users % collective.size
     by_rank = np.argsort(to, kind="stable")
     rows = np.bincount(to, minlength=collective.size)
@@ -90,17 +98,21 @@ def read(pieces: Sequence[Piece], collective: Collective, stars: bool = False) -
     last = np.append(first[1:], len(users)) - 1 if len(own) else first
     ends = np.cumsum(lengths[in_time])[last] if len(own) else np.zeros(0, np.int64)
     items, types, validation, *rest = (x[flat] for x in values)
-    return Events(own.astype(np.int32), ends, items, types.astype(np.int8), validation.astype(bool), *rest)
+    new = rest.pop().astype(bool) if since is not None else None
+    stars_of = rest[0] if stars else None
+    return Events(own.astype(np.int32), ends, items, types.astype(np.int8), validation.astype(bool), stars_of, new)
 
 
-def _read(pieces: Sequence[Piece], stars: bool) -> list[np.ndarray]:
-    """users, chunks, lengths [rows]; items, types, validation and, if asked, stars [events]; in the pieces' order."""
+def _read(pieces: Sequence[Piece], stars: bool, since: int | None) -> list[np.ndarray]:
+    """users, chunks, lengths [rows]; items, types, validation, where asked stars and new [events]; in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     of_events: dict[str, type] = {c.ITEM_INDEX: np.int32, c.EVENT_TYPE: np.int32, c.VALIDATION: np.int32}
     if stars:
         of_events[c.VALUE] = np.float32
+    if since is not None:
+        of_events[c.EVENT_TIME] = np.int32
     tables = []
     for piece in pieces:
         with open_file(piece.path) as file:
@@ -111,6 +123,8 @@ def _read(pieces: Sequence[Piece], stars: bool) -> list[np.ndarray]:
     table = pa.concat_tables(tables).combine_chunks()
     lengths = np.diff(table[c.ITEM_INDEX].combine_chunks().offsets.to_numpy()).astype(np.int64)
     flat = {name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in of_events}
+    if since is not None:
+        flat[c.EVENT_TIME] = flat[c.EVENT_TIME] >= since
     return [
         table[c.USER_INDEX].to_numpy(), table[c.CHUNK].to_numpy(), lengths,
         *(flat[name].astype(kind) for name, kind in of_events.items()),
@@ -137,12 +151,22 @@ class Loader:
     events : the rank's users, without what must not be trained on.
     n_users : users of all ranks: one more than the largest index.
     n_items : size of the catalogue, from which negatives are drawn.
+    collective, begun : for a warm start: its ``new_users`` are counted over all ranks, and its draws are those of epoch
+        ``begun`` and later, which must be others each day, or the same users would be replayed for ever.
     """
 
-    def __init__(self, events: Events, n_users: int, n_items: int, settings: TwoTower) -> None:
+    def __init__(
+        self,
+        events: Events,
+        n_users: int,
+        n_items: int,
+        settings: TwoTower,
+        collective: Collective | None = None,
+        begun: int = 0,
+    ) -> None:
+        self._begun = begun
         self._settings, self._n_users, self._n_items = settings, n_users, n_items
         self.events = events
-        self.steps_per_epoch = -(-n_users // settings.batch)
         by_type = [settings.weights.get(name, 0.0) for name in c.EVENT_TYPES]  # type: ignore[call-overload]
         self._weights = np.asarray(by_type, np.float32)[events.types]
         if events.stars is not None:  # a rating without stars tells nothing
@@ -153,9 +177,19 @@ class Loader:
             self._weights = np.where(_first_meeting(events), self._weights, 0)
         self._epoch = -1
         self._order = self._bounds = np.zeros(0, np.int64)
+        self.new_users, self._users = 0, n_users
+        if events.new is not None:
+            self._new = self._asked_anew(events.new)
+            self._counts = self._count()
+            sums = np.asarray([np.count_nonzero(self._counts[:, 0]), np.count_nonzero(events.lengths)], np.float64)
+            new, known = (collective or SingleProcess()).allreduce(sums).tolist()
+            # As many as are expected each epoch: all ranks and epochs must take the same number of steps.
+            self.new_users, self._users = int(new), int(new + np.ceil(settings.replay * (known - new)))
+        self.steps_per_epoch = -(-self._users // settings.batch)
 
     def step(self, epoch: int, step: int) -> Step:
         """Step ``step`` of ``epoch``, both from 0: this rank's users of it, who may be none."""
+        epoch += self._begun
         if epoch != self._epoch:
             self._shuffle(epoch)
         rows = self._order[self._bounds[step] : self._bounds[step + 1]]
@@ -164,17 +198,60 @@ class Loader:
         return Step(parts, self._negatives(epoch, step), int(order.mix(self._settings.seed, epoch, step, 4)))
 
     def target_counts(self) -> np.ndarray:
-        """How often each item is a target of this rank in an epoch; int64 [items]."""
+        """How often each item is a target of this rank in an epoch; of a warm start, is expected to be; [items]."""
+        targets, often = self._targets(), None
+        if self.events.new is not None:
+            by_user = self._settings.mode == "user"  # there a user's old items come along, for nothing
+            asked = self._counts[self.events.owner[targets], 0] > 0 if by_user else self._new[targets]
+            often = np.where(asked, 1.0, self._settings.replay)
+        return np.bincount(self.events.items[targets], often, self._n_items)
+
+    def trained(self, epochs: int) -> tuple[int, int]:
+        """This rank's targets in the epochs of a warm start: new ones, and old ones replayed."""
+        replayed = sum(int(self._counts[self._replayed(self._begun + epoch), 1].sum()) for epoch in range(epochs))
+        return int(epochs * self._counts[:, 0].sum()), replayed
+
+    def _targets(self) -> np.ndarray:
+        """The events that may be asked for; mode user: one for each user and item."""
         if self._settings.mode == "user":
-            return np.bincount(self._positives[3], minlength=self._n_items)
+            return self._positives[2]
         follows = np.ones(len(self.events.items), bool)
         follows[self.events.starts[self.events.lengths > 0]] = False
-        return np.bincount(self.events.items[follows & (self._weights > 0)], minlength=self._n_items)
+        return np.flatnonzero(follows & (self._weights > 0))
+
+    def _asked_anew(self, new: np.ndarray) -> np.ndarray:
+        """Which targets are new, bool [e]; mode user: an item is new again by any event that counts."""
+        if self._settings.mode == "position":
+            return new
+        pairs, targets = self.events.owner * self._n_items + self.events.items, self._targets()
+        result = np.zeros(len(new), bool)
+        result[targets] = np.isin(pairs[targets], pairs[new & (self._weights > 0)])
+        return result
+
+    def _count(self) -> np.ndarray:
+        """Of each user the new targets and the old ones; int64 [users, 2]."""
+        targets, n = self._targets(), len(self.events.users)
+        owner, new = self.events.owner[targets], self._new[targets]
+        return np.stack([np.bincount(owner[kind], minlength=n) for kind in (new, ~new)], axis=1)
+
+    def _replayed(self, epoch: int) -> np.ndarray:
+        return order.uniform(self._settings.seed, epoch, self.events.users, 0, 5) < self._settings.replay
+
+    def _due(self, targets: np.ndarray, users: np.ndarray) -> np.ndarray:
+        """Weights of targets of these users (their places); 0 where a warm start passes one over in this epoch."""
+        if self.events.new is None:
+            return self._weights[targets]
+        return np.where(self._new[targets] | self._drawn[users], self._weights[targets], 0)
 
     def _shuffle(self, epoch: int) -> None:
         place = order.positions(self.events.users, self._n_users, self._settings.seed, epoch)
         self._order = np.argsort(place)
-        edges = np.arange(self.steps_per_epoch + 1) * self._settings.batch
+        if self.events.new is not None:
+            self._drawn = self._replayed(epoch)
+            chosen = (self._counts[:, 0] > 0) | self._drawn
+            self._order = self._order[chosen[self._order]]
+        # A step's share of the permutation holds ``batch`` users; of a warm start, about as many.
+        edges = -(-np.arange(self.steps_per_epoch + 1) * self._settings.batch * self._n_users // max(self._users, 1))
         self._bounds = np.searchsorted(place[self._order], edges)
         self._epoch = epoch
 
@@ -195,11 +272,13 @@ class Loader:
             number = flat - starts[segment]
             kept = order.uniform(settings.seed, epoch, events.users[rows][segment], number) < settings.history_keep
             flat, segment = flat[kept], segment[kept]
-        first, last, events_of, items, weights = self._positives
+        first, last, positives = self._positives
         n = last[rows] - first[rows]
-        chosen = order.ranges(first[rows], n)
+        chosen = positives[order.ranges(first[rows], n)]
         positive_segment = np.repeat(np.arange(len(rows)), n)
-        total = np.bincount(positive_segment, weights[chosen], len(rows))
+        # A positive that is passed over stays in the batch, with weight 0: it is nobody's negative.
+        weights = self._due(chosen, rows[positive_segment])
+        total = np.bincount(positive_segment, weights, len(rows))
         return {
             "users": events.users[rows],
             "history_items": events.items[flat],
@@ -207,11 +286,11 @@ class Loader:
             "history_segment": segment.astype(np.int32),
             "history_lag": lags(segment, len(rows)),
             "key": _key(settings.seed, epoch, events.users[rows], 0),
-            "target_items": items[chosen],
+            "target_items": events.items[chosen],
             "target_segment": positive_segment.astype(np.int32),
-            "target_weight": weights[chosen].astype(np.float32),
+            "target_weight": weights.astype(np.float32),
             "user_weight": _power(total, settings.user_weight),
-        } | self._labels(events_of[chosen])
+        } | self._labels(chosen)
 
     def _by_position(self, rows: np.ndarray, epoch: int) -> Batch:
         """A token an event that is followed by another: histories in windows of ``max_history``, packed."""
@@ -222,16 +301,20 @@ class Loader:
         row = np.repeat(np.arange(len(rows)), lengths)
         number = flat - starts[row]
         window = (lengths[row] - 1 - number) // settings.max_history
-        new = (np.diff(row, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
-        weights = self._weights[flat + 1]
-        targets = np.flatnonzero(weights > 0)
+        begins = (np.diff(row, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
+        weights = self._due(flat + 1, rows[row])
         total = np.bincount(row, weights, len(rows))
+        if events.new is not None:  # windows of old events that nothing is asked of
+            segment = np.cumsum(begins) - 1
+            asked = (np.bincount(segment, weights) > 0)[segment]
+            flat, row, number, begins, weights = (x[asked] for x in (flat, row, number, begins, weights))
+        targets = np.flatnonzero(weights > 0)
         scale = _power(total, settings.user_weight)[row] * weights
         return {
             "users": events.users[rows][row],
             "history_items": events.items[flat],
             "history_types": events.types[flat].astype(np.int32),
-            "history_segment": (np.cumsum(new) - 1).astype(np.int32),
+            "history_segment": (np.cumsum(begins) - 1).astype(np.int32),
             "key": _key(settings.seed, epoch, events.users[rows][row], number),
             "target_items": events.items[flat + 1][targets],
             "target_segment": targets.astype(np.int32),
@@ -268,14 +351,14 @@ def without_validation(events: Events) -> Events:
 
 
 def _strongest(events: Events, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each user's distinct items with the largest weight each: starts, ends [users], events, items, weights [pairs]."""
+    """Each user's distinct items by the event of the largest weight: starts, ends [users], events [pairs]."""
     owner = events.owner
     pairs = np.lexsort((-weights, events.items, owner))
     pairs = pairs[weights[pairs] > 0]
     first = (np.diff(owner[pairs], prepend=-1) != 0) | (np.diff(events.items[pairs], prepend=-1) != 0)
     pairs = pairs[first]
     ends = np.cumsum(np.bincount(owner[pairs], minlength=len(events.users)))
-    return np.append(0, ends[:-1])[: len(ends)], ends, pairs, events.items[pairs], weights[pairs]
+    return np.append(0, ends[:-1])[: len(ends)], ends, pairs
 
 
 def _first_meeting(events: Events) -> np.ndarray:

@@ -55,6 +55,8 @@ class Trainer:
     Parameters
     ----------
     placement : table → where it is kept; a table that is not named is dense on every rank.
+
+    ``steps`` counts all steps behind the variables, for the optimizer; ``begun`` of them were an earlier training's.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Trainer:
         self._rows = Rows(settings, self.tables, whole, self._features)
         self.optimizer = AdamW(self._untrained(), decay, settings.weight_decay)
         self._part: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]] | None = None
-        self.steps = 0
+        self.steps = self.begun = 0
 
     def step(self, step: Step, number: int, steps: int) -> tuple[float, float, float]:
         """One step on all ranks; ``number`` counts from 0. Returns Σ weight · loss, Σ weight, targets of all ranks.
@@ -89,6 +91,7 @@ class Trainer:
         ConfigError
             The loss is not a number.
         """
+        done = self.begun + number
         touched, routes, flat, gradients = self._computed(step)
         loss, weight, examples = np.asarray(flat[-3:]).tolist()
         if not np.isfinite(loss):
@@ -101,10 +104,10 @@ class Trainer:
         if weight > 0:
             rate, own = learning_rate(self.settings, number, steps), self.settings.table_learning_rate
             scale = self._clipped(flat[:-3], updates, 1 / weight)
-            self.optimizer.apply(flat[:-3], scale, rate, number)
+            self.optimizer.apply(flat[:-3], scale, rate, done)
             of_rows = (own or self.settings.learning_rate) / self.settings.learning_rate
-            self.embeddings.apply(updates, scale, rate * of_rows, number)
-        self.steps = number + 1
+            self.embeddings.apply(updates, scale, rate * of_rows, done)
+        self.steps = done + 1
         return loss, weight, examples
 
     def loss(self, step: Step) -> tuple[float, float]:
@@ -209,7 +212,7 @@ class Trainer:
             group, weight = name.split("/", 1)
             variable.assign(first[weight] if group in ("weights", "average") else tf.zeros_like(variable))
         self.embeddings.reset()
-        self.steps = 0
+        self.steps = self.begun = 0
 
     def _untrained(self) -> dict[str, np.ndarray]:
         """First values of all that is updated whole."""

@@ -23,17 +23,40 @@ from typing import Any
 from sparkrec.config import TwoTower
 from sparkrec.training.manifest import Manifest, deal
 
-#: Settings that do not change what is learned: another value may resume a checkpoint.
+#: Settings that do not change what is learned: another value may resume a checkpoint. (A warm start is in ``base``.)
 _OPERATIONAL = {
     "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "start_timeout_seconds", "timeout_minutes",
     "heartbeat_seconds", "restarts", "network_interface", "ranks", "threads", "accumulate", "memory_gb", "prefetch",
-    "device", "environment", "elastic", "min_ranks",
+    "device", "environment", "elastic", "min_ranks", "warm_start",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
+class Base:
+    """The finished training that a warm start begins with.
+
+    folder, fingerprint, steps : where its last checkpoint lies, and which one that is; hash : of its variables.
+    since : events from this time on are new to it, unix seconds. placement : where its tables are kept.
+    full : the training from nothing that the line of warm starts began with; times : warm starts since, with this one.
+    """
+
+    run_id: str
+    folder: str
+    fingerprint: str
+    hash: str
+    steps: int
+    since: int
+    placement: dict[str, str]
+    full: str
+    times: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """``sizes``: rows of the embedding tables: users, items, features. ``spark_conf`` may hold secrets: never saved."""
+    """``sizes``: rows of the embedding tables: users, items, features. ``spark_conf`` may hold secrets: never saved.
+
+    ``as_of`` : the events lie before this time, unix seconds. ``base`` : None for a training from nothing.
+    """
 
     folder: str
     two_tower: dict[str, Any]
@@ -41,6 +64,8 @@ class Plan:
     sequences: Manifest
     items: Manifest
     spark_conf: dict[str, str] = field(default_factory=dict)
+    as_of: int = 0
+    base: Base | None = None
 
     @property
     def settings(self) -> TwoTower:
@@ -66,7 +91,8 @@ class Plan:
         learned = {key: value for key, value in self.two_tower.items() if key not in _OPERATIONAL}
         if self.settings.scale_learning_rate != "none":
             learned["ranks"] = self.settings.ranks
-        plain = json.dumps([learned, self.sizes, self.versions], sort_keys=True)
+        begun = [self.base.run_id, self.base.hash, self.base.since] if self.base else []
+        plain = json.dumps([learned, self.sizes, self.versions, *begun], sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
     def path(self, *parts: str) -> Path:
@@ -82,7 +108,8 @@ class Plan:
     def load(cls, path: str | Path) -> Plan:
         plain = json.loads(Path(path).read_text())
         sequences, items = Manifest.load(plain.pop("sequences")), Manifest.load(plain.pop("items"))
-        return cls(**plain, sequences=sequences, items=items)
+        base = plain.pop("base", None)
+        return cls(**plain, sequences=sequences, items=items, base=Base(**base) if base else None)
 
 
 class Journal:

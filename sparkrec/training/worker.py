@@ -18,18 +18,19 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError, SparkrecError
 from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
-from sparkrec.training import checkpoint, loader, placement
+from sparkrec.training import checkpoint, grown, loader, placement
 from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
 from sparkrec.training.device import use_gpu
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
 from sparkrec.training.placement import Placement
-from sparkrec.training.plan import Journal, Plan
+from sparkrec.training.plan import Base, Journal, Plan
 from sparkrec.training.validation import Validation
 
 _CHOOSE, _FINAL = "choose", "final"
 _PROGRESS_SECONDS = 3.0
+_STAYS = "as in the training that this one starts from"
 
 
 def main(plan_path: str, gpus: Sequence[str]) -> str:
@@ -76,9 +77,11 @@ class Training:
         self.plan, self.collective, self.journal = plan, collective, journal
         self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
         self.features = read_item_features(plan.items, self.sizes)
-        self.events = loader.read(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse")
+        since = plan.base.since if plan.base else None
+        self.events = loader.read(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse", since)
         self._check_input()
         self.curve: list[dict[str, Any]] = []
+        self._warm: dict[str, Any] = {}
         self._said = time.monotonic()
         self._since = (self._said, 0.0)
 
@@ -91,6 +94,8 @@ class Training:
         place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
         if self.plan.ranks < self.settings.ranks:
             self._warn(f"trains on {self.plan.ranks} of {self.settings.ranks} ranks: there are no slots for more")
+        if self.plan.base:
+            self._begin(trainer, self.plan.base)
         if saved:
             phase, self.curve, place = saved.state["phase"], saved.state["curve"], Place(**saved.state["place"])
             trainer.restore(saved.read, saved.state["steps"])
@@ -101,13 +106,25 @@ class Training:
             trainer.reset()
         epochs = best_epoch(self.curve) or self.settings.epochs
         self._train(trainer, _FINAL, place, epochs)
-        return self._finish(trainer, epochs)
+        return self._finish(trainer, place.epoch)
+
+    def _begin(self, trainer: Trainer, base: Base) -> None:
+        """With the earlier training's variables, in tables that have grown since."""
+        earlier = grown.earlier(base, self.collective, self._warn)
+        trainer.restore(grown.reader(earlier, self.settings, trainer.tables), base.steps)
+        trainer.begun = base.steps
+        self._warm = {
+            "run": base.run_id, "full": base.full, "times": base.times, "since": base.since,
+            "new_rows": grown.new_rows(earlier, trainer.tables),
+        }  # fmt: skip
 
     def _train(self, trainer: Trainer, phase: str, place: Place, epochs: int) -> None:
         choosing = phase == _CHOOSE
         events = loader.without_validation(self.events) if choosing else self.events
-        batches = Loader(events, self.sizes.users, self.sizes.items, self.settings)
+        batches = Loader(events, self.sizes.users, self.sizes.items, self.settings, self.collective, trainer.begun)
         self._assert_equal_steps(batches.steps_per_epoch)
+        if self.plan.base:
+            epochs = self._asked(batches, epochs)
         trainer.columns.count(batches.target_counts())
         validation = Validation(self.events, trainer) if choosing else None
         self._since = (time.monotonic(), 0.0)
@@ -129,8 +146,11 @@ class Training:
             self.journal.write("epoch", **self.curve[-1])
             place.epoch, place.step, place.loss, place.weight, place.examples = place.epoch + 1, 0, 0.0, 0.0, 0.0
             self._since = (time.monotonic(), 0.0)
-            if place.epoch % self.settings.checkpoint_epochs == 0:
+            last = not choosing and place.epoch == epochs  # what a warm start begins with
+            if last or place.epoch % self.settings.checkpoint_epochs == 0:
                 self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
+        if not epochs:
+            self._save(trainer, phase, place, 0)
 
     def _save(self, trainer: Trainer, phase: str, place: Place, done: int) -> None:
         """Compare the ranks, then write; the final phase numbers after the first."""
@@ -139,7 +159,7 @@ class Training:
         state = {
             "fingerprint": self.plan.fingerprint, "phase": phase, "place": dataclasses.asdict(place),
             "curve": self.curve, "two_tower": self.plan.two_tower, "tables": self.plan.versions,
-            "placement": trainer.placement, "steps": trainer.steps,
+            "placement": trainer.placement, "steps": trainer.steps, "rows": trainer.tables,
             "score": self.curve[-1].get("ndcg") if scored else None,
         }  # fmt: skip
         number = done + (10**9 if phase == _FINAL else 0)
@@ -156,21 +176,42 @@ class Training:
         result = {
             "ranks": tell(self.collective, mine), "curve": self.curve, "epochs": epochs, "hash": digest,
             "parameters": trainer.parameters, "placement": trainer.placement, "bytes_a_step": self._sent(trainer),
+            "steps": trainer.steps, "as_of": self.plan.as_of, "warm_start": self._warm or None,
         }  # fmt: skip
-        export(trainer, self.plan.path("model"), {"tables": self.plan.versions, "epochs": epochs, "hash": digest})
+        about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest, "warm_start": self._warm or None}
+        export(trainer, self.plan.path("model"), about)
         if self.collective.rank == 0:
             write_atomically(self.plan.path("result.json"), result)
         self.collective.barrier()
         return result
 
+    def _asked(self, batches: Loader, epochs: int) -> int:
+        """The epochs of a warm start: none, where no event is new. Notes what is trained on."""
+        epochs = epochs if batches.new_users else 0
+        new, replayed = self.collective.allreduce(np.asarray(batches.trained(epochs), np.float64)).tolist()
+        self._warm |= {"new_users": batches.new_users, "new_targets": int(new), "replayed_targets": int(replayed)}
+        self._warn(
+            f"warm start: {batches.new_users:,} users with new events; {int(new):,} new and {int(replayed):,} replayed "
+            f"targets in {epochs} epochs"
+        )
+        return epochs
+
     def _placement(self) -> dict[str, Placement]:
-        """Where each table is kept; the same on all ranks, because it is made from sums over them."""
+        """Where each table is kept; the same on all ranks, because it is made from sums over them.
+
+        A warm start leaves tables where they were, unless told otherwise: the optimizer's state belongs to the place.
+        """
         settings, lengths = self.settings, self.events.lengths
+        if self.plan.base:
+            settings = settings.model_copy(update={"placement": self.plan.base.placement | settings.placement})
         tokens = np.minimum(lengths, settings.max_history) if settings.mode == "user" else lengths
         tokens, targets = self.collective.allreduce(np.asarray([tokens.sum(), lengths.sum()], np.float64)).tolist()
         tables = towers.tables(settings, self.sizes)
         touched = placement.touched_rows(settings, tables, self.sizes.users, tokens, targets)
         planned = placement.plan(settings, tables, touched)
+        if self.plan.base:
+            kept = set(self.plan.base.placement) - set(self.settings.placement)
+            planned = [dataclasses.replace(x, reason=_STAYS) if x.table in kept else x for x in planned]
         for line in placement.report(planned):
             self._warn(line)
         return {table.table: table.placement for table in planned}

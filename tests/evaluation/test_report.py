@@ -122,6 +122,44 @@ def test_a_run_without_a_test_part_still_has_a_page():
     assert "Which model has the better lists" not in empty
 
 
+WARM = {
+    "run": "demo-monday", "full": "demo-sunday", "times": 2, "since": 1767225600, "new_users": 321,
+    "new_rows": {"user_id": 12, "item_id": 3}, "new_targets": 1234, "replayed_targets": 5678,
+    "trainings": [
+        {"run": "demo-all", "seconds": 40.0, "ranks": 1, "epochs": 2, "as_of": 1767312000, "value": 0.27},
+        {"run": "demo-sunday", "seconds": 160.0, "ranks": 2, "epochs": 9, "as_of": 1767139200, "value": 0.28},
+    ],
+    "seconds_saved": 120.0, "gain": -0.01, "same_test": False,
+}  # fmt: skip
+
+
+def test_a_warm_start_is_told_with_what_it_saved_and_lost():
+    text = report.render(example(warm_start=WARM))
+    for words in (
+        "run demo-monday", "before 2026-01-01 00:00", "number 2 since the full training demo-sunday",
+        "1,234 new targets",
+        "5,678 old ones", "It took 40 s and the last full training 160 s: 75% less.",
+        "NDCG@20 is 0.2700 against 0.2800: 0.0100 lower.", "on different test parts",
+    ):  # fmt: skip
+        assert words in " ".join(text.split()), words
+    assert "warm start" not in report.render(example())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"same_test": True}, "chance is not ruled out"),
+        ({"gain": 0.00001}, "0.2800: the same."),
+        ({"trainings": WARM["trainings"][:1]}, "No full training of another run"),
+        ({"new_users": 0}, "the model is as it was"),
+    ],
+)
+def test_a_warm_start_says_what_cannot_be_said(changes, words):
+    assert words in " ".join(report.render(example(warm_start=WARM | changes)).split())
+    without = {name: value for name, value in WARM.items() if name not in ("gain", "same_test")}
+    assert "is not known for both" in report.render(example(warm_start=without))
+
+
 def test_writing_replaces_the_page_whole(tmp_path):
     place = str(tmp_path / "reports" / "run" / "report.html")
     for title in ("first", "second"):

@@ -13,7 +13,7 @@ from ranks import on_ranks
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
 from sparkrec.training.manifest import Manifest, Piece, deal
-from sparkrec.training.plan import Journal, Plan
+from sparkrec.training.plan import Base, Journal, Plan
 from sparkrec.training.worker import Training
 
 USERS, ITEMS, FEATURES = 40, 30, 4
@@ -22,8 +22,6 @@ USERS, ITEMS, FEATURES = 40, 30, 4
 def make_plan(folder: Path, **settings: Any) -> Plan:
     """40 users of 2 to 14 events on 30 items, the last event of each held out; 5 row groups."""
     rng = np.random.default_rng(8)
-    data = folder / "data"
-    data.mkdir(parents=True, exist_ok=True)
     walks = [rng.integers(ITEMS // 2, size=rng.integers(2, 15)) * 2 + user % 2 for user in range(USERS)]
     sequences = pa.table(
         {
@@ -34,10 +32,19 @@ def make_plan(folder: Path, **settings: Any) -> Plan:
             c.VALIDATION: pa.array([[False] * (len(w) - 1) + [True] for w in walks], pa.list_(pa.bool_())),
         }
     )
+    return plan_of(folder, sequences, ITEMS, **settings)
+
+
+def plan_of(
+    folder: Path, sequences: pa.Table, n_items: int, base: Base | None = None, as_of: int = 0, **settings: Any
+) -> Plan:
+    """The plan of some rows of gold.sequences, in row groups of nine."""
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
     items = pa.table(
         {
-            c.ITEM_INDEX: pa.array(range(ITEMS), pa.int32()),
-            c.FEATURES: pa.array([[i % 2, 2 + i % 2] if i % 5 else [] for i in range(ITEMS)], pa.list_(pa.int32())),
+            c.ITEM_INDEX: pa.array(range(n_items), pa.int32()),
+            c.FEATURES: pa.array([[i % 2, 2 + i % 2] if i % 5 else [] for i in range(n_items)], pa.list_(pa.int32())),
         }
     )
     config = TwoTower.model_validate({"width": 8, "batch": 16, "epochs": 4, "max_history": 6} | settings)
@@ -49,7 +56,7 @@ def make_plan(folder: Path, **settings: Any) -> Plan:
         manifests.append(Manifest(name, 1, deal(pieces, config.ranks)))
     return Plan(
         str(folder / "model"), config.model_dump(mode="json"),
-        {"users": USERS, "items": ITEMS, "features": FEATURES}, *manifests,
+        {"users": len(sequences), "items": n_items, "features": FEATURES}, *manifests, base=base, as_of=as_of,
     )  # fmt: skip
 
 
