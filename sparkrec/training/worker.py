@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import time
 import traceback
@@ -20,10 +21,12 @@ from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training import checkpoint, loader, placement
 from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
+from sparkrec.training.curves import Curves
 from sparkrec.training.device import use_gpu
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
+from sparkrec.training.optimizer import learning_rate
 from sparkrec.training.placement import Placement
 from sparkrec.training.plan import Journal, Plan
 from sparkrec.training.validation import Validation
@@ -82,12 +85,15 @@ class Training:
         self.journal.write("rows", host=socket.gethostname(), pid=os.getpid(), **self._rows())
         saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective, self._warn)
         phase = _CHOOSE if self._chooses() else _FINAL
-        kept = saved.state["placement"] if saved else self._placement()
+        kept = self._placement(saved.state["placement"] if saved else {})
         place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
         if saved:
             phase, self.curve, place = saved.state["phase"], saved.state["curve"], Place(**saved.state["place"])
             trainer.restore(saved.read, saved.state["steps"])
             self._warn(f"resumed from the checkpoint at phase {phase}, epoch {place.epoch + 1}, step {place.step}")
+        elif self.collective.rank == 0:
+            shutil.rmtree(self.plan.path("tensorboard"), ignore_errors=True)
+        self._warn(f"curves: tensorboard --logdir {self.plan.path('tensorboard')}")
         if phase == _CHOOSE:
             self._train(trainer, _CHOOSE, place, self.settings.epochs)
             place = Place()
@@ -103,6 +109,9 @@ class Training:
         self._assert_equal_steps(batches.steps_per_epoch)
         trainer.columns.count(batches.target_counts())
         validation = Validation(self.events, trainer) if choosing else None
+        folder = None if self.collective.rank else self.plan.path("tensorboard", phase)
+        curves = Curves(folder, place, batches.steps_per_epoch, epochs)
+        planned = batches.steps_per_epoch * self.settings.epochs
         self._since = (time.monotonic(), 0.0)
 
         def after_step(now: Place, done: int) -> None:
@@ -110,7 +119,9 @@ class Training:
             if done == 1:
                 trainer.check_equal("after the first step")
             self._progress(phase, now, epochs, batches.steps_per_epoch)
+            curves.step(now, done, learning_rate(self.settings, done - 1, planned))
             if self.settings.checkpoint_steps and done % self.settings.checkpoint_steps == 0:
+                curves.flush()
                 self._save(trainer, phase, now, done)
 
         while place.epoch < epochs and not (choosing and given_up(self.curve, self.settings.patience)):
@@ -120,8 +131,10 @@ class Training:
             row = {"phase": phase, "epoch": place.epoch + 1, "loss": place.mean_loss, "examples_per_second": rate}
             self.curve.append(row | (validation.score() if validation else {}))
             self.journal.write("epoch", **self.curve[-1])
+            curves.epoch(self.curve[-1])
             place.epoch, place.step, place.loss, place.weight, place.examples = place.epoch + 1, 0, 0.0, 0.0, 0.0
             self._since = (time.monotonic(), 0.0)
+            curves.flush()
             if place.epoch % self.settings.checkpoint_epochs == 0:
                 self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
 
@@ -156,16 +169,22 @@ class Training:
         self.collective.barrier()
         return result
 
-    def _placement(self) -> dict[str, Placement]:
-        """Where each table is kept; the same on all ranks, because it is made from sums over them."""
+    def _placement(self, kept: dict[str, Placement]) -> dict[str, Placement]:
+        """Where each table is kept; the same on all ranks, because it is made from sums over them.
+
+        ``kept`` : where the checkpoint has them, which is where they stay.
+        """
         settings, lengths = self.settings, self.events.lengths
+        settings = settings.model_copy(update={"placement": settings.placement | kept})
         tokens = np.minimum(lengths, settings.max_history) if settings.mode == "user" else lengths
         tokens, targets = self.collective.allreduce(np.asarray([tokens.sum(), lengths.sum()], np.float64)).tolist()
         tables = towers.tables(settings, self.sizes)
         touched = placement.touched_rows(settings, tables, self.sizes.users, tokens, targets)
         planned = placement.plan(settings, tables, touched)
-        for line in placement.report(planned):
-            self._warn(line)
+        if kept:
+            planned = [dataclasses.replace(table, reason="as the checkpoint has it") for table in planned]
+        if self.collective.rank == 0:
+            self.journal.write("placement", tables=[dataclasses.asdict(table) for table in planned])
         return {table.table: table.placement for table in planned}
 
     def _sent(self, trainer: Trainer) -> dict[str, int]:
