@@ -1,6 +1,6 @@
 """TensorBoard's curves of one phase, written by one rank; a resumed training draws on as if it had never stopped.
 
-step/…     loss, learning_rate, examples_per_second, by the steps done; some 1,000 points a phase
+step/…     loss, learning_rate, loss_scale, examples_per_second, by the steps done; some 1,000 points a phase
 epoch/…    loss, examples_per_second, recall, ndcg, by the epochs done: the rows of the result's curve
 """
 
@@ -46,16 +46,16 @@ class Curves:
         for path in old:
             path.unlink()
 
-    def step(self, place: Place, done: int, learning_rate: float) -> None:
-        """After step ``done``; its own loss is what the epoch's sums grew by."""
+    def step(self, place: Place, done: int, **more: float) -> None:
+        """After step ``done``; its own loss is what the epoch's sums grew by. ``more`` : name → value."""
         (loss, weight), self._last = self._last, (place.loss, place.weight)
         if done % self._every or place.weight <= weight:
             return
         (before, examples), self._since = self._since, (time.monotonic(), place.examples)
-        self._write("step/loss", (place.loss - loss) / (place.weight - weight), done)
-        self._write("step/learning_rate", learning_rate, done)
         rate = (place.examples - examples) / max(self._since[0] - before, 1e-9)
-        self._write("step/examples_per_second", rate, done)
+        own = {"loss": (place.loss - loss) / (place.weight - weight), "examples_per_second": rate}
+        for name, value in (own | more).items():
+            self._write(f"step/{name}", value, done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """A row of the result's curve; another epoch begins."""

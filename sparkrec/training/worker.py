@@ -29,6 +29,7 @@ from sparkrec.training.manifest import Manifest, open_file
 from sparkrec.training.optimizer import learning_rate
 from sparkrec.training.placement import Placement
 from sparkrec.training.plan import Journal, Plan
+from sparkrec.training.precision import doubt
 from sparkrec.training.validation import Validation
 
 _CHOOSE, _FINAL = "choose", "final"
@@ -48,6 +49,9 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
         gpu = use_gpu(plan.settings.device, collective, gpus)
         if gpu:
             journal.write("note", text=f"rank {collective.rank} computes on GPU {gpu} of {socket.gethostname()}")
+        said = doubt(plan.settings.precision)
+        if said and collective.rank == 0:
+            journal.write("note", text=said)
         Training(plan, collective, journal).run()
     except Exception as error:
         lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)
@@ -119,7 +123,8 @@ class Training:
             if done == 1:
                 trainer.check_equal("after the first step")
             self._progress(phase, now, epochs, batches.steps_per_epoch)
-            curves.step(now, done, learning_rate(self.settings, done - 1, planned))
+            rate = learning_rate(self.settings, done - 1, planned)
+            curves.step(now, done, learning_rate=rate, loss_scale=trainer.scaling.scale)
             if self.settings.checkpoint_steps and done % self.settings.checkpoint_steps == 0:
                 curves.flush()
                 self._save(trainer, phase, now, done)

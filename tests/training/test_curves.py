@@ -102,7 +102,7 @@ def test_what_is_past_the_place_is_dropped_and_other_phases_are_left_alone(tmp_p
     drawn = Curves(tmp_path, place, steps_per_epoch=2, epochs=5)
     for done in range(1, 5):
         place.step, place.loss, place.weight = place.step + 1, place.loss + done, place.weight + 2
-        drawn.step(place, done, 0.5)
+        drawn.step(place, done, learning_rate=0.5)
         if done % 2 == 0:
             drawn.epoch({"epoch": done // 2, "loss": place.mean_loss, "examples_per_second": 1.0})
             place = Place(epoch=done // 2)
@@ -118,7 +118,7 @@ def test_a_long_phase_has_a_thousand_points_and_other_ranks_write_nothing(tmp_pa
         place, drawn = Place(), Curves(folder, Place(), steps_per_epoch=1001, epochs=2)
         for done in range(1, 1001):
             place.weight += 1
-            drawn.step(place, done, 0.1)
+            drawn.step(place, done, learning_rate=0.1)
         drawn.flush()
     (file,) = tmp_path.iterdir()
     assert [step for tag, step, _ in points(file) if tag == "step/loss"] == list(range(2, 1001, 2))
