@@ -82,6 +82,7 @@ class Trainer:
         self._rows = Rows(settings, self.tables, whole, self._features)
         self.optimizer = AdamW(self._untrained(), decay, settings.weight_decay)
         self.scaling = LossScale(settings.precision)
+        self._cold: np.ndarray | None = None
         self._part: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]] | None = None
         self.steps = 0
 
@@ -119,6 +120,16 @@ class Trainer:
         """Σ weight · loss and Σ weight of all ranks, without an update."""
         loss, weight, *_ = np.asarray(self._computed(step)[2][-_SUMS:]).tolist()
         return loss, weight
+
+    def meet(self, items: np.ndarray) -> None:
+        """Learns from this rank's events and the others' which items nobody has met.
+
+        Their id rows have learned nothing. With ``id_dropout`` they are served without, if they have features.
+        """
+        if self.settings.id_dropout and self._features:
+            met = np.bincount(items, minlength=self.sizes.items) > 0
+            unmet = self.collective.allreduce(met.astype(np.int32)) == 0
+            self._cold = unmet & (np.diff(self._features.ends, prepend=0) > 0)
 
     @property
     def parameters(self) -> int:
@@ -160,6 +171,8 @@ class Trainer:
         tables = self.embeddings.lookup(touched, shipped_after=self.steps)[0]
         for name in set(touched).intersection(self._dense):
             tables[name] = self._dense_rows(self.optimizer.shipped, name, touched[name])
+        if self._cold is not None and "item_id" in touched:
+            tables["item_id"] = tf.where(self._cold[touched["item_id"], None], 0.0, tables["item_id"])
         return {**self.optimizer.shipped, **tables}
 
     def hash(self) -> str:

@@ -112,6 +112,7 @@ class Training:
         batches = Loader(events, self.sizes.users, self.sizes.items, self.settings)
         self._assert_equal_steps(batches.steps_per_epoch)
         trainer.columns.count(batches.target_counts())
+        trainer.meet(batches.events.items)
         validation = Validation(self.events, trainer) if choosing else None
         folder = None if self.collective.rank else self.plan.path("tensorboard", phase)
         curves = Curves(folder, place, batches.steps_per_epoch, epochs)
