@@ -260,8 +260,8 @@ def without_validation(events: Events) -> Events:
 def _strongest(events: Events, weights: np.ndarray) -> tuple[np.ndarray, ...]:
     """Each user's distinct items with the largest weight each: starts, ends [users], events, items, weights [pairs]."""
     owner = events.owner
-    pairs = np.lexsort((-weights, events.items, owner))
-    pairs = pairs[weights[pairs] > 0]
+    pairs = np.flatnonzero(weights > 0)
+    pairs = pairs[np.lexsort((-weights[pairs], events.items[pairs], owner[pairs]))]
     first = (np.diff(owner[pairs], prepend=-1) != 0) | (np.diff(events.items[pairs], prepend=-1) != 0)
     pairs = pairs[first]
     ends = np.cumsum(np.bincount(owner[pairs], minlength=len(events.users)))
