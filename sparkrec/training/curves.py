@@ -1,6 +1,6 @@
 """TensorBoard's curves of one phase, written by one rank; a resumed training draws on as if it had never stopped.
 
-step/…     loss, learning_rate, loss_scale, examples_per_second, by the steps done; some 1,000 points a phase
+step/…     loss, learning_rate, examples_per_second (float16: loss_scale), by the steps done; some 1,000 a phase
 epoch/…    loss, examples_per_second, recall, ndcg, by the epochs done: the rows of the result's curve
 """
 

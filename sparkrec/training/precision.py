@@ -36,16 +36,16 @@ class LossScale:
 
     @property
     def _first(self) -> np.ndarray:
-        return np.asarray([_FIRST if self.on else 1, 0, 0, 0], np.float32)
+        return np.asarray([_FIRST, 0, 0, 0], np.float32)
 
     @property
     def scale(self) -> float:
-        return float(self._state[0])
+        return float(self._state[0]) if self.on else 1.0
 
     @property
     def skipped(self) -> int:
         """Steps that were left out."""
-        return int(self._state[3])
+        return int(self._state[3]) if self.on else 0
 
     def factor(self) -> tf.Tensor | None:
         """For the tape, as ``output_gradients``."""
@@ -95,6 +95,8 @@ class LossScale:
 
 def doubt(precision: str) -> str:
     """What is to be said of this process's device: nothing if it computes well in the type, or nobody knows."""
+    if precision == "float32":
+        return ""
     gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -108,14 +110,14 @@ def doubt(precision: str) -> str:
 
 def doubt_of_gpu(precision: str, capability: tuple[int, int] | None) -> str:
     """``capability`` : as NVIDIA counts, None where nobody knows."""
-    if precision == "float32" or capability is None or capability >= _CAPABILITY[precision]:
+    if capability is None or capability >= _CAPABILITY[precision]:
         return ""
     return _slow(precision, f"this GPU, of compute capability {capability[0]}.{capability[1]},")
 
 
 def doubt_of_cpu(precision: str, cpuinfo: str) -> str:
     """``cpuinfo`` : what Linux tells about the processors."""
-    if precision == "float32" or set(_FLAGS[precision]) & set(cpuinfo.split()):
+    if set(_FLAGS[precision]) & set(cpuinfo.split()):
         return ""
     return _slow(precision, "this processor")
 

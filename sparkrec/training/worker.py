@@ -124,8 +124,8 @@ class Training:
             if done == 1:
                 trainer.check_equal("after the first step")
             self._progress(phase, now, epochs, batches.steps_per_epoch)
-            rate = learning_rate(self.settings, done - 1, planned)
-            curves.step(now, done, learning_rate=rate, loss_scale=trainer.scaling.scale)
+            scale = {"loss_scale": trainer.scaling.scale} if trainer.scaling.on else {}
+            curves.step(now, done, learning_rate=learning_rate(self.settings, done - 1, planned), **scale)
             if self.settings.checkpoint_steps and done % self.settings.checkpoint_steps == 0:
                 curves.flush()
                 self._save(trainer, phase, now, done)

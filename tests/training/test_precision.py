@@ -195,7 +195,7 @@ def test_resumed_is_uninterrupted(tmp_path, monkeypatch):
 def test_a_device_that_does_not_multiply_in_the_type_is_named():
     cpuinfo = "processor : 0\nflags : fpu avx512f avx512_bf16 sse2\n"
     assert precision.doubt_of_cpu("bfloat16", cpuinfo) == ""
-    assert precision.doubt_of_cpu("float32", "") == ""
+    assert precision.doubt("float32") == ""
     assert "this processor does not multiply in it" in precision.doubt_of_cpu("float16", cpuinfo)
     assert precision.doubt_of_gpu("bfloat16", (8, 0)) == precision.doubt_of_gpu("float16", (7, 5)) == ""
     assert precision.doubt_of_gpu("bfloat16", None) == ""
