@@ -48,6 +48,11 @@ class Events:
     def starts(self) -> np.ndarray:
         return self.ends - self.lengths
 
+    def span(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the events of some users start, and how many they are; nothing is done for the other users."""
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
+        return starts, self.ends[rows] - starts
+
     @property
     def owner(self) -> np.ndarray:
         """The user's position for each event; int64 [e]."""
@@ -183,15 +188,16 @@ class Loader:
     def _by_user(self, rows: np.ndarray, epoch: int) -> Batch:
         """A row a user: a kept part of the history, and all positives; names as in ``models.two_tower``."""
         events, settings = self.events, self._settings
-        lengths = np.minimum(events.lengths[rows], settings.max_history)
+        first, lengths = events.span(rows)
+        lengths = np.minimum(lengths, settings.max_history)
         flat = order.ranges(events.ends[rows] - lengths, lengths)
         segment = np.repeat(np.arange(len(rows)), lengths)
         if settings.history_keep < 1:
-            number = flat - events.starts[rows][segment]
+            number = flat - first[segment]
             kept = order.uniform(settings.seed, epoch, events.users[rows][segment], number) < settings.history_keep
             flat, segment = flat[kept], segment[kept]
         starts, ends, events_of, items, weights = self._positives
-        n = (ends - starts)[rows]
+        n = ends[rows] - starts[rows]
         chosen = order.ranges(starts[rows], n)
         positive_segment = np.repeat(np.arange(len(rows)), n)
         total = np.bincount(positive_segment, weights[chosen], len(rows))
@@ -211,10 +217,11 @@ class Loader:
     def _by_position(self, rows: np.ndarray, epoch: int) -> Batch:
         """A token an event that is followed by another: histories in windows of ``max_history``, packed."""
         events, settings = self.events, self._settings
-        lengths = np.maximum(events.lengths[rows] - 1, 0)
-        flat = order.ranges(events.starts[rows], lengths)
+        first, lengths = events.span(rows)
+        lengths = np.maximum(lengths - 1, 0)
+        flat = order.ranges(first, lengths)
         row = np.repeat(np.arange(len(rows)), lengths)
-        number = flat - events.starts[rows][row]
+        number = flat - first[row]
         window = (lengths[row] - 1 - number) // settings.max_history
         new = (np.diff(row, prepend=-1) != 0) | (np.diff(window, prepend=-1) != 0)
         weights = self._weights[flat + 1]
@@ -240,7 +247,7 @@ class Loader:
 
 def whole_histories(events: Events, rows: np.ndarray, max_history: int) -> Batch:
     """The newest ``max_history`` events of some users, as ``towers.user_vectors`` takes them, without dropout."""
-    lengths = np.minimum(events.lengths[rows], max_history)
+    lengths = np.minimum(events.span(rows)[1], max_history)
     flat = order.ranges(events.ends[rows] - lengths, lengths)
     segment = np.repeat(np.arange(len(rows)), lengths)
     return {
