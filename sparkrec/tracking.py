@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +29,11 @@ class Tracker(Protocol):
 
     def tags(self, values: Mapping[str, str]) -> None: ...
 
+    def params(self, values: Mapping[str, str]) -> None: ...
+
+    def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+        """Rows as an artifact, a JSON file."""
+
     def artifact(self, path: str | Path, folder: str = "") -> None:
         """A file or folder."""
 
@@ -40,6 +45,12 @@ class NoTracker:
         pass
 
     def tags(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def params(self, values: Mapping[str, str]) -> None:
+        pass
+
+    def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
         pass
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
@@ -63,6 +74,13 @@ class MlflowTracker:
     def tags(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
             self._client.set_tag(self._run_id, name, value)
+
+    def params(self, values: Mapping[str, str]) -> None:
+        for name, value in values.items():
+            self._client.log_param(self._run_id, name, value)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
+        self._client.log_dict(self._run_id, {"rows": list(rows)}, file)
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
         if Path(path).is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ def test_stages_share_a_parent_and_keep_what_they_logged(settings: Settings, tmp
     with tracking.stage(settings, "shop-all", "clean") as tracker:
         tracker.metrics({"ndcg@20": 0.5, "seconds": 3}, step=2)
         tracker.tags({"input.silver.events": "4"})
+        for _ in range(2):  # a training that is started again says the same again
+            tracker.params({"placement.item_id": "sharded"})
+            tracker.table([{"table": "item_id", "rows": 3}], "placement.json")
         tracker.artifact(report)
     with pytest.raises(RuntimeError), tracking.stage(settings, "shop-all", "featurize"):
         raise RuntimeError("the stage failed")
@@ -53,8 +57,11 @@ def test_stages_share_a_parent_and_keep_what_they_logged(settings: Settings, tmp
     assert found["clean"].data.metrics == {"ndcg_at_20": 0.5, "seconds": 3}
     assert parent.data.params["als.rank"] == "64"
     assert "hunter2" not in str(parent.data.params)
-    artifacts = MlflowClient(tracking.default_uri(settings)).list_artifacts(found["clean"].info.run_id)
-    assert [a.path for a in artifacts] == ["report.html"]
+    assert found["clean"].data.params == {"placement.item_id": "sharded"}
+    client, run_id = MlflowClient(tracking.default_uri(settings)), found["clean"].info.run_id
+    assert [a.path for a in client.list_artifacts(run_id)] == ["placement.json", "report.html"]
+    table = json.loads(Path(client.download_artifacts(run_id, "placement.json", str(tmp_path))).read_text())
+    assert table == {"rows": [{"table": "item_id", "rows": 3}]}
 
 
 def test_a_rerun_ends_the_parent_well(settings: Settings) -> None:

@@ -73,6 +73,9 @@ class TwoTower(Section):
     table_learning_rate: float | None = Field(None, gt=0, description="of those tables; null: learning_rate")
     fp16_rows: bool = Field(False, description="rows and their gradients travel between ranks at half precision")
     prefetch: int = Field(2, ge=0, description="steps that are cut ahead on a thread; 0: none")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="of the towers' and the scores' products in training; weights and sums stay float32"
+    )
     average: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0: off")
     seed: int = 17
     select_on_validation: bool = Field(

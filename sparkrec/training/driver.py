@@ -10,7 +10,8 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
 from sparkrec.schemas import Table
-from sparkrec.training import manifest, warm_start
+from sparkrec.training import manifest, placement, warm_start
+from sparkrec.training.placement import Planned
 from sparkrec.training.plan import Plan
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def launch_conf(conf: Mapping[str, str]) -> dict[str, str]:
 
 
 class Listener:
-    """Ranks' log lines become progress, and epochs become curves in MLflow."""
+    """Ranks' log lines become progress; MLflow gets the tables' plan, the epochs as curves, and the bytes sent."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -90,13 +91,19 @@ class Listener:
             names = ("loss", "recall", "ndcg", "examples_per_second")
             values = {f"{event['phase']}.{name}": event[name] for name in names if name in event}
             self._run.tracker.metrics(values, event["epoch"])
-        line = describe(event)
-        if line:
+        elif kind == "placement":
+            self._run.tracker.params({f"placement.{row['table']}": row["placement"] for row in event["tables"]})
+            self._run.tracker.table(event["tables"], "placement.json")
+        elif kind == "bytes":
+            total = sum(event["sent"].values())
+            sent = {f"bytes_a_step.{name}": value for name, value in event["sent"].items()}
+            self._run.tracker.metrics(sent | {"bytes_a_step": total})
+        for line in filter(None, describe(event).split("\n")):
             self._run.say(line)
 
 
 def describe(event: Mapping[str, Any]) -> str:
-    """One line of progress, or nothing."""
+    """A line of progress, a table in several, or nothing."""
     kind = event["event"]
     if kind == "rows":
         return (
@@ -116,6 +123,8 @@ def describe(event: Mapping[str, Any]) -> str:
         return (
             f"rank {event['rank']} of {event['ranks']}: last step done, variables {event['hash']}, equal on all ranks"
         )
+    if kind == "placement":
+        return "\n".join(placement.report([Planned(**row) for row in event["tables"]]))
     if kind == "bytes":
         listed = ", ".join(f"{name} {sent:,}" for name, sent in event["sent"].items())
         return f"bytes that a rank sent in a step: {listed}"

@@ -53,16 +53,15 @@ class Events:
     def starts(self) -> np.ndarray:
         return self.ends - self.lengths
 
+    def span(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the events of some users start, and how many they are; nothing is done for the other users."""
+        starts = np.where(rows > 0, self.ends[rows - 1], 0)
+        return starts, self.ends[rows] - starts
+
     @property
     def owner(self) -> np.ndarray:
         """The user's position for each event; int64 [e]."""
         return np.repeat(np.arange(len(self.users)), self.lengths)
-
-    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the events of some users start, and how many they are; int64, in time that depends on ``rows`` only."""
-        ends = self.ends[rows]
-        starts = np.where(rows > 0, self.ends[rows - 1], 0)
-        return starts, ends - starts
 
     @property
     def nbytes(self) -> int:
@@ -266,7 +265,7 @@ class Loader:
     def _by_user(self, rows: np.ndarray, epoch: int) -> Batch:
         """A row a user: a kept part of the history, and all positives; names as in ``models.two_tower``."""
         events, settings = self.events, self._settings
-        starts, lengths = events.of(rows)
+        starts, lengths = events.span(rows)
         flat, segment = _newest(starts, lengths, settings.max_history)
         if settings.history_keep < 1:
             number = flat - starts[segment]
@@ -295,7 +294,7 @@ class Loader:
     def _by_position(self, rows: np.ndarray, epoch: int) -> Batch:
         """A token an event that is followed by another: histories in windows of ``max_history``, packed."""
         events, settings = self.events, self._settings
-        starts, lengths = events.of(rows)
+        starts, lengths = events.span(rows)
         lengths = np.maximum(lengths - 1, 0)
         flat = order.ranges(starts, lengths)
         row = np.repeat(np.arange(len(rows)), lengths)
@@ -329,7 +328,7 @@ class Loader:
 
 def whole_histories(events: Events, rows: np.ndarray, max_history: int) -> Batch:
     """The newest ``max_history`` events of some users, as ``towers.user_vectors`` takes them, without dropout."""
-    flat, segment = _newest(*events.of(rows), max_history)
+    flat, segment = _newest(*events.span(rows), max_history)
     return {
         "users": events.users[rows],
         "history_items": events.items[flat],
@@ -353,8 +352,8 @@ def without_validation(events: Events) -> Events:
 def _strongest(events: Events, weights: np.ndarray) -> tuple[np.ndarray, ...]:
     """Each user's distinct items by the event of the largest weight: starts, ends [users], events [pairs]."""
     owner = events.owner
-    pairs = np.lexsort((-weights, events.items, owner))
-    pairs = pairs[weights[pairs] > 0]
+    pairs = np.flatnonzero(weights > 0)
+    pairs = pairs[np.lexsort((-weights[pairs], events.items[pairs], owner[pairs]))]
     first = (np.diff(owner[pairs], prepend=-1) != 0) | (np.diff(events.items[pairs], prepend=-1) != 0)
     pairs = pairs[first]
     ends = np.cumsum(np.bincount(owner[pairs], minlength=len(events.users)))

@@ -23,12 +23,15 @@ from sparkrec.training.loader import Batch, Loader, Step
 from sparkrec.training.negatives import Columns
 from sparkrec.training.optimizer import AdamW, Decay, learning_rate
 from sparkrec.training.placement import DENSE, Placement
+from sparkrec.training.precision import LossScale
 from sparkrec.training.prefetch import ahead
 from sparkrec.training.rows import Rows, Touched
 from sparkrec.training.tables import Store
 
 #: Items in one pass through the item tower.
 _BLOCK = 1 << 14
+#: What stands at the end of the dense buffer: the loss, the weight, the targets, the probe of the rows' gradients.
+_SUMS = 4
 
 
 @dataclass
@@ -80,6 +83,8 @@ class Trainer:
         self._features = features if "item_feature" in self.tables else None
         self._rows = Rows(settings, self.tables, whole, self._features)
         self.optimizer = AdamW(self._untrained(), decay, settings.weight_decay)
+        self.scaling = LossScale(settings.precision)
+        self._cold: np.ndarray | None = None
         self._part: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]] | None = None
         self.steps = self.begun = 0
 
@@ -89,31 +94,44 @@ class Trainer:
         Raises
         ------
         ConfigError
-            The loss is not a number.
+            The loss is not a number; or, with float16, the gradient for many steps.
         """
-        done = self.begun + number
         touched, routes, flat, gradients = self._computed(step)
-        loss, weight, examples = np.asarray(flat[-3:]).tolist()
+        loss, weight, examples = np.asarray(flat[-_SUMS:]).tolist()[:3]
         if not np.isfinite(loss):
             raise ConfigError(
                 f"The two-tower loss became {loss} at step {number + 1}. The training has diverged: lower "
                 f"two_tower.learning_rate (now {self.settings.learning_rate}) or raise two_tower.temperature "
                 f"(now {self.settings.temperature})."
             )
+        # For the optimizers, a step that is left out has not been.
+        self.steps = self.begun + number - self.scaling.skipped
+        if self.scaling.skips(flat):
+            return loss, weight, examples
         updates = self.embeddings.collect(routes, touched, gradients)
         if weight > 0:
             rate, own = learning_rate(self.settings, number, steps), self.settings.table_learning_rate
-            scale = self._clipped(flat[:-3], updates, 1 / weight)
-            self.optimizer.apply(flat[:-3], scale, rate, done)
+            scale = self._clipped(flat[:-_SUMS], updates, 1 / (weight * self.scaling.scale))
+            self.optimizer.apply(flat[:-_SUMS], scale, rate, self.steps)
             of_rows = (own or self.settings.learning_rate) / self.settings.learning_rate
-            self.embeddings.apply(updates, scale, rate * of_rows, done)
-        self.steps = done + 1
+            self.embeddings.apply(updates, scale, rate * of_rows, self.steps)
+        self.steps += 1
         return loss, weight, examples
 
     def loss(self, step: Step) -> tuple[float, float]:
         """Σ weight · loss and Σ weight of all ranks, without an update."""
-        loss, weight, _ = np.asarray(self._computed(step)[2][-3:]).tolist()
+        loss, weight, *_ = np.asarray(self._computed(step)[2][-_SUMS:]).tolist()
         return loss, weight
+
+    def meet(self, items: np.ndarray) -> None:
+        """Learns from this rank's events and the others' which items nobody has met.
+
+        Their id rows have learned nothing. With ``id_dropout`` they are served without, if they have features.
+        """
+        if self.settings.id_dropout and self._features:
+            met = np.bincount(items, minlength=self.sizes.items) > 0
+            unmet = self.collective.allreduce(met.astype(np.int32)) == 0
+            self._cold = unmet & (np.diff(self._features.ends, prepend=0) > 0)
 
     @property
     def parameters(self) -> int:
@@ -155,6 +173,8 @@ class Trainer:
         tables = self.embeddings.lookup(touched, shipped_after=self.steps)[0]
         for name in set(touched).intersection(self._dense):
             tables[name] = self._dense_rows(self.optimizer.shipped, name, touched[name])
+        if self._cold is not None and "item_id" in touched:
+            tables["item_id"] = tf.where(self._cold[touched["item_id"], None], 0.0, tables["item_id"])
         return {**self.optimizer.shipped, **tables}
 
     def hash(self) -> str:
@@ -193,6 +213,7 @@ class Trainer:
         for name, variable in self.optimizer.state.items():
             yield Part(name, variable.shape[0], tuple(variable.shape), (variable.numpy(),))
         yield from self.embeddings.state(sharded=False)
+        yield from self.scaling.state()
 
     def shards(self) -> Iterator[Part]:
         """Every array of which this rank holds the rows rank, rank + W, …; ``kind/table``."""
@@ -203,6 +224,7 @@ class Trainer:
         for name, variable in self.optimizer.state.items():
             variable.assign(read(name, None))
         self.embeddings.restore(read)
+        self.scaling.restore(read)
         self.steps = steps
 
     def reset(self) -> None:
@@ -212,6 +234,7 @@ class Trainer:
             group, weight = name.split("/", 1)
             variable.assign(first[weight] if group in ("weights", "average") else tf.zeros_like(variable))
         self.embeddings.reset()
+        self.scaling.reset()
         self.steps = self.begun = 0
 
     def _untrained(self) -> dict[str, np.ndarray]:
@@ -262,15 +285,16 @@ class Trainer:
             tape.watch(values)
             loss, weight = objective.loss({**variables, **values}, self.settings, batch)
         of_values, of_variables = tape.gradient(
-            loss, (values, variables), unconnected_gradients=tf.UnconnectedGradients.ZERO
+            loss, (values, variables), self.scaling.factor(), unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         tables = {name: tf.convert_to_tensor(gradient) for name, gradient in of_values.items()}
         for name, places in rows.items():
             tables[name] = tf.math.unsorted_segment_sum(tables[name], places, self.tables[name])
         whole = {**of_variables, **tables}
         flat = [tf.reshape(tf.convert_to_tensor(whole[name]), [-1]) for name in self.optimizer.variables]
-        sums = tf.stack([loss, weight, tf.cast(tf.size(batch["target_items"]), tf.float32)])
-        return tf.concat([*flat, sums], axis=0), {k: v for k, v in tables.items() if k not in self._dense}
+        rest = {name: gradient for name, gradient in tables.items() if name not in self._dense}
+        targets, probe = tf.cast(tf.size(batch["target_items"]), tf.float32), self.scaling.probe(list(rest.values()))
+        return tf.concat([*flat, tf.stack([loss, weight, targets, probe])], axis=0), rest
 
     def _clipped(self, flat: Any, updates: Any, scale: float) -> float:
         """``scale``, smaller where the whole gradient, of dense variables and tables, is longer than ``clip_norm``."""

@@ -3,6 +3,7 @@
     plan.json            the plan
     ranks/0.jsonl …      what each rank logs; its modification time is the rank's heartbeat
     checkpoints/         training.checkpoint
+    tensorboard/         training.curves
     result.json          written when every rank is done
     model/               models.two_tower.exported
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import time
 import traceback
@@ -20,12 +21,15 @@ from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training import checkpoint, grown, loader, placement
 from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
+from sparkrec.training.curves import Curves
 from sparkrec.training.device import use_gpu
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
+from sparkrec.training.optimizer import learning_rate
 from sparkrec.training.placement import Placement
 from sparkrec.training.plan import Base, Journal, Plan
+from sparkrec.training.precision import doubt
 from sparkrec.training.validation import Validation
 
 _CHOOSE, _FINAL = "choose", "final"
@@ -49,6 +53,9 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
             where = f"GPU {gpu}" if gpu else "the CPU"
             text = f"rank {collective.rank} on {socket.gethostname()} computes on {where}; {given}"
             journal.write("note", text=text)
+        said = doubt(plan.settings.precision)
+        if said and collective.rank == 0:
+            journal.write("note", text=said)
         Training(plan, collective, journal).run()
     except Exception as error:
         lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)
@@ -90,7 +97,7 @@ class Training:
         self.journal.write("rows", host=socket.gethostname(), pid=os.getpid(), **self._rows())
         saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective, self._warn)
         phase = _CHOOSE if self._chooses() else _FINAL
-        kept = saved.state["placement"] if saved else self._placement()
+        kept = self._placement(saved.state["placement"] if saved else {})
         place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
         if self.plan.ranks < self.settings.ranks:
             self._warn(f"trains on {self.plan.ranks} of {self.settings.ranks} ranks: there are no slots for more")
@@ -100,6 +107,9 @@ class Training:
             phase, self.curve, place = saved.state["phase"], saved.state["curve"], Place(**saved.state["place"])
             trainer.restore(saved.read, saved.state["steps"])
             self._warn(f"resumed from the checkpoint at phase {phase}, epoch {place.epoch + 1}, step {place.step}")
+        elif self.collective.rank == 0:
+            shutil.rmtree(self.plan.path("tensorboard"), ignore_errors=True)
+        self._warn(f"curves: tensorboard --logdir {self.plan.path('tensorboard')}")
         if phase == _CHOOSE:
             self._train(trainer, _CHOOSE, place, self.settings.epochs)
             place = Place()
@@ -126,7 +136,11 @@ class Training:
         if self.plan.base:
             epochs = self._asked(batches, epochs)
         trainer.columns.count(batches.target_counts())
+        trainer.meet(batches.events.items)
         validation = Validation(self.events, trainer) if choosing else None
+        folder = None if self.collective.rank else self.plan.path("tensorboard", phase)
+        curves = Curves(folder, place, batches.steps_per_epoch, epochs)
+        planned = batches.steps_per_epoch * self.settings.epochs
         self._since = (time.monotonic(), 0.0)
 
         def after_step(now: Place, done: int) -> None:
@@ -134,7 +148,10 @@ class Training:
             if done == 1:
                 trainer.check_equal("after the first step")
             self._progress(phase, now, epochs, batches.steps_per_epoch)
+            scale = {"loss_scale": trainer.scaling.scale} if trainer.scaling.on else {}
+            curves.step(now, done, learning_rate=learning_rate(self.settings, done - 1, planned), **scale)
             if self.settings.checkpoint_steps and done % self.settings.checkpoint_steps == 0:
+                curves.flush()
                 self._save(trainer, phase, now, done)
 
         while place.epoch < epochs and not (choosing and given_up(self.curve, self.settings.patience)):
@@ -144,8 +161,10 @@ class Training:
             row = {"phase": phase, "epoch": place.epoch + 1, "loss": place.mean_loss, "examples_per_second": rate}
             self.curve.append(row | (validation.score() if validation else {}))
             self.journal.write("epoch", **self.curve[-1])
+            curves.epoch(self.curve[-1])
             place.epoch, place.step, place.loss, place.weight, place.examples = place.epoch + 1, 0, 0.0, 0.0, 0.0
             self._since = (time.monotonic(), 0.0)
+            curves.flush()
             last = not choosing and place.epoch == epochs  # what a warm start begins with
             if last or place.epoch % self.settings.checkpoint_epochs == 0:
                 self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
@@ -196,24 +215,25 @@ class Training:
         )
         return epochs
 
-    def _placement(self) -> dict[str, Placement]:
+    def _placement(self, kept: dict[str, Placement]) -> dict[str, Placement]:
         """Where each table is kept; the same on all ranks, because it is made from sums over them.
 
-        A warm start leaves tables where they were, unless told otherwise: the optimizer's state belongs to the place.
+        ``kept`` : where the checkpoint has them, which is where they stay. A warm start too leaves them where they
+        were, unless told otherwise: the optimizer's state belongs to the place.
         """
         settings, lengths = self.settings, self.events.lengths
-        if self.plan.base:
-            settings = settings.model_copy(update={"placement": self.plan.base.placement | settings.placement})
+        earlier = self.plan.base.placement if self.plan.base else {}
+        stay = set(kept or earlier.keys() - settings.placement.keys())
+        settings = settings.model_copy(update={"placement": earlier | settings.placement | kept})
         tokens = np.minimum(lengths, settings.max_history) if settings.mode == "user" else lengths
         tokens, targets = self.collective.allreduce(np.asarray([tokens.sum(), lengths.sum()], np.float64)).tolist()
         tables = towers.tables(settings, self.sizes)
         touched = placement.touched_rows(settings, tables, self.sizes.users, tokens, targets)
         planned = placement.plan(settings, tables, touched)
-        if self.plan.base:
-            kept = set(self.plan.base.placement) - set(self.settings.placement)
-            planned = [dataclasses.replace(x, reason=_STAYS) if x.table in kept else x for x in planned]
-        for line in placement.report(planned):
-            self._warn(line)
+        reason = "as the checkpoint has it" if kept else _STAYS
+        planned = [dataclasses.replace(table, reason=reason) if table.table in stay else table for table in planned]
+        if self.collective.rank == 0:
+            self.journal.write("placement", tables=[dataclasses.asdict(table) for table in planned])
         return {table.table: table.placement for table in planned}
 
     def _sent(self, trainer: Trainer) -> dict[str, int]:

@@ -26,6 +26,35 @@ def test_progress_lines_have_what_one_wants_to_know():
     assert driver.describe(rows) == ("rank 1 on h: read 1,000 rows of 2 row group(s), trains on 9 users with 44 events")
 
 
+class Noted:
+    """A run and its tracker that note what they are told."""
+
+    def __init__(self):
+        self.tracker, self.lines, self.told = self, [], []
+        self.say = self.lines.append
+
+    def __getattr__(self, name):
+        return lambda *values: self.told.append((name, *values))
+
+
+def test_the_plan_of_the_tables_and_the_bytes_of_a_step_go_to_the_log_and_to_the_tracker():
+    run = Noted()
+    listen = driver.Listener(run)
+    tables = [
+        {"table": "item_id", "rows": 900, "touched": 90, "placement": "sharded", "gb": 0.5, "reason": "so big"},
+        {"table": "user_id", "rows": 80, "touched": 8, "placement": "replicated_dense", "gb": 0.1, "reason": "small"},
+    ]
+    listen({"event": "placement", "rank": 0, "tables": tables})
+    assert [line.split()[0] for line in run.lines] == ["table", "item_id", "user_id"]
+    assert "sharded            so big" in run.lines[1]
+    listen({"event": "bytes", "rank": 0, "sent": {"item_id": 30, "head": 6}})
+    assert run.told == [
+        ("params", {"placement.item_id": "sharded", "placement.user_id": "replicated_dense"}),
+        ("table", tables, "placement.json"),
+        ("metrics", {"bytes_a_step.item_id": 30, "bytes_a_step.head": 6, "bytes_a_step": 36}),
+    ]
+
+
 def test_the_ranks_application_gets_the_jobs_settings_and_not_its_identity():
     conf = {
         "spark.master": "spark://m:7077", "spark.executor.memory": "3g", "spark.app.id": "app-1",

@@ -59,8 +59,9 @@ def test_the_plan_of_the_tables_is_told_and_kept_with_the_bytes_that_it_costs(tm
         ("user_id", "item_id"), "sharded"
     )
     said = [json.loads(line) for line in plan.path("ranks", "0.jsonl").read_text().splitlines()]
-    notes = [event["text"] for event in said if event["event"] == "note"]
-    assert any("user_id" in note and "set by two_tower.placement" in note for note in notes)
+    (planned,) = [event["tables"] for event in said if event["event"] == "placement"]
+    assert {row["table"]: row["placement"] for row in planned} == result["placement"]
+    assert {row["table"] for row in planned if "set by two_tower.placement" in row["reason"]} == {"user_id", "item_id"}
     assert [event["sent"] for event in said if event["event"] == "bytes"] == [result["bytes_a_step"]]
     # A dense table of 30 rows of 8: half of it to the other rank, and half of the sum back.
     assert result["bytes_a_step"]["history_item"] == 30 * 8 * 4

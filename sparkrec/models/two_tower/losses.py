@@ -11,14 +11,18 @@ from typing import Any
 
 import tensorflow as tf
 
+from sparkrec.models.two_tower.encoders.layers import halved
 from sparkrec.models.two_tower.hashing import draw
 
 _NEVER = -1e9
+#: What a row's shares add up to at half precision: halves go from 6e-8 to 65,504.
+_SHARES = 1024.0
 
 
 def column_scores(
-    rows: tf.Tensor, columns: tf.Tensor, bias: tf.Tensor, hit_row: tf.Tensor, hit_column: tf.Tensor, temperature: float
-) -> tf.Tensor:
+    rows: tf.Tensor, columns: tf.Tensor, bias: tf.Tensor, hit_row: tf.Tensor, hit_column: tf.Tensor,
+    temperature: float, precision: str = "float32",
+) -> tf.Tensor:  # fmt: skip
     """⟨row, column⟩ / τ + bias: [r, k], without the pairs (hit_row, hit_column), which are positives.
 
     Parameters
@@ -27,32 +31,41 @@ def column_scores(
     bias : [k], log of how often a column stands in the set less the log of its expected count: with it, the sum of
         exp(score) estimates the sum over the catalogue (Bengio and Senécal, 2008; 0: no correction).
     hit_row, hit_column : int32, one a pair; a column below 0 names none.
+    precision : of the product; scores are float32.
     """
-    scores = tf.matmul(rows / temperature, columns, transpose_b=True) + bias
+    product = tf.matmul(halved(rows / temperature, precision), halved(columns, precision), transpose_b=True)
+    scores = tf.cast(product, bias.dtype) + bias
     pairs = tf.boolean_mask(tf.stack([hit_row, hit_column], axis=1), hit_column >= 0)
     return tf.tensor_scatter_nd_update(scores, pairs, tf.fill([tf.shape(pairs)[0]], tf.constant(_NEVER, scores.dtype)))
 
 
 def log_denominator(
-    rows: tf.Tensor, columns: tf.Tensor, bias: tf.Tensor, hit_row: tf.Tensor, hit_column: tf.Tensor, temperature: float
-) -> tf.Tensor:
+    rows: tf.Tensor, columns: tf.Tensor, bias: tf.Tensor, hit_row: tf.Tensor, hit_column: tf.Tensor,
+    temperature: float, precision: str = "float32",
+) -> tf.Tensor:  # fmt: skip
     """logsumexp of each row of ``column_scores``: [r]; of a row that no column is left to, below half of never.
 
     Most of a step's time is spent here, so the gradient is written out: two products, no other pass over [r, k].
+    At half ``precision`` the products are, and what is kept for the gradient; the sum is float32.
     """
 
     @tf.custom_gradient
     def logsumexp(rows: tf.Tensor, columns: tf.Tensor) -> Any:
-        scores = column_scores(rows, columns, bias, hit_row, hit_column, temperature)
+        scores = column_scores(rows, columns, bias, hit_row, hit_column, temperature, precision)
         top = tf.reduce_max(scores, axis=1)
         exponentials = tf.exp(scores - top[:, None])
-        total = tf.reduce_sum(exponentials, axis=1)
+        total = mass = tf.reduce_sum(exponentials, axis=1)
+        if precision != "float32":
+            # A row's shares add up to so much that neither their products with columns nor they leave a half's range.
+            mass = tf.fill(tf.shape(total), _SHARES)
+            exponentials = tf.cast(exponentials * (_SHARES / total)[:, None], precision)
 
         def gradient(up: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            weight = tf.math.divide_no_nan(up, total * temperature)[:, None]
+            weight = tf.math.divide_no_nan(up, mass * temperature)[:, None]
             # The columns' part transposed: a third faster where there are many.
-            of_columns = tf.transpose(tf.matmul(weight * rows, exponentials, transpose_a=True))
-            return weight * tf.matmul(exponentials, columns), of_columns
+            of_columns = tf.transpose(tf.matmul(halved(weight * rows, precision), exponentials, transpose_a=True))
+            of_rows = tf.cast(tf.matmul(exponentials, halved(columns, precision)), weight.dtype)
+            return weight * of_rows, tf.cast(of_columns, weight.dtype)
 
         return tf.math.log(total) + top, gradient
 

@@ -31,7 +31,7 @@ BPR_DRAWS = 16
 
 def loss(weights: Weights, settings: TwoTower, batch: Weights) -> tuple[tf.Tensor, tf.Tensor]:
     """Σ weight · loss and Σ weight of a batch, float32 scalars; ``weights`` of tables are the rows touched."""
-    items = towers.item_rows(weights, batch, settings.id_dropout)
+    items = towers.item_rows(weights, batch, settings.id_dropout, settings.precision)
     by_user = settings.mode == "user"
     rows, row = (_user_rows if by_user else _position_rows)(weights, settings, batch, items)
     weight, user_weight = batch["target_weight"], batch.get("user_weight")
@@ -44,10 +44,10 @@ def loss(weights: Weights, settings: TwoTower, batch: Weights) -> tuple[tf.Tenso
         return losses.squared_error(towers.rating(weights, cosine), batch["target_label"], weight)
     positive, columns = cosine / settings.temperature, _columns(settings, batch, items, row)
     if settings.loss == "bpr":
-        scores = losses.column_scores(rows, *columns, settings.temperature)
+        scores = losses.column_scores(rows, *columns, settings.temperature, settings.precision)
         drawn = losses.draw_columns(batch["key"], batch["target_segment"], tf.shape(scores)[1], BPR_DRAWS)
         return losses.bpr(positive, scores, row, drawn, weight)
-    denominator = losses.log_denominator(rows, *columns, settings.temperature)
+    denominator = losses.log_denominator(rows, *columns, settings.temperature, settings.precision)
     if not by_user:
         return losses.position_softmax(positive, denominator, weight)
     n = tf.shape(rows)[0]

@@ -101,7 +101,7 @@ def heads(settings: TwoTower) -> list[str]:
     return [name for name in c.EVENT_TYPES if settings.weights.get(name, 0) > 0]  # type: ignore[call-overload]
 
 
-def item_rows(weights: Weights, batch: Weights, id_dropout: float = 0.0) -> tf.Tensor:
+def item_rows(weights: Weights, batch: Weights, id_dropout: float = 0.0, precision: str = "float32") -> tf.Tensor:
     """g of the items whose id rows are ``weights["item_id"]``: float32 [u, d], unit length.
 
     ``batch``: feature_item (ascending) and feature_row int32 [f], where there are features.
@@ -120,12 +120,16 @@ def item_rows(weights: Weights, batch: Weights, id_dropout: float = 0.0) -> tf.T
             rows = tf.where(stays[:, None], rows, 0.0)
         rows += content
     if "item_block_up" in weights:
-        rows = layers.mlp(weights, rows, None, 0.0, "item_")
+        rows = layers.mlp(weights, rows, None, 0.0, "item_", precision=precision)
     return normalise(rows)
 
 
 def user_vectors(weights: Weights, settings: TwoTower, batch: Weights, items: tf.Tensor) -> tf.Tensor:
-    """f of each user of a batch, as it is served: float32 [n, d], unit length. ``batch``: ``encode_users``."""
+    """f of each user of a batch, as it is served: float32 [n, d], unit length, whatever precision it was trained at.
+
+    ``batch``: ``encode_users``.
+    """
+    settings = settings.model_copy(update={"precision": "float32"})
     users = encode_users(weights, settings, batch, items)
     if not settings.head:
         return users

@@ -9,7 +9,8 @@ package has
 
 ``batch`` holds history_segment (ascending) int32 [t]; ``whole`` reads history_lag (0 = newest) too. Its key switches
 dropout on: uint32, one a user in ``whole``, one a token in ``causal``. ``normal(name, shape)``: standard normal
-numbers that depend on seed and name only.
+numbers that depend on seed and name only. Products are computed in ``settings.precision``; the rest, and what comes
+back, is float32.
 """
 
 from __future__ import annotations

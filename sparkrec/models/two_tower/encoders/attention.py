@@ -35,7 +35,7 @@ def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, 
     """The last layer is asked at the newest token only."""
     last, segment = settings.layers - 1, batch["history_segment"]
     hidden = _causal_layers(weights, settings, layers.by_token(batch), tokens.each(), last)
-    query, key, value = _project(weights, settings, last, hidden)
+    query, key, value = (tf.cast(rows, hidden.dtype) for rows in _project(weights, settings, last, hidden))
     query = tf.gather(layers.newest(query, batch, n), segment)
 
     def by_head(rows: tf.Tensor) -> tf.Tensor:
@@ -72,8 +72,9 @@ def _causal_layers(weights: Weights, settings: TwoTower, batch: Weights, hidden:
         query = by_head(packed.blocks(query, length))
         key, value = (by_head(packed.with_previous(packed.blocks(rows, length))) for rows in (key, value))
         bias = tf.transpose(tf.gather(_lag(weights, layer), lag), (2, 0, 1))
-        scores = tf.where(seen[:, None], tf.matmul(query, key, transpose_b=True) + bias[None], _NEVER)
-        pooled = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), (0, 2, 1, 3))
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), bias.dtype) + bias[None]
+        shares = tf.nn.softmax(tf.where(seen[:, None], scores, _NEVER))
+        pooled = tf.transpose(tf.matmul(tf.cast(shares, value.dtype), value), (0, 2, 1, 3))
         pooled = packed.unblock(tf.reshape(pooled, (-1, length, settings.width)), t)
         hidden = _close(weights, settings, batch, hidden, pooled, layer)
     return hidden
@@ -81,8 +82,8 @@ def _causal_layers(weights: Weights, settings: TwoTower, batch: Weights, hidden:
 
 def _project(weights: Weights, settings: TwoTower, layer: int, hidden: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """Query (over the root of a head's width), key and value of every token, heads side by side: [t, d] each."""
-    values = layers.layer_norm(weights[f"attention_{layer}_norm"], hidden)
-    query, key, value = tf.split(tf.matmul(values, weights[f"attention_{layer}_in"]), 3, axis=1)
+    values = layers.layer_norm(weights[f"attention_{layer}_norm"], hidden, settings.precision)
+    query, key, value = tf.split(layers.product(values, weights[f"attention_{layer}_in"]), 3, axis=1)
     return query * (settings.width // settings.attention_heads) ** -0.5, key, value
 
 
@@ -90,9 +91,8 @@ def _close(
     weights: Weights, settings: TwoTower, batch: Weights, hidden: tf.Tensor, pooled: tf.Tensor, layer: int
 ) -> tf.Tensor:
     name = f"attention_{layer}_"
-    return layers.block(
-        weights, hidden, tf.matmul(pooled, weights[f"{name}out"]), batch.get("key"), settings.dropout, name, 10 * layer
-    )
+    pooled = layers.product(layers.halved(pooled, settings.precision), weights[f"{name}out"])
+    return layers.block(weights, hidden, pooled, batch.get("key"), settings.dropout, name, 10 * layer)
 
 
 def _lag(weights: Weights, layer: int) -> tf.Tensor:

@@ -45,12 +45,12 @@ def _encode(weights: Weights, settings: TwoTower, batch: Weights, hidden: tf.Ten
     key, rate = batch.get("key"), settings.dropout
     for layer in range(settings.layers):
         name = f"cnn_{layer}"
-        values = layers.layer_norm(weights[f"{name}_norm"], hidden)
+        values = layers.layer_norm(weights[f"{name}_norm"], hidden, settings.precision)
         taps = [values, *(_back(values, batch["history_segment"], tap * 2**layer) for tap in range(1, TAPS))]
-        inner = tf.matmul(tf.concat(taps, axis=1), weights[f"{name}_up"]) + weights[f"{name}_up_bias"]
+        inner = layers.product(tf.concat(taps, axis=1), weights[f"{name}_up"], weights[f"{name}_up_bias"])
         inner = dropout(tf.nn.gelu(inner, approximate=True), key, rate, 10 * layer + 1)
-        outer = tf.matmul(inner, weights[f"{name}_down"]) + weights[f"{name}_down_bias"]
-        hidden += dropout(outer, key, rate, 10 * layer + 2)
+        outer = layers.product(inner, weights[f"{name}_down"], weights[f"{name}_down_bias"])
+        hidden += tf.cast(dropout(outer, key, rate, 10 * layer + 2), hidden.dtype)
     return hidden
 
 

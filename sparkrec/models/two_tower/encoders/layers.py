@@ -89,9 +89,23 @@ def count(numbers: tf.Tensor, n: tf.Tensor, dtype: tf.DType = tf.int32) -> tf.Te
     return tf.math.unsorted_segment_sum(tf.ones_like(numbers, dtype), numbers, n)
 
 
-def layer_norm(scale_and_shift: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Mean 0 and variance 1 a row, then scale and shift (Ba, Kiros and Hinton, 2016)."""
-    return standardise(rows) * scale_and_shift[0] + scale_and_shift[1]
+def layer_norm(scale_and_shift: tf.Tensor, rows: tf.Tensor, precision: str) -> tf.Tensor:
+    """Mean 0 and variance 1 a row, then scale and shift (Ba, Kiros and Hinton, 2016); the result in ``precision``.
+
+    A branch begins here, so what follows is computed in that type, up to where it joins the residuals in float32.
+    """
+    return halved(standardise(rows) * scale_and_shift[0] + scale_and_shift[1], precision)
+
+
+def halved(rows: tf.Tensor, precision: str) -> tf.Tensor:
+    """In half ``precision``; with float32, as they are."""
+    return rows if precision == "float32" else tf.cast(rows, precision)
+
+
+def product(rows: tf.Tensor, matrix: tf.Tensor, bias: tf.Tensor | None = None) -> tf.Tensor:
+    """rows · matrix + bias, in the type of ``rows``."""
+    result = tf.matmul(rows, tf.cast(matrix, rows.dtype))
+    return result if bias is None else result + tf.cast(bias, rows.dtype)
 
 
 @tf.custom_gradient
@@ -123,19 +137,24 @@ def block(
     weights: Weights, hidden: tf.Tensor, pooled: tf.Tensor, key: tf.Tensor | None, rate: float, prefix: str = "",
     salt: int = 0,
 ) -> tf.Tensor:  # fmt: skip
-    """The end of a pre-norm transformer block: x + what attention pooled, then x + MLP(norm x); [r, d]."""
-    return mlp(weights, hidden + dropout(pooled, key, rate, salt + 1), key, rate, prefix, salt)
+    """The end of a pre-norm transformer block: x + what attention pooled, then x + MLP(norm x); [r, d].
+
+    The MLP is computed in the type of ``pooled``.
+    """
+    joined = hidden + tf.cast(dropout(pooled, key, rate, salt + 1), hidden.dtype)
+    return mlp(weights, joined, key, rate, prefix, salt, pooled.dtype.name)
 
 
 def mlp(
-    weights: Weights, hidden: tf.Tensor, key: tf.Tensor | None, rate: float, prefix: str = "", salt: int = 0
-) -> tf.Tensor:
+    weights: Weights, hidden: tf.Tensor, key: tf.Tensor | None, rate: float, prefix: str = "", salt: int = 0,
+    precision: str = "float32",
+) -> tf.Tensor:  # fmt: skip
     """x + MLP(norm x), four times as wide inside: [r, d]."""
-    inner = tf.matmul(layer_norm(weights[f"{prefix}norm_block"], hidden), weights[f"{prefix}block_up"])
-    inner = tf.nn.gelu(inner + weights[f"{prefix}block_up_bias"], approximate=True)
-    inner = dropout(inner, key, rate, salt + 2)
-    outer = tf.matmul(inner, weights[f"{prefix}block_down"]) + weights[f"{prefix}block_down_bias"]
-    return hidden + dropout(outer, key, rate, salt + 3)
+    norm = layer_norm(weights[f"{prefix}norm_block"], hidden, precision)
+    inner = product(norm, weights[f"{prefix}block_up"], weights[f"{prefix}block_up_bias"])
+    inner = dropout(tf.nn.gelu(inner, approximate=True), key, rate, salt + 2)
+    outer = product(inner, weights[f"{prefix}block_down"], weights[f"{prefix}block_down_bias"])
+    return hidden + tf.cast(dropout(outer, key, rate, salt + 3), hidden.dtype)
 
 
 def newest(rows: tf.Tensor, batch: Weights, n: tf.Tensor) -> tf.Tensor:

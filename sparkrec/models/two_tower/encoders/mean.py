@@ -22,5 +22,5 @@ def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, 
 
 def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
     ones = tf.ones(settings.max_history, tokens.rows.dtype)
-    total, count = packed.weighted_sum(ones, tokens.each(), batch["history_segment"])
+    total, count = packed.weighted_sum(ones, tokens.each(), batch["history_segment"], settings.precision)
     return weights["history_gate"] * total * tf.math.rsqrt(tf.maximum(count, 1.0))

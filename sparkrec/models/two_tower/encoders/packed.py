@@ -55,10 +55,16 @@ def window(segment: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
     return same & ((lag >= 0) & (lag < length))[None], tf.clip_by_value(lag, 0, length - 1)
 
 
-def weighted_sum(by_lag: tf.Tensor, values: tf.Tensor, segment: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """At each token: Σ by_lag[lag] · value over its segment so far [t, d], and Σ by_lag[lag] [t, 1]."""
+def weighted_sum(
+    by_lag: tf.Tensor, values: tf.Tensor, segment: tf.Tensor, precision: str = "float32"
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """At each token: Σ by_lag[lag] · value over its segment so far [t, d], and Σ by_lag[lag] [t, 1].
+
+    ``precision`` : of the product; what comes back is float32.
+    """
     length, t = longest(segment), tf.shape(values)[0]
     seen, lag = window(segment, length)
     weight = tf.where(seen, tf.gather(by_lag, lag)[None], 0.0)
-    total = tf.matmul(weight, with_previous(blocks(values, length)))
+    cut = with_previous(blocks(layers.halved(values, precision), length))
+    total = tf.cast(tf.matmul(layers.halved(weight, precision), cut), by_lag.dtype)
     return unblock(total, t), unblock(tf.reduce_sum(weight, axis=2, keepdims=True), t)

@@ -31,9 +31,8 @@ def whole(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens, 
 
 def causal(weights: Weights, settings: TwoTower, batch: Weights, tokens: Tokens) -> tf.Tensor:
     rows = tokens.each()
-    total, mass = packed.weighted_sum(
-        tf.exp(weights["recency_lag"]), layers.standardise(rows), batch["history_segment"]
-    )
+    by_lag, values = tf.exp(weights["recency_lag"]), layers.standardise(rows)
+    total, mass = packed.weighted_sum(by_lag, values, batch["history_segment"], settings.precision)
     return _block(weights, settings, batch, rows, total, mass)
 
 
@@ -43,5 +42,5 @@ def _block(
     """``total`` of standardised tokens: the norm's scale and shift are the same for all, so they wait for the mean."""
     scale, shift = tf.unstack(tf.convert_to_tensor(weights["norm_in"]))
     pooled = tf.where(mass > 0, tf.math.divide_no_nan(total, mass) * scale + shift, 0.0)
-    pooled = tf.matmul(pooled, weights["recency_out"])
+    pooled = layers.product(layers.halved(pooled, settings.precision), weights["recency_out"])
     return layers.block(weights, hidden, pooled, batch.get("key"), settings.dropout)

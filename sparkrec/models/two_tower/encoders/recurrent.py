@@ -44,11 +44,11 @@ def encode(
     hidden = tokens.each()
     for layer in range(settings.layers):
         name = f"{prefix}_{layer}"
-        values = layers.layer_norm(weights[f"{name}_norm"], hidden)
-        gates = tf.matmul(values, weights[f"{name}_input"]) + weights[f"{name}_bias"]
+        values = layers.layer_norm(weights[f"{name}_norm"], hidden, settings.precision)
+        gates = layers.product(values, weights[f"{name}_input"], weights[f"{name}_bias"])
         outputs = run(gates, place, active, cell, weights[f"{name}_recurrent"], state)
-        outputs = tf.matmul(outputs, weights[f"{name}_out"])
-        hidden += dropout(outputs, batch.get("key"), settings.dropout, 10 * layer + 1)
+        outputs = layers.product(outputs, weights[f"{name}_out"])
+        hidden += tf.cast(dropout(outputs, batch.get("key"), settings.dropout, 10 * layer + 1), hidden.dtype)
     return hidden
 
 
@@ -73,7 +73,7 @@ def run(
 
     ``gates`` : [t, g]; ``place``, ``active`` : ``time_major``; ``recurrent`` : [d, g]; ``state`` : columns of a state.
     """
-    recurrent = tf.convert_to_tensor(recurrent)
+    recurrent = tf.cast(recurrent, gates.dtype)
     (d, width), steps = recurrent.shape, tf.size(active)
     inputs = tf.TensorArray(gates.dtype, size=steps, element_shape=[None, width], infer_shape=False)
     inputs = inputs.split(tf.gather(gates, tf.math.invert_permutation(place)), active)

@@ -1,0 +1,57 @@
+"""Items that nobody has met, of a model that has learned to do without their id rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from few import FEATURES, SIZES, everywhere, make
+from ranks import on_ranks
+
+from sparkrec.config import TwoTower
+from sparkrec.models.two_tower import exported
+from sparkrec.retrieval import embed
+from sparkrec.training.worker import export
+
+pytestmark = pytest.mark.workers
+
+#: Item 3 has no features; nobody meets these.
+MET = ~np.isin(np.arange(SIZES.items), [3, 4, 17, 29])
+FEATURES_OF = np.split(FEATURES.features, FEATURES.ends[:-1])
+
+
+def expected(ids, features, drops):
+    """g of every item, one at a time."""
+    rows = []
+    for item, own in enumerate(FEATURES_OF):
+        content = features[own].mean(axis=0) if len(own) else np.zeros(4)
+        rows.append(content + (0 if drops and len(own) and not MET[item] else 1) * ids[item])
+    return np.asarray(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("placement", ["replicated_dense", "sharded"])
+@pytest.mark.parametrize("id_dropout", [0.3, 0.0])
+def test_they_are_served_by_their_features_alone(tmp_path, placement, id_dropout):
+    """Each rank knows its own users' events only: what one has not met, the other may have."""
+    config = TwoTower(width=4, ranks=2, id_dropout=id_dropout, placement=everywhere(placement))
+
+    def rank(collective):
+        trainer, loader = make(config, collective)
+        ids, features = (
+            np.concatenate([collective.allgather(rows) for _, rows in trainer.table_blocks(name)])
+            for name in ("item_id", "item_feature")
+        )
+        own = loader.events.items
+        assert len(set(own)) < SIZES.items - 1
+        trainer.meet(own[MET[own]])
+        found = trainer.item_vectors()
+        export(trainer, tmp_path / "model", {})
+        return ids, features, found
+
+    ids, features, found = on_ranks(2, rank)[0]
+    wanted = expected(ids, features, drops=id_dropout > 0)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    model = exported.load(tmp_path / "model")
+    np.testing.assert_allclose(model.item_vectors, wanted, atol=1e-6)
+    lengths = np.asarray([len(own) for own in FEATURES_OF])
+    embedded = embed.item_vectors(model, np.arange(SIZES.items), lengths, FEATURES.features)
+    np.testing.assert_allclose(embedded, wanted, atol=1e-6)
