@@ -270,6 +270,7 @@ class Trainer:
                     {name: tf.TensorSpec([None], tf.int32) for name in rows},
                     {name: tf.TensorSpec([None], array.dtype) for name, array in parts[0].items()},
                 ],
+                autograph=False,  # no step branches on a tensor, and to translate the source takes half of the tracing
             )
         flat, gradients = self._part(values, _tensors(rows), _tensors(parts[0]))
         for part in parts[1:]:

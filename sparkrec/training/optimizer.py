@@ -50,7 +50,7 @@ class AdamW:
         powers = (_BETA1 ** (step + 1), _BETA2 ** (step + 1))
         self._apply(tf.convert_to_tensor(gradient), *(tf.constant(x, tf.float32) for x in (scale, *powers, rate, step)))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def _apply(
         self,
         gradient: tf.Tensor,

@@ -66,7 +66,7 @@ class Store:
 
         scalar = tf.TensorSpec([], tf.float32)
         rows = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, width], tf.float32)]
-        self._apply = tf.function(self._update, input_signature=[*rows, scalar, scalar, scalar])
+        self._apply = tf.function(self._update, [*rows, scalar, scalar, scalar], autograph=False)
 
     def reset(self, seed: int) -> None:
         """Untrained."""
