@@ -1,7 +1,8 @@
 """Two Horovod ranks of one core each against one rank of one core: the same batch, the same users.
 
 The ratio is the efficiency: users/s and core with two ranks over users/s with one. Bytes a step and the share of time
-spent in messages are in the note.
+spent in messages (with the wait for the other rank) are in the note. Two models: a mean of the history, in which
+looking rows up is most of the work, and attention, in which computing is.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 from _results import HOME, claim, save
 from _shop import BATCH, settings, steps
 
-WARM, MEASURED, ROUNDS = 10, 40, 3
+WARM, MEASURED, ROUNDS = 5, 20, 3
 PLACEMENTS = {"replicated": ("replicated_sparse", 0.9), "sharded": ("sharded", 0.8)}
+MODELS: dict[str, dict[str, Any]] = {"mean": {}, "attention": {"history": "attention", "batch": BATCH // 8}}
 TABLES = ("item_id", "history_item", "user_id")
 
 
@@ -43,7 +45,7 @@ class Timed:
         return timed
 
 
-def rank(kind: str, out: str) -> None:
+def rank(kind: str, model: str, out: str) -> None:
     """What each process runs, pinned to a core of its own."""
     from sparkrec.training.collective import Horovod
     from sparkrec.training.worker import configure_tensorflow
@@ -52,7 +54,7 @@ def rank(kind: str, out: str) -> None:
     collective = Timed(Horovod())
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[collective.rank % len(cores)]})
-    configured = settings(ranks=collective.size, placement=dict.fromkeys(TABLES, kind))
+    configured = settings(ranks=collective.size, placement=dict.fromkeys(TABLES, kind), **MODELS[model])
     result = steps(collective, configured, WARM + MEASURED)
     if collective.rank == 0:
         exchange = result["trainer"].exchange
@@ -66,7 +68,7 @@ def rank(kind: str, out: str) -> None:
     collective.barrier()
 
 
-def launch(ranks: int, kind: str) -> dict[str, float]:
+def launch(ranks: int, kind: str, model: str) -> dict[str, float]:
     """Milliseconds a step, share of messages, bytes a step, last losses."""
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": folders, "PYTHONPATH": str(HOME), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -75,7 +77,7 @@ def launch(ranks: int, kind: str) -> dict[str, float]:
         subprocess.run(
             [
                 sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}",
-                sys.executable, __file__, kind, str(out),
+                sys.executable, __file__, kind, model, str(out),
             ],
             env=environment, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
@@ -84,22 +86,26 @@ def launch(ranks: int, kind: str) -> dict[str, float]:
 
 
 def main() -> None:
-    if len(sys.argv) == 3:
+    if len(sys.argv) == 4:
         rank(*sys.argv[1:])
         return
     claims, said = [], []
-    for name, (kind, target) in PLACEMENTS.items():
-        one, two = [], []
-        for number in range(ROUNDS):
-            one.append(launch(1, kind))
-            two.append(launch(2, kind))
-            print(f"round {number + 1}  {name:<12} one rank {one[-1]}, two ranks {two[-1]}", flush=True)
-        rate = [[BATCH / result["ms"] / ranks for result in results] for ranks, results in ((2, two), (1, one))]
-        claims.append(claim(f"ranks {name}", rate[0], rate[1], "users/ms and core", target))
-        share, sent = (np.median([result[key] for result in two]) for key in ("messages", "bytes"))
-        losses = f"{one[-1]['loss']:.4f} and {two[-1]['loss']:.4f}"
-        said.append(f"{name}: {sent / 1e6:.1f} MB a rank and step, {share:.0%} in messages, losses {losses}.")
-    shape = "1 M users, 100 k items, width 64, history 50, batch 1,024 over all ranks."
+    for model, changed in MODELS.items():
+        batch = changed.get("batch", BATCH)
+        for name, (kind, target) in PLACEMENTS.items():
+            one, two = [], []
+            for number in range(ROUNDS):
+                one.append(launch(1, kind, model))
+                two.append(launch(2, kind, model))
+                print(f"round {number + 1}  {model} {name:<12} one {one[-1]}, two {two[-1]}", flush=True)
+            rate = [[batch / result["ms"] / ranks for result in results] for ranks, results in ((2, two), (1, one))]
+            claims.append(claim(f"ranks {name}, {model}", rate[0], rate[1], "users/ms and core", target))
+            share, sent = (np.median([result[key] for result in two]) for key in ("messages", "bytes"))
+            losses = f"{one[-1]['loss']:.4f} and {two[-1]['loss']:.4f}"
+            said.append(
+                f"{name}, {model}: {sent / 1e6:.1f} MB a rank and step, {share:.0%} in messages, losses {losses}."
+            )
+    shape = f"1 M users, 100 k items, width 64, history 50; batch over all ranks {BATCH:,}, attention {BATCH // 8}."
     save("ranks", claims, " ".join([shape, *said]))
 
 

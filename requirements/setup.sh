@@ -20,7 +20,7 @@ for tool in gcc g++ make; do
     command -v $tool >/dev/null || die "A C++ compiler is needed to build Horovod and '$tool' is missing. Type: sudo apt-get install build-essential"
 done
 
-stamp="$venv/.ready-$(cat requirements/{sparkrec,horovod}.lock requirements/{jars.py,setup.sh} | sha256sum | cut -c1-16)"
+stamp="$venv/.ready-$(cat requirements/{sparkrec,horovod}.lock requirements/{jars.py,classes.py,setup.sh} | sha256sum | cut -c1-16)"
 if [ -e "$stamp" ]; then
     say "environment: $venv is ready"
     exit 0
@@ -46,8 +46,9 @@ PATH="$PWD/$venv/bin:$PATH" HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 
 say "3/4 Delta's jars, into pyspark's jars folder"
 "$venv/bin/python" requirements/jars.py
 
-say "4/4 sparkrec itself"
+say "4/4 sparkrec itself, and the classes that Spark starts with"
 pip install --quiet --no-deps --no-build-isolation --editable .
 "$venv/bin/python" -m pip check >/dev/null || die "the installed packages disagree: run '$venv/bin/pip check' to see which"
+log=$("$venv/bin/python" requirements/classes.py 2>&1) || die "Spark does not start: $log"
 touch "$stamp"
 say "environment: $venv is ready after $((SECONDS - start)) s"

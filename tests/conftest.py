@@ -13,9 +13,13 @@ import pytest
 from sparkrec import config
 from sparkrec.config import Settings
 from sparkrec.pipeline import Run
+from sparkrec.session import known_classes
 
 # Small data, many short plans: without the optimising compiler a JVM spends half as much, and starts as fast.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC")
+os.environ.setdefault(
+    "JDK_JAVA_OPTIONS",
+    f"-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC {known_classes()}",
+)
 
 DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

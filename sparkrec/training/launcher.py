@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkrec.errors import RetryableError
+from sparkrec.session import known_classes
 from sparkrec.training.plan import Plan
 from sparkrec.training.preflight import slots
 from sparkrec.training.supervisor import TOKEN, carriers, rank_environment
@@ -60,7 +61,7 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
     from pyspark.sql import SparkSession
 
     conf = SparkConf().setAll(list(plan.spark_conf.items())).setAppName(f"sparkrec ranks {Path(plan.folder).name}")
-    conf.setExecutorEnv(TOKEN, os.environ[TOKEN])
+    conf.set("spark.driver.extraJavaOptions", known_classes()).setExecutorEnv(TOKEN, os.environ[TOKEN])
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     settings = plan.settings
