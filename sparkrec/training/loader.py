@@ -86,20 +86,27 @@ def read(pieces: Sequence[Piece], collective: Collective, stars: bool = False, s
     by_rank = np.argsort(to, kind="stable")
     rows = np.bincount(to, minlength=collective.size)
     counts = np.bincount(to, weights=lengths, minlength=collective.size).astype(np.int64)
-    flat = order.ranges((np.cumsum(lengths) - lengths)[by_rank], lengths[by_rank])
+    values = _in_order(values, lengths, by_rank)
     users, chunks, lengths = (
         collective.alltoall(x[by_rank].astype(np.int64), rows.tolist())[0] for x in (users, chunks, lengths)
     )
-    values = [collective.alltoall(x[flat], counts.tolist())[0] for x in values]
+    values = [collective.alltoall(x, counts.tolist())[0] for x in values]
     in_time = np.lexsort((-chunks, users))
-    flat = order.ranges((np.cumsum(lengths) - lengths)[in_time], lengths[in_time])
+    items, types, validation, *rest = _in_order(values, lengths, in_time)
     own, first = np.unique(users[in_time], return_index=True)
     last = np.append(first[1:], len(users)) - 1 if len(own) else first
     ends = np.cumsum(lengths[in_time])[last] if len(own) else np.zeros(0, np.int64)
-    items, types, validation, *rest = (x[flat] for x in values)
     new = rest.pop().astype(bool) if since is not None else None
     stars_of = rest[0] if stars else None
-    return Events(own.astype(np.int32), ends, items, types.astype(np.int8), validation.astype(bool), stars_of, new)
+    return Events(own.astype(np.int32), ends, items, types, validation.astype(bool), stars_of, new)
+
+
+def _in_order(values: list[np.ndarray], lengths: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """The events of rows of these lengths, rows in another order."""
+    if np.all(np.diff(rows) == 1):
+        return values
+    flat = order.ranges((np.cumsum(lengths) - lengths)[rows], lengths[rows])
+    return [x[flat] for x in values]
 
 
 def _read(pieces: Sequence[Piece], stars: bool, since: int | None) -> list[np.ndarray]:
@@ -107,11 +114,11 @@ def _read(pieces: Sequence[Piece], stars: bool, since: int | None) -> list[np.nd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    of_events: dict[str, type] = {c.ITEM_INDEX: np.int32, c.EVENT_TYPE: np.int32, c.VALIDATION: np.int32}
+    of_events: dict[str, type] = {c.ITEM_INDEX: np.int32, c.EVENT_TYPE: np.int8, c.VALIDATION: np.int8}
     if stars:
         of_events[c.VALUE] = np.float32
     if since is not None:
-        of_events[c.EVENT_TIME] = np.int32
+        of_events[c.EVENT_TIME] = np.int8
     tables = []
     for piece in pieces:
         with open_file(piece.path) as file:
@@ -281,14 +288,14 @@ class Loader:
         return {
             "users": events.users[rows],
             "history_items": events.items[flat],
-            "history_types": events.types[flat].astype(np.int32),
             "history_segment": segment.astype(np.int32),
-            "history_lag": lags(segment, len(rows)),
             "key": _key(settings.seed, epoch, events.users[rows], 0),
             "target_items": events.items[chosen],
             "target_segment": positive_segment.astype(np.int32),
             "target_weight": weights.astype(np.float32),
             "user_weight": _power(total, settings.user_weight),
+            **self._types(flat),
+            **({} if settings.history in ("none", "mean") else {"history_lag": lags(segment, len(rows))}),
         } | self._labels(chosen)
 
     def _by_position(self, rows: np.ndarray, epoch: int) -> Batch:
@@ -312,13 +319,17 @@ class Loader:
         return {
             "users": events.users[rows][row],
             "history_items": events.items[flat],
-            "history_types": events.types[flat].astype(np.int32),
             "history_segment": (np.cumsum(begins) - 1).astype(np.int32),
             "key": _key(settings.seed, epoch, events.users[rows][row], number),
             "target_items": events.items[flat + 1][targets],
             "target_segment": targets.astype(np.int32),
             "target_weight": scale[targets].astype(np.float32),
+            **self._types(flat),
         } | self._labels(flat[targets] + 1)
+
+    def _types(self, events: np.ndarray) -> Batch:
+        """Event types of the history, where the towers read them."""
+        return {"history_types": self.events.types[events].astype(np.int32)} if self._settings.event_types else {}
 
     def _labels(self, events: np.ndarray) -> Batch:
         """Stars and types of the targets that are these events, where the loss or the heads ask for them."""

@@ -43,7 +43,7 @@ def by_user(batch, user, names):
 
 def test_by_user_an_item_counts_once_with_its_strongest_event():
     which = events([3, 4, 3], [5], types=[VIEW, VIEW, PURCHASE, REMOVE])
-    batch = one_batch(which, history_keep=1)
+    batch = one_batch(which, history_keep=1, history="recency")
     assert by_user(batch, 0, ["target_items", "target_weight"]) == [[3, 4], [3.0, 1.0]]
     assert by_user(batch, 0, ["history_items", "history_lag"]) == [[3, 4, 3], [2, 1, 0]]
     # User 1 only removed an item: history, but no target.
