@@ -23,7 +23,6 @@ from _shop import BATCH, settings, steps
 WARM, MEASURED, ROUNDS = 5, 20, 3
 PLACEMENTS = {"replicated": ("replicated_sparse", 0.9), "sharded": ("sharded", 0.8)}
 MODELS: dict[str, dict[str, Any]] = {"mean": {}, "attention": {"history": "attention", "batch": BATCH // 8}}
-TABLES = ("item_id", "history_item", "user_id")
 
 
 class Timed:
@@ -54,7 +53,8 @@ def rank(kind: str, model: str, out: str) -> None:
     collective = Timed(Horovod())
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[collective.rank % len(cores)]})
-    configured = settings(ranks=collective.size, placement=dict.fromkeys(TABLES, kind), **MODELS[model])
+    tables = ["item_id", "user_id"] + ["history_item"] * (model == "mean")
+    configured = settings(ranks=collective.size, placement=dict.fromkeys(tables, kind), **MODELS[model])
     result = steps(collective, configured, WARM + MEASURED)
     if collective.rank == 0:
         exchange = result["trainer"].exchange
