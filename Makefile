@@ -21,10 +21,10 @@ run: setup ## the whole pipeline on CONF=conf/NAME.yaml
 	@sparkrec run --conf $(CONF)
 
 test: setup lint ## style, types and the fast tests
-	@python -m pytest -q -m "not slow"
+	@python -m pytest -q -m "not slow" --durations=10
 
 test-slow: setup ## the slow tests alone: real data, real ranks, killed processes
-	@python -m pytest -q -m slow
+	@python -m pytest -q -m slow --durations=10
 
 test-airflow: setup ## the DAG under a real Airflow, in an environment of its own (.venv-airflow)
 	@bash requirements/airflow.sh .venv-airflow

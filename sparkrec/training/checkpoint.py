@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from sparkrec.errors import RetryableError
 from sparkrec.training.collective import Collective, tell
 
 _MANIFEST = "manifest.json"
+_PARSING = threading.Lock()
 
 
 class Part(NamedTuple):
@@ -43,15 +45,15 @@ class Checkpoint:
     def read(self, name: str, rows: np.ndarray | None) -> np.ndarray:
         """An array, or some of its rows in the order given, whatever number of ranks wrote it."""
         if name not in self.state["sharded"]:
-            array = np.load(self._file(name), mmap_mode=None if rows is None else "r")
-            return array if rows is None else array[rows]
+            array = _load(self._file(name))
+            return np.array(array) if rows is None else array[rows]
         if rows is None:
             rows = np.arange(self.state["sharded"][name])
         ranks = self.state["ranks"]
         result: np.ndarray | None = None
         for rank in range(ranks):
             mine = rows % ranks == rank
-            shard = np.load(self._file(f"{name}/{rank}"), mmap_mode="r")
+            shard = _load(self._file(f"{name}/{rank}"))
             if result is None:
                 result = np.empty((len(rows), *shard.shape[1:]), shard.dtype)
             result[mine] = shard[rows[mine] // ranks]
@@ -191,6 +193,13 @@ def _score(path: Path) -> float | None:
     except (OSError, ValueError):
         return None
     return score
+
+
+def _load(path: Path) -> np.ndarray:
+    """Memory-mapped. One thread at a time: a header is Python, and CPython 3.11's parser is not safe (gh-106905)."""
+    with _PARSING:
+        array: np.ndarray = np.load(path, mmap_mode="r")
+    return array
 
 
 def _file_name(name: str) -> str:

@@ -176,7 +176,7 @@ def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_p
 
     with standalone(tmp_path, left=[], right=[]) as cluster:
         plan = small.make_plan(
-            tmp_path, **SETTINGS, elastic=True, start_timeout_seconds=25, network_interface="lo",
+            tmp_path, **SETTINGS, elastic=True, start_timeout_seconds=60, network_interface="lo",
             environment={"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
         )  # fmt: skip
         conf = {"spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"}

@@ -75,8 +75,8 @@ def put(folder: Path, name: str, first: int, rows: np.ndarray) -> None:
         raise ConfigError(f"The trained weights '{name}' hold NaN or infinity: lower two_tower.learning_rate.")
     with open(_temporary(folder) / f"{name}.npy", "r+b") as file:
         np.lib.format.read_magic(file)
-        shape, _, _ = np.lib.format.read_array_header_1_0(file)
-        file.seek(4 * first * int(np.prod(shape[1:])), os.SEEK_CUR)
+        header = int.from_bytes(file.read(2), "little")
+        file.seek(header + 4 * first * int(np.prod(rows.shape[1:])), os.SEEK_CUR)
         file.write(np.ascontiguousarray(rows, np.float32).data)
 
 
