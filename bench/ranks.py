@@ -22,7 +22,10 @@ from _shop import BATCH, settings, steps
 
 WARM, MEASURED, ROUNDS = 5, 20, 3
 PLACEMENTS = {"replicated": ("replicated_sparse", 0.9), "sharded": ("sharded", 0.8)}
-MODELS: dict[str, dict[str, Any]] = {"mean": {}, "attention": {"history": "attention", "batch": BATCH // 8}}
+MODELS: dict[str, dict[str, Any]] = {
+    "mean": {},
+    "attention": {"history": "attention", "batch": BATCH // 8, "learning_rate": 0.001, "table_learning_rate": 0.1},
+}
 
 
 class Timed:

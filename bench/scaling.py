@@ -7,6 +7,7 @@ rank. Bytes follow ``training.exchange``, whose count of two ranks was measured 
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 
 import numpy as np
@@ -29,13 +30,13 @@ def rows(users: int) -> tuple[int, int]:
     return len(np.unique(items[:, :-1])), len(np.unique(items[:, -1]))
 
 
-def sent(ranks: int) -> dict[str, float]:
-    """Bytes that a rank sends in a step of ``BATCH`` users a rank, by placement; its users' rows are its own."""
-    history, _ = rows(BATCH)
-    _, columns = rows(min(BATCH * ranks, USERS))
+def sent(ranks: int, batch: int = BATCH) -> dict[str, float]:
+    """Bytes that a rank sends in a step of ``batch`` users a rank, by placement; its users' rows are its own."""
+    history, _ = rows(batch)
+    _, columns = rows(min(batch * ranks, USERS))
     touched = history + columns
     return {
-        "replicated": (ranks - 1) * (touched + BATCH) * (INDEX + ROW),
+        "replicated": (ranks - 1) * (touched + batch) * (INDEX + ROW),
         "sharded": (ranks - 1) / ranks * touched * (INDEX + 2 * ROW),
         "sharded, fp16_rows": (ranks - 1) / ranks * touched * (INDEX + 2 * (2 * WIDTH + 4)),
         "columns": columns,
@@ -46,6 +47,11 @@ def main() -> None:
     result = json.loads((RESULTS / "ranks.json").read_text())
     alone = {one["name"]: BATCH / one["peer"] for one in result["claims"]}
     compute = alone["ranks sharded, mean"]
+    counted = dict(re.findall(r"(replicated|sharded), mean: ([\d.]+) MB", result["note"]))
+    formula = {kind: f"{size / 1e6:.1f}" for kind, size in sent(2, BATCH // 2).items() if kind in counted}
+    efficiency = {
+        kind: next(x["ratio"] for x in result["claims"] if x["name"] == f"ranks {kind}, mean") for kind in counted
+    }
     lines = []
     for ranks in RANKS:
         for kind, size in sent(ranks).items():
@@ -66,9 +72,15 @@ many ranks: the rows are counted, the bytes follow the formulas below, and time 
 | sharded | (W − 1)/W · n · (4 + 8d): a row comes, its gradient goes; a user's row lies where the user is |
 | dense | 2 (W − 1)/W · 4 · elements |
 
-n: distinct rows that a rank's step touches, d: width. A rank computes for {compute:.0f} ms (one core, one rank alone,
-half of that batch each in the measurement of two). Messages one after the other: {ROUNDS} (W − 1), each of
-{NETWORKS["10 Gbit/s"][1] * 1e6:.0f} µs at 10 Gbit/s and {NETWORKS["100 Gbit/s"][1] * 1e6:.0f} µs at 100 Gbit/s.
+n: distinct rows that a rank's step touches, d: width. For two ranks of {BATCH // 2} users the formulas give
+{formula["replicated"]} and {formula["sharded"]} MB, and the ranks counted {counted["replicated"]} and
+{counted["sharded"]}. One rank alone computes {BATCH:,} users in {compute:.0f} ms on one core. Messages one after the
+other: {ROUNDS} (W − 1), each of {NETWORKS["10 Gbit/s"][1] * 1e6:.0f} µs at 10 Gbit/s and
+{NETWORKS["100 Gbit/s"][1] * 1e6:.0f} µs at 100 Gbit/s.
+
+**What paper leaves out**: on two cores of one machine two ranks reached {efficiency["replicated"]:.0%} (replicated) and
+{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)), because each of
+a step's five collectives costs about 2 ms in Horovod, however little it carries. Add 10 ms to every time below.
 
 | ranks | placement | MB a rank and step | ms at 10 Gbit/s | ms at 100 Gbit/s | negatives |
 |---|---|---|---|---|---|
