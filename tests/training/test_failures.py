@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_a_hung_rank_is_killed_and_the_training_goes_on(tmp_path, monkeypatch, u
     trained = Trained(plan, monkeypatch, lambda pids: os.kill(pids[1], signal.SIGSTOP))
     assert trained.error is None
     assert len(trained.said) == 1
-    assert "silent for 20 s (two_tower.heartbeat_seconds=20)" in trained.said[0]
+    assert re.search(r"silent for \d+ s \(two_tower.heartbeat_seconds=20\)", trained.said[0])
     assert "Starting again from the last checkpoint (1 of 1)" in trained.said[0]
     assert any(note.startswith("resumed from the checkpoint at") for note in trained.noted)
     assert not trained.left
@@ -176,7 +177,7 @@ def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_p
 
     with standalone(tmp_path, left=[], right=[]) as cluster:
         plan = small.make_plan(
-            tmp_path, **SETTINGS, elastic=True, start_timeout_seconds=60, network_interface="lo",
+            tmp_path, **SETTINGS, elastic=True, start_timeout_seconds=90, network_interface="lo",
             environment={"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
         )  # fmt: skip
         conf = {"spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"}
