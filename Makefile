@@ -42,4 +42,4 @@ clean: ## what runs left behind: lake/
 	@rm -rf lake spark-warehouse metastore_db derby.log
 
 clean-env: ## the environments
-	@rm -rf .venv .venv-airflow .venv-peers* .venv-petastorm
+	@rm -rf .venv .venv-airflow .venv-peers*

@@ -52,7 +52,8 @@ def steps(
     from sparkrec import columns as c
     from sparkrec.models.two_tower import towers
     from sparkrec.training import placement
-    from sparkrec.training.loader import Events, Loader
+    from sparkrec.training.events import Events
+    from sparkrec.training.loader import Loader
     from sparkrec.training.loop import Trainer
     from sparkrec.training.prefetch import ahead
 

@@ -30,8 +30,10 @@ def ours(folder: str) -> dict[str, Any]:
     """From the Delta table's log to the tensors of every step of an epoch."""
     import tensorflow as tf
 
-    from sparkrec.training import loader, manifest
+    from sparkrec.training import manifest
     from sparkrec.training.collective import SingleProcess
+    from sparkrec.training.events import read_events
+    from sparkrec.training.loader import Loader
     from sparkrec.training.worker import configure_tensorflow
 
     sys.path.append(str(PEERS))
@@ -41,7 +43,7 @@ def ours(folder: str) -> dict[str, Any]:
     for _ in range(2):
         started, waited, total = time.process_time(), 0.0, np.zeros(4, np.uint64)
         pieces = manifest.of_table(folder, 0, "gold.sequences", 1).ranks[0]
-        batches = loader.Loader(loader.read(pieces, SingleProcess()), ROWS, ITEMS, settings())
+        batches = Loader(read_events(pieces, SingleProcess()), ROWS, ITEMS, settings())
         read = time.process_time() - started
         for number in range(batches.steps_per_epoch):
             batch = {name: tf.constant(array) for name, array in batches.step(0, number).parts[0].items()}
@@ -117,9 +119,13 @@ def main() -> None:
     if sys.argv[1:] == ["step"]:
         print(json.dumps(step()))
         return
-    environment = [".venv-petastorm", "requirements/peers-petastorm.lock", "petastorm's environment (a minute, 1.7 GB)"]
+    environment = [
+        ".venv-peers-petastorm",
+        "requirements/peers-petastorm.lock",
+        "petastorm's environment (a minute, 1.7 GB)",
+    ]
     subprocess.run(["bash", "requirements/environment.sh", *environment], cwd=HOME, check=True)
-    petastorm = str(HOME / ".venv-petastorm" / "bin" / "python")
+    petastorm = str(HOME / ".venv-peers-petastorm" / "bin" / "python")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder)

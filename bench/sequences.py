@@ -52,7 +52,8 @@ def train(side: str, history: str) -> dict[str, Any]:
     from sparkrec.config import TwoTower
     from sparkrec.models.two_tower import towers
     from sparkrec.training.collective import SingleProcess
-    from sparkrec.training.loader import Events, Loader, without_validation
+    from sparkrec.training.events import Events, without_validation
+    from sparkrec.training.loader import Loader
     from sparkrec.training.loop import Trainer
     from sparkrec.training.validation import Validation
     from sparkrec.training.worker import configure_tensorflow

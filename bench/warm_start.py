@@ -24,8 +24,9 @@ from sparkrec.config import TwoTower
 from sparkrec.ingest.simulator import behaviour, catalogue
 from sparkrec.ingest.simulator.options import SimulatorOptions
 from sparkrec.models.two_tower.towers import Sizes
-from sparkrec.training import checkpoint, grown, loader, warm_start, worker
+from sparkrec.training import checkpoint, grown, warm_start, worker
 from sparkrec.training.collective import SingleProcess
+from sparkrec.training.events import read_events
 from sparkrec.training.loop import Trainer
 from sparkrec.training.manifest import Manifest, Piece
 from sparkrec.training.plan import Base, Journal, Plan
@@ -140,8 +141,8 @@ def quality(plan: Plan, exams: dict[str, Plan]) -> dict[str, float]:
     assert saved
     placed = saved.state["placement"]
     trainer = Trainer(plan.settings, sizes, worker.read_item_features(exam.items, sizes), one, placed)
-    trainer.restore(grown.reader(saved, plan.settings, trainer.tables), saved.state["steps"])
-    events = {name: loader.read(exam.sequences.ranks[0], one) for name, exam in exams.items()}
+    trainer.begin(grown.reader(saved, plan.settings, trainer.tables), saved.state["steps"])
+    events = {name: read_events(exam.sequences.ranks[0], one) for name, exam in exams.items()}
     return {name: Validation(asked, trainer).score()["ndcg"] for name, asked in events.items()}
 
 

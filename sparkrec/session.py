@@ -37,7 +37,7 @@ _DEFAULTS = {
     "spark.log.level": "ERROR",
 }
 _LOG4J = Path(__file__).with_name("log4j2.properties")
-#: Spark's classes as requirements/classes.py left them: a JVM that maps them starts in half the time.
+#: Spark's classes as requirements/classes.py left them: a JVM that maps them starts in two thirds of the time.
 CLASSES = Path(sys.prefix, "spark.jsa")
 
 

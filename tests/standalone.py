@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 from shop import BIN, HOME
 
+from sparkrec.training.supervisor import carriers
+
 _MARK = "SPARKREC_TESTED_CLUSTER"
 
 
@@ -40,7 +42,7 @@ class Cluster:
         return re.findall(r"--work-dir \S*/(\w+)", line)[0], worker, executor
 
     def stop(self) -> None:
-        every = list(carriers(_MARK, self._token))
+        every = list(carriers(self._token, _MARK))
         for process in every:
             process.kill()
         psutil.wait_procs(every, timeout=10)
@@ -79,16 +81,6 @@ def standalone(folder: Path, **gpus: Sequence[str]) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-def carriers(name: str, value: str) -> Iterator[psutil.Process]:
-    """The processes with this in their environment."""
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(name) == value:
-                yield process
-        except psutil.Error:
-            continue  # it has ended, or it is somebody else's
 
 
 def _wait(log: Path, pattern: str, seconds: float = 120) -> str:

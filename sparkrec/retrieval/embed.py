@@ -106,7 +106,8 @@ def user_vectors(
 ) -> np.ndarray:
     """f of users [n, d] from whole histories, flat and oldest first; only the newest ``max_history`` count."""
     from sparkrec.models.two_tower import towers
-    from sparkrec.training.loader import Events, whole_histories
+    from sparkrec.training.events import Events
+    from sparkrec.training.loader import whole_histories
 
     events = Events(index, np.cumsum(lengths), item_index, event_type.astype(np.int8), np.zeros(len(item_index), bool))
     batch = whole_histories(events, np.arange(len(index)), model.settings.max_history)

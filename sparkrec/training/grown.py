@@ -43,7 +43,7 @@ def new_rows(saved: Checkpoint, tables: Mapping[str, int]) -> dict[str, int]:
 def reader(
     saved: Checkpoint, settings: TwoTower, tables: Mapping[str, int]
 ) -> Callable[[str, np.ndarray | None], np.ndarray]:
-    """What ``Trainer.restore`` reads from, for tables (name → rows) that are at least as large as they were.
+    """What ``Trainer.begin`` reads from, for tables (name → rows) that are at least as large as they were.
 
     A row that is new is what it would be in an untrained table, with zeros for the optimizer's state; so is the state
     of all rows where the optimizer of the tables is another now. A moving average that was not kept begins with the

@@ -34,7 +34,7 @@ def main(plan_path: str) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     plan = dataclasses.replace(Plan.load(plan_path), spark_conf=json.load(sys.stdin))
     results = [rank(plan_path)] if plan.settings.ranks == 1 else _on_spark(plan, plan_path)
-    if not results or not all(results):
+    if len(results) != Plan.load(plan_path).ranks or not all(results):
         # Horovod swallows some failures and returns None in their place.
         raise RetryableError(f"Not every rank finished: {results}.")
 

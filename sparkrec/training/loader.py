@@ -1,4 +1,4 @@
-"""From row groups to batches: each rank reads its share once, holds its own users' events, and cuts steps.
+"""From a rank's events to batches.
 
 A batch is a set of users, chosen by (seed, epoch, step) alone. A rank contributes those of them that it owns
 (user index modulo ranks), so one rank with batch B and W ranks together see the same batches, every rank takes
@@ -7,13 +7,11 @@ the same number of steps, and any step can be made without the steps before it.
 A warm start asks for the new events only, of the users who have any, and besides for all events of a share of the users
 (``replay``), drawn anew each epoch by a hash of (seed, epoch, user): so that what was learned is not forgotten.
 
-Memory of a rank: 10 bytes an event (14 with stars) and 12 a user that it owns, by user 16 more for each distinct item
-of a user; about 80 bytes an event for a moment while it reads.
+Memory beside the events: 4 bytes an event, by user 8 more for each distinct item of a user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,119 +20,9 @@ from sparkrec import columns as c
 from sparkrec.config import TwoTower
 from sparkrec.training import order
 from sparkrec.training.collective import Collective, SingleProcess
-from sparkrec.training.manifest import Piece, open_file
+from sparkrec.training.events import Events
 
 Batch = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Events:
-    """The events of some users, each user's in time order.
-
-    users : int32 [n], ascending; ends : int64 [n], where each user's events end;
-    items : int32 [e]; types : int8 [e], position in columns.EVENT_TYPES; validation : bool [e].
-    stars : float32 [e], NaN where an event has none; None where no loss asks for them.
-    new : bool [e], not known to the model that a warm start begins with; None where there is no warm start.
-    """
-
-    users: np.ndarray
-    ends: np.ndarray
-    items: np.ndarray
-    types: np.ndarray
-    validation: np.ndarray
-    stars: np.ndarray | None = None
-    new: np.ndarray | None = None
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.ends, prepend=0)
-
-    @property
-    def starts(self) -> np.ndarray:
-        return self.ends - self.lengths
-
-    def span(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the events of some users start, and how many they are; nothing is done for the other users."""
-        starts = np.where(rows > 0, self.ends[rows - 1], 0)
-        return starts, self.ends[rows] - starts
-
-    @property
-    def owner(self) -> np.ndarray:
-        """The user's position for each event; int64 [e]."""
-        return np.repeat(np.arange(len(self.users)), self.lengths)
-
-    @property
-    def nbytes(self) -> int:
-        arrays = (self.users, self.ends, self.items, self.types, self.validation, self.stars, self.new)
-        return sum(array.nbytes for array in arrays if array is not None)
-
-    def where(self, kept: np.ndarray) -> Events:
-        """Only the events in the mask; users without any stay, with none."""
-        ends = np.cumsum(kept)[self.ends - 1] if len(kept) else self.ends
-        ends = np.where(self.ends > 0, ends, 0)
-        stars, new = (None if x is None else x[kept] for x in (self.stars, self.new))
-        return Events(self.users, ends, self.items[kept], self.types[kept], self.validation[kept], stars, new)
-
-
-def read(pieces: Sequence[Piece], collective: Collective, stars: bool = False, since: int | None = None) -> Events:
-    """This rank's row groups, then each row to the rank that owns its user, then a user's chunks in time order.
-
-    ``since`` : events from this time on, unix seconds, are new; None: no warm start.
-    """
-    users, chunks, lengths, *values = _read(pieces, stars, since)
-    to = users % collective.size
-    by_rank = np.argsort(to, kind="stable")
-    rows = np.bincount(to, minlength=collective.size)
-    counts = np.bincount(to, weights=lengths, minlength=collective.size).astype(np.int64)
-    values = _in_order(values, lengths, by_rank)
-    users, chunks, lengths = (
-        collective.alltoall(x[by_rank].astype(np.int64), rows.tolist())[0] for x in (users, chunks, lengths)
-    )
-    values = [collective.alltoall(x, counts.tolist())[0] for x in values]
-    in_time = np.lexsort((-chunks, users))
-    items, types, validation, *rest = _in_order(values, lengths, in_time)
-    own, first = np.unique(users[in_time], return_index=True)
-    last = np.append(first[1:], len(users)) - 1 if len(own) else first
-    ends = np.cumsum(lengths[in_time])[last] if len(own) else np.zeros(0, np.int64)
-    new = rest.pop().astype(bool) if since is not None else None
-    stars_of = rest[0] if stars else None
-    return Events(own.astype(np.int32), ends, items, types, validation.astype(bool), stars_of, new)
-
-
-def _in_order(values: list[np.ndarray], lengths: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """The events of rows of these lengths, rows in another order."""
-    if np.all(np.diff(rows) == 1):
-        return values
-    flat = order.ranges((np.cumsum(lengths) - lengths)[rows], lengths[rows])
-    return [x[flat] for x in values]
-
-
-def _read(pieces: Sequence[Piece], stars: bool, since: int | None) -> list[np.ndarray]:
-    """users, chunks, lengths [rows]; items, types, validation, where asked stars and new [events]; in order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    of_events: dict[str, type] = {c.ITEM_INDEX: np.int32, c.EVENT_TYPE: np.int8, c.VALIDATION: np.int8}
-    if stars:
-        of_events[c.VALUE] = np.float32
-    if since is not None:
-        of_events[c.EVENT_TIME] = np.int8
-    tables = []
-    for piece in pieces:
-        with open_file(piece.path) as file:
-            columns = [c.USER_INDEX, c.CHUNK, *of_events]
-            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))
-    if not tables:
-        return [np.zeros(0, np.int64)] * 3 + [np.zeros(0, kind) for kind in of_events.values()]
-    table = pa.concat_tables(tables).combine_chunks()
-    lengths = np.diff(table[c.ITEM_INDEX].combine_chunks().offsets.to_numpy()).astype(np.int64)
-    flat = {name: table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in of_events}
-    if since is not None:
-        flat[c.EVENT_TIME] = flat[c.EVENT_TIME] >= since
-    return [
-        table[c.USER_INDEX].to_numpy(), table[c.CHUNK].to_numpy(), lengths,
-        *(flat[name].astype(kind) for name, kind in of_events.items()),
-    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -353,11 +241,6 @@ def _newest(starts: np.ndarray, lengths: np.ndarray, most: int) -> tuple[np.ndar
     """The places of each row's newest ``most`` events, and the row of each."""
     kept = np.minimum(lengths, most)
     return order.ranges(starts + lengths - kept, kept), np.repeat(np.arange(len(kept)), kept)
-
-
-def without_validation(events: Events) -> Events:
-    """What is trained on while epochs are chosen."""
-    return events.where(~events.validation)
 
 
 def _strongest(events: Events, weights: np.ndarray) -> tuple[np.ndarray, ...]:

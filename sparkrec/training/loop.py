@@ -221,11 +221,14 @@ class Trainer:
 
     def restore(self, read: Callable[[str, np.ndarray | None], np.ndarray], steps: int) -> None:
         """``read(name, rows)`` gives an array, or some rows of it (None: all); ``steps`` were done before."""
-        for name, variable in self.optimizer.state.items():
-            variable.assign(read(name, None))
-        self.embeddings.restore(read)
+        self._variables_from(read)
         self.scaling.restore(read)
         self.steps = steps
+
+    def begin(self, read: Callable[[str, np.ndarray | None], np.ndarray], steps: int) -> None:
+        """From an earlier training's variables, as ``restore``: its ``steps`` count on, its loss scale does not."""
+        self._variables_from(read)
+        self.steps = self.begun = steps
 
     def reset(self) -> None:
         """Untrained again."""
@@ -236,6 +239,11 @@ class Trainer:
         self.embeddings.reset()
         self.scaling.reset()
         self.steps = self.begun = 0
+
+    def _variables_from(self, read: Callable[[str, np.ndarray | None], np.ndarray]) -> None:
+        for name, variable in self.optimizer.state.items():
+            variable.assign(read(name, None))
+        self.embeddings.restore(read)
 
     def _untrained(self) -> dict[str, np.ndarray]:
         """First values of all that is updated whole."""

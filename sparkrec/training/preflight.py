@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def preflight(run: Run) -> None:
     # Executors that Spark adds on demand come when the ranks ask for them; then only the start timeout helps.
     if conf.get("spark.dynamicAllocation.enabled") != "true":
         patience = 0 if local else settings.start_timeout_seconds
-        check_slots(settings.needed_ranks, slots(context, settings.needed_ranks, patience, run.say), conf)
+        check_slots(settings, slots(context, settings.needed_ranks, patience, run.say), conf)
     if not local:
         check_executors(context, settings.needed_ranks)
 
@@ -62,14 +63,15 @@ def slots(context: SparkContext, wanted: int, seconds: float, say: Callable[[str
         time.sleep(0.2)
 
 
-def check_slots(ranks: int, slots: int, conf: Mapping[str, str]) -> None:
+def check_slots(settings: TwoTower, slots: int, conf: Mapping[str, str]) -> None:
     """Horovod needs all ranks at once, and would wait for them in silence.
 
     Raises
     ------
     ConfigError
-        There are fewer slots than ranks.
+        There are fewer slots than ranks; of an elastic training, than ``min_ranks``.
     """
+    ranks, name = settings.needed_ranks, "min_ranks" if settings.elastic else "ranks"
     if slots >= ranks:
         return
     master, gpus = conf.get("spark.master", "local"), conf.get("spark.task.resource.gpu.amount")
@@ -78,9 +80,9 @@ def check_slots(ranks: int, slots: int, conf: Mapping[str, str]) -> None:
     more = f"An executor comes only where a worker has free what it asks for ({asked})"
     if master.startswith("local"):
         more = f"Give Spark more cores (spark.master=local[{ranks}])"
-    fewer = f", or set two_tower.ranks={slots}" if slots else ""
+    fewer = f", or set two_tower.{name}={slots}" if slots else ""
     raise ConfigError(
-        f"two_tower.ranks={ranks} needs {ranks} Spark slots at once, and {master} has {slots} for this job; a slot is "
+        f"two_tower.{name}={ranks} needs {ranks} Spark slots at once, and {master} has {slots} for this job; a slot is "
         f"{each}. {more}{fewer}."
     )
 

@@ -197,11 +197,11 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
         return
 
 
-def carriers(token: str) -> Iterator[psutil.Process]:
-    """The processes of a training on this machine."""
+def carriers(token: str, name: str = TOKEN) -> Iterator[psutil.Process]:
+    """The processes of this machine that carry the token in their environment: those of a training."""
     for process in psutil.process_iter():
         try:
-            if process.environ().get(TOKEN) == token:
+            if process.environ().get(name) == token:
                 yield process
         except psutil.Error:
             continue  # it has ended, or it is somebody else's

@@ -7,7 +7,8 @@ import numpy as np
 from sparkrec import columns as c
 from sparkrec.retrieval.topk import top_k
 from sparkrec.training import order
-from sparkrec.training.loader import Events, whole_histories, without_validation
+from sparkrec.training.events import Events, without_validation
+from sparkrec.training.loader import whole_histories
 from sparkrec.training.loop import Trainer
 
 K = 20

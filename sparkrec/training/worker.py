@@ -19,10 +19,11 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError, SparkrecError
 from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
-from sparkrec.training import checkpoint, grown, loader, placement
+from sparkrec.training import checkpoint, grown, placement
 from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
 from sparkrec.training.curves import Curves
 from sparkrec.training.device import use_gpu
+from sparkrec.training.events import read_events, without_validation
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
@@ -85,7 +86,7 @@ class Training:
         self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
         self.features = read_item_features(plan.items, self.sizes)
         since = plan.base.since if plan.base else None
-        self.events = loader.read(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse", since)
+        self.events = read_events(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse", since)
         self._check_input()
         self.curve: list[dict[str, Any]] = []
         self._warm: dict[str, Any] = {}
@@ -121,8 +122,7 @@ class Training:
     def _begin(self, trainer: Trainer, base: Base) -> None:
         """With the earlier training's variables, in tables that have grown since."""
         earlier = grown.earlier(base, self.collective, self._warn)
-        trainer.restore(grown.reader(earlier, self.settings, trainer.tables), base.steps)
-        trainer.begun = base.steps
+        trainer.begin(grown.reader(earlier, self.settings, trainer.tables), base.steps)
         self._warm = {
             "run": base.run_id, "full": base.full, "times": base.times, "since": base.since,
             "new_rows": grown.new_rows(earlier, trainer.tables),
@@ -130,7 +130,7 @@ class Training:
 
     def _train(self, trainer: Trainer, phase: str, place: Place, epochs: int) -> None:
         choosing = phase == _CHOOSE
-        events = loader.without_validation(self.events) if choosing else self.events
+        events = without_validation(self.events) if choosing else self.events
         batches = Loader(events, self.sizes.users, self.sizes.items, self.settings, self.collective, trainer.begun)
         self._assert_equal_steps(batches.steps_per_epoch)
         if self.plan.base:

@@ -127,6 +127,15 @@ def test_facts_for_the_report(shop):
     }  # fmt: skip
 
 
+def test_a_rerun_changes_nothing(shop):
+    settings, first = shop
+    tables = (schemas.SILVER_EVENTS, schemas.SILVER_ITEMS, schemas.QUARANTINE)
+    before = {table.name: sorted(map(str, first.read(table).collect())) for table in tables}
+    again = _run(settings, clean)
+    assert again.outputs != first.outputs
+    assert {table.name: sorted(map(str, again.read(table).collect())) for table in tables} == before
+
+
 def test_too_many_refusals_stop_before_anything_is_written(shop):
     settings = shop[0].model_copy(update={"clean": shop[0].clean.model_copy(update={"max_refused": 0.3})})
     run = Run(settings, "clean")

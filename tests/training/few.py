@@ -11,7 +11,8 @@ from sparkrec import columns as c
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training.collective import Collective
-from sparkrec.training.loader import Events, Loader
+from sparkrec.training.events import Events
+from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Trainer
 
 SIZES = Sizes(users=24, items=30, features=5)

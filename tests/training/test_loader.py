@@ -10,8 +10,8 @@ from ranks import on_ranks
 
 from sparkrec import columns as c
 from sparkrec.config import TwoTower
-from sparkrec.training import loader
-from sparkrec.training.loader import Events, Loader
+from sparkrec.training.events import Events, read_events, without_validation
+from sparkrec.training.loader import Loader
 from sparkrec.training.manifest import Piece, deal
 
 pytestmark = pytest.mark.unit
@@ -109,7 +109,7 @@ def test_an_epoch_shows_every_user_once():
 def test_events_without_validation_keep_users_that_lose_all():
     which = events([1, 2], [3], [4, 5])
     held = Events(which.users, which.ends, which.items, which.types, np.asarray([0, 1, 1, 0, 0], bool))
-    left = loader.without_validation(held)
+    left = without_validation(held)
     assert left.lengths.tolist() == [1, 0, 2]
     assert left.items.tolist() == [1, 4, 5]
 
@@ -150,7 +150,7 @@ def as_dict(read):
 def test_every_user_lands_whole_on_one_rank_in_time_order(pieces, size):
     """Eight ranks are more than there are row groups: some read nothing, and still own users."""
     hands = deal(pieces, size)
-    parts = on_ranks(size, lambda collective: as_dict(loader.read(hands[collective.rank], collective)))
+    parts = on_ranks(size, lambda collective: as_dict(read_events(hands[collective.rank], collective)))
     together = {user: row for part in parts for user, row in part.items()}
     assert sum(len(part) for part in parts) == len(together) == 9
     # User 5 has chunks 2, 1, 0 (oldest first) of 3, 2, 1 events.
@@ -164,7 +164,7 @@ def test_any_number_of_ranks_sees_the_same_batches(pieces, mode):
 
     def targets(size):
         def rank(collective):
-            cut = Loader(loader.read(deal(pieces, size)[collective.rank], collective), 9, 100, settings)
+            cut = Loader(read_events(deal(pieces, size)[collective.rank], collective), 9, 100, settings)
             steps = [cut.step(1, step).parts[0] for step in range(cut.steps_per_epoch)]
             return [sorted(zip(b["target_items"].tolist(), b["target_weight"].tolist(), strict=True)) for b in steps]
 

@@ -6,18 +6,13 @@ import re
 import subprocess
 import sys
 import tarfile
-import time
-from pathlib import Path
 
-import psutil
 import pytest
-import yaml
-from gold_lake import write_gold
+from gold_job import GoldJob
 from shop import HOME, environment
-from standalone import carriers, standalone
+from standalone import standalone
 
-from sparkrec.config import Settings
-from sparkrec.training.supervisor import TOKEN
+from sparkrec.training.supervisor import TOKEN, carriers
 
 pytestmark = [pytest.mark.workers, pytest.mark.slow]
 
@@ -25,26 +20,8 @@ GPUS = {"left": ["3"], "right": ["5"]}
 ONE_EACH = {"spark.executor.resource.gpu.amount": "1", "spark.task.resource.gpu.amount": "1"}
 
 
-class Job:
-    """A gold lake, and the job submitted to whichever master."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings.model_validate(
-            {
-                "name": "test",
-                "lake": {"path": str(folder / "lake")},
-                "source": {"name": "simulator", "path": str(folder)},
-                "spark": {"shuffle_partitions": 2},
-                "tracking": {"enabled": False},
-                "two_tower": {
-                    "width": 8, "batch": 16, "epochs": 60, "select_on_validation": False, "checkpoint_steps": 10,
-                    "checkpoint_epochs": 1000, "restarts": 2,
-                },
-            }
-        )  # fmt: skip
-        self.conf = folder / "conf.yaml"
-        self.conf.write_text(yaml.safe_dump(self.settings.dump()))
-        self.folder = folder / "lake" / "models" / "two_tower" / "test-all"
+class Job(GoldJob):
+    """The job submitted to whichever master."""
 
     def submit(self, master: str, spark: dict[str, str], *options: str, **more: str) -> subprocess.Popen[str]:
         conf = {"spark.driver.memory": "1g", "spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"} | spark
@@ -58,28 +35,13 @@ class Job:
         """What was said, and the files of the model."""
         said = job.communicate()[0]
         assert job.returncode == 0, said
-        files = {path.name: path.read_bytes() for path in (self.folder / "model").iterdir() if path.suffix == ".npy"}
+        files = {path.name: path.read_bytes() for path in (self.model / "model").iterdir() if path.suffix == ".npy"}
         return said, files
-
-    def disturb(self, job: subprocess.Popen[str], rank: int, after: int = 0) -> tuple[psutil.Process, str, int]:
-        """A rank in the middle of its training: its process, its GPU, and the newest checkpoint, after ``after``."""
-        log, checkpoints = self.folder / "ranks" / f"{rank}.jsonl", self.folder / "checkpoints"
-        while job.poll() is None:
-            newest = max((int(path.name) for path in checkpoints.glob("[0-9]*")), default=0)
-            if newest > after and log.exists() and not (self.folder / "result.json").exists():
-                said = log.read_text()
-                pids = [int(pid) for pid in re.findall(r'"pid": (\d+)', said)]
-                if pids and psutil.pid_exists(pids[0]):
-                    return psutil.Process(pids[0]), given(said)[rank], newest
-            time.sleep(0.005)
-        pytest.fail(f"the job ended before it could be disturbed: {job.communicate()[0]}")
 
 
 @pytest.fixture(scope="module")
 def job(spark, tmp_path_factory):
-    job = Job(tmp_path_factory.mktemp("job"))
-    write_gold(job.settings)
-    return job
+    return Job(tmp_path_factory.mktemp("job"), restarts=2)
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +84,10 @@ def test_a_killed_executor_and_a_killed_worker_change_nothing(job, local, cluste
     running = job.submit(cluster.url, ONE_EACH)
     tokens, checkpoint = [], 0
     for kind in ("executor", "worker"):
-        rank, gpu, checkpoint = job.disturb(running, 1, checkpoint)
+        rank, logged, checkpoint = job.rank_in_the_middle(running, 1, checkpoint)
         tokens.append(rank.environ()[TOKEN])
         name, worker, executor = cluster.worker_of(rank)
-        assert GPUS[name] == [gpu]
+        assert GPUS[name] == [given(logged)[1]]
         (executor if kind == "executor" else worker).kill()
         rank.wait()  # then the next one is its successor
     cluster.add_workers(spare=["7"])
@@ -135,7 +97,7 @@ def test_a_killed_executor_and_a_killed_worker_change_nothing(job, local, cluste
     assert said.count("resumed from the checkpoint") == 2
     assert "7" in given(said).values()
     assert files == local[1]
-    assert not [process for token in tokens for process in carriers(TOKEN, token)]
+    assert not [process for token in tokens for process in carriers(token)]
 
 
 def test_too_few_gpus_are_named_before_the_launch(job, cluster):

@@ -5,53 +5,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
-import yaml
-from gold_lake import write_gold
+from gold_job import GoldJob
 from small import train
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config import Settings
 from sparkrec.models.two_tower import exported
 from sparkrec.pipeline import Run, execute
 from sparkrec.training.manifest import Manifest
 from sparkrec.training.plan import Plan
-from sparkrec.training.supervisor import TOKEN
+from sparkrec.training.supervisor import TOKEN, carriers
 
 pytestmark = [pytest.mark.workers, pytest.mark.slow]
 
 STEPS = 4 * 60
 
 
-class Shop:
-    """A gold lake, and the job run on it in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = Settings.model_validate(
-            {
-                "name": "test",
-                "lake": {"path": str(folder / "lake")},
-                "source": {"name": "simulator", "path": str(folder)},
-                "spark": {"driver_memory": "1g", "shuffle_partitions": 2},
-                "tracking": {"enabled": False},
-                "two_tower": {
-                    "width": 8, "batch": 16, "epochs": 60, "select_on_validation": False, "checkpoint_steps": 10,
-                    "checkpoint_epochs": 1000, "restarts": 1,
-                },
-            }
-        )  # fmt: skip
-        self.conf = folder / "conf.yaml"
-        self.conf.write_text(yaml.safe_dump(self.settings.dump()))
-        self.model = folder / "lake" / "models" / "two_tower" / "test-all"
+class Shop(GoldJob):
+    """The job run in a process of its own."""
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         job = Path(__file__).parents[2] / "jobs" / "train_two_tower.py"
@@ -64,22 +42,10 @@ class Shop:
     def result(self):
         return json.loads((self.model / "result.json").read_text())
 
-    def rank_once_it_has_a_checkpoint(self, job: subprocess.Popen[str], rank: int) -> int:
-        """The process id of a rank in the middle of its training."""
-        log = self.model / "ranks" / f"{rank}.jsonl"
-        while job.poll() is None:
-            done = list((self.model / "checkpoints").glob("[0-9]*"))
-            if done and log.exists() and not (self.model / "result.json").exists():
-                return json.loads(log.read_text().splitlines()[0])["pid"]
-            time.sleep(0.005)
-        pytest.fail(f"the job ended before it could be disturbed: {job.communicate()[1]}")
-
 
 @pytest.fixture(scope="module")
 def shop(spark, tmp_path_factory):
-    shop = Shop(tmp_path_factory.mktemp("shop"))
-    write_gold(shop.settings)
-    return shop
+    return Shop(tmp_path_factory.mktemp("shop"), restarts=1)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +83,7 @@ def test_two_horovod_ranks_learn_what_a_single_process_learns(shop, undisturbed,
 
 def test_a_killed_rank_is_started_again_from_the_checkpoint_and_nothing_changes(shop, undisturbed):
     job = shop.start()
-    os.kill(shop.rank_once_it_has_a_checkpoint(job, 1), signal.SIGKILL)
+    shop.rank_in_the_middle(job, 1)[0].kill()
     said = job.communicate()[1]
     assert job.returncode == 0, said
     assert "Starting again from the last checkpoint (1 of 1)" in said
@@ -127,12 +93,12 @@ def test_a_killed_rank_is_started_again_from_the_checkpoint_and_nothing_changes(
 
 def test_a_killed_job_leaves_no_process_not_even_one_that_hangs_and_goes_on_where_it_was(shop, undisturbed):
     job = shop.start()
-    rank = psutil.Process(shop.rank_once_it_has_a_checkpoint(job, 0))
+    rank, *_ = shop.rank_in_the_middle(job, 0)
     token = rank.environ()[TOKEN]
     rank.suspend()
     job.kill()
     job.communicate()
-    while any(_carries(process, token) for process in psutil.process_iter()):
+    while list(carriers(token)):
         time.sleep(0.1)  # ends only if they all do
     job = shop.start()
     said = job.communicate()[1]
@@ -167,10 +133,3 @@ def test_embed_gives_every_user_with_events_and_every_item_the_vector_of_the_mod
     users = run.read(schemas.VECTORS_USERS).collect()
     assert {row[c.USER_ID] for row in users} == {f"u{i}" for i in range(60)}
     assert np.linalg.norm([row[c.VECTOR] for row in users], axis=1) == pytest.approx(1, abs=1e-5)
-
-
-def _carries(process: psutil.Process, token: str) -> bool:
-    try:
-        return process.environ().get(TOKEN) == token
-    except psutil.Error:
-        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparkrec.training.loader import Events
+from sparkrec.training.events import Events
 from sparkrec.training.validation import difference, distinct_pairs, recall_and_ndcg
 
 pytestmark = pytest.mark.unit

@@ -117,3 +117,8 @@ def test_date_without_data(job: Any, tmp_path: Path) -> None:
     source = {"name": "generic", "path": str(tmp_path / "logs"), "options": options}
     expect(job("ingest", "--date", "2026-01-02", source=source), 3, "2026-01-02", "2026-01-01")
     assert job("ingest", "--date", "2026-01-01", source=source)[0] == 0
+
+
+def test_too_few_slots_for_the_ranks(job: Any) -> None:
+    """Said before anything is read."""
+    expect(job("train_two_tower", two_tower={"ranks": 64}), 2, "64", "two_tower.ranks", "Spark slots")
