@@ -6,37 +6,48 @@ not looked at. The peer of each is the recipe's own encoder, recency, in the sam
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 from _results import HOME, claim, save
 
 ENCODERS = ("recency", "mean", "cnn", "gru", "lstm", "attention")
 SEEDS = (17,)
 PEER = ENCODERS[0]
+EPOCH = re.compile(r"choose epoch (\d+) done: .*recall@20 ([\d.]+), ndcg@20 ([\d.]+), ([\d,]+) examples/s")
 
 
-def sparkrec(*arguments: str) -> None:
+def sparkrec(*arguments: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run(["sparkrec", *arguments], cwd=HOME, env=environment, check=True)
+    return subprocess.Popen(["sparkrec", *arguments], cwd=HOME, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def chosen(lake: str) -> dict[str, Any]:
-    """The epoch that validation chose: its number, NDCG and recall, and users with events per second until then."""
-    folder = Path(lake, "models", "two_tower", "amazon_beauty-all")
-    curve = [row for row in json.loads((folder / "result.json").read_text())["curve"] if row["phase"] == "choose"]
-    best = max(curve, key=lambda row: row["ndcg"])
-    speeds = sorted(row["examples_per_second"] for row in curve)
-    return best | {"speed": speeds[len(speeds) // 2], "tried": len(curve)}
+def chosen(*arguments: str) -> dict[str, float]:
+    """The epoch that validation chose: its number, recall and NDCG; epochs tried, and the median of targets a second.
+
+    The training on everything, which follows, is for the test: it is stopped.
+    """
+    curve = []
+    with sparkrec(*arguments) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if epoch := EPOCH.search(line):
+                curve.append([float(number.replace(",", "")) for number in epoch.groups()])
+            elif "final epoch" in line:
+                process.terminate()
+    if not curve:
+        raise RuntimeError("The training ended without an epoch scored on validation.")
+    number, recall, ndcg, _ = max(curve, key=lambda epoch: epoch[2])
+    return {"epoch": number, "recall": recall, "ndcg": ndcg, "tried": len(curve), "speed": median(e[3] for e in curve)}
 
 
 def main() -> None:
-    found: dict[str, list[dict[str, Any]]] = {encoder: [] for encoder in ENCODERS}
+    found: dict[str, list[dict[str, float]]] = {encoder: [] for encoder in ENCODERS}
     with tempfile.TemporaryDirectory() as lake:
         common = ["--conf", "conf/amazon_beauty.yaml"]
         for setting in (
@@ -46,13 +57,15 @@ def main() -> None:
             "two_tower.attention_heads=1",
         ):
             common += ["--set", setting]
-        sparkrec("run", *common, "--until", "featurize")
+        prepared = sparkrec("run", *common, "--until", "featurize")
+        said = prepared.communicate()[1]
+        if prepared.returncode:
+            raise RuntimeError(f"The run up to featurize failed: {said[-2000:]}")
         for seed in SEEDS:
             for encoder in ENCODERS:
                 changed = [f"two_tower.history={encoder}", f"two_tower.seed={seed}"]
                 stage = ["--from", "train_two_tower", "--until", "train_two_tower"]
-                sparkrec("run", *common, *stage, *(x for one in changed for x in ("--set", one)))
-                found[encoder].append(chosen(lake))
+                found[encoder].append(chosen("run", *common, *stage, *(x for one in changed for x in ("--set", one))))
                 print(encoder, seed, found[encoder][-1], flush=True)
     scores = {encoder: [run["ndcg"] for run in runs] for encoder, runs in found.items()}
     claims = [
@@ -60,7 +73,7 @@ def main() -> None:
         for encoder in ENCODERS[1:]
     ]
     said = ", ".join(
-        f"{encoder} {first['ndcg']:.4f} (recall {first['recall']:.4f}, epoch {first['epoch']} of {first['tried']}, "
+        f"{encoder} {first['ndcg']:.4f} (recall {first['recall']:.4f}, epoch {first['epoch']:.0f} of {first['tried']}, "
         f"{first['speed']:,.0f} targets/s)"
         for encoder, (first, *_) in found.items()
     )
