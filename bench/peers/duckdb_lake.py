@@ -4,6 +4,7 @@ The same rows kept, merged, refused and put into sequences as by clean and featu
 counts are printed and compared. What it does not do: keep line numbers, reasons with the text found, versions.
 """
 
+# ruff: noqa: E501
 import json
 import sys
 import time

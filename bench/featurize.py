@@ -1,0 +1,181 @@
+"""Raw logs of the simulated shop to silver and gold: rows/s of each stage, beside DuckDB and Polars on the same files.
+
+``featurize.py [EVENTS …]``, by default 1 and 10 million; 100 million takes hours on two cores. Everything runs on all
+cores of this machine, one after the other. A peer writes the same rows (the counts are compared) as parquet, without
+line numbers, reasons, versions or increments. Also measured: the cost of a row from one size to the next, peak memory
+of the processes of a stage (driver and executors are one in local mode; Python workers are added), bytes shuffled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from _results import HOME, claim, save
+
+SIZES = (1_000_000, 10_000_000)
+STAGES = ("ingest", "clean", "featurize")
+TARGET = {"duckdb": 1 / 3, "polars": 1 / 3}
+MEMORY = "8g"
+PEERS = HOME / "bench" / "peers"
+#: Counts that every side must agree on: ours → the peer's.
+SAME = {"kept": "kept", "quarantined": "quarantined", "users": "users", "items": "items", "test_pairs": "test_pairs"}
+
+
+@contextmanager
+def peak_memory(of: int) -> Iterator[dict[str, float]]:
+    """GB of the process ``of`` and its descendants, as their proportional set sizes; looked at twice a second."""
+    result, done = {"gb": 0.0}, threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            result["gb"] = max(result["gb"], sum(map(_resident, _family(of))) / 1e6)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield result
+    finally:
+        done.set()
+        thread.join()
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for process in found:
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            found += map(int, _text(children).split())
+    return found
+
+
+def _resident(pid: int) -> int:
+    """kB"""
+    sizes = [line.split()[1] for line in _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines() if line[:4] == "Pss:"]
+    return int(sizes[0]) if sizes else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # the process has just ended
+        return ""
+
+
+def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
+    """One stage in a process of its own, as a scheduler starts it: seconds of the stage, GB, bytes shuffled, counts."""
+    log = folder / f"spark-{stage}"
+    log.mkdir(exist_ok=True)
+    options = {
+        "lake.path": folder / "lake", "source.path": folder / "logs", "tracking.enabled": "false",
+        "source.options": json.dumps(shop(events)), "spark.master": f"local[{os.cpu_count()}]",
+        "spark.driver_memory": MEMORY, "spark.shuffle_partitions": max(4, events // 500_000),
+        "spark.conf": json.dumps({"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{log}"}),
+    }  # fmt: skip
+    command = ["sparkrec", "run", "--conf", "conf/demo.yaml", "--from", stage, "--until", stage]
+    for key, value in options.items():
+        command += ["--set", f"{key}={value}"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen(command, cwd=HOME, env=environment, stderr=subprocess.PIPE, text=True)
+    with peak_memory(process.pid) as peak:
+        printed = process.communicate()[1]
+    if process.returncode:
+        raise RuntimeError(f"{stage}: {printed[-3000:]}")
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(str(folder / "lake" / "runs")).to_pyarrow_table().to_pylist()
+    record = max((row for row in rows if row["stage"] == stage), key=lambda row: row["started"])
+    return {
+        "seconds": record["seconds"], "gb": peak["gb"], "shuffled": shuffled(log), "counts": dict(record["counts"]),
+    }  # fmt: skip
+
+
+def shop(events: int) -> dict[str, int]:
+    """A shop whose users and items grow with its events."""
+    return {"users": events // 60, "items": max(1000, events // 1000), "days": 60, "events": events, "seed": 23}
+
+
+def shuffled(log: Path) -> int:
+    """Bytes that the tasks of an event log wrote to shuffles."""
+    total = 0
+    for path in log.rglob("*"):
+        if not path.is_file():
+            continue
+        for line in path.open():
+            if '"SparkListenerTaskEnd"' in line:
+                metrics = json.loads(line).get("Task Metrics") or {}
+                total += metrics.get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0)
+    return total
+
+
+def peer(name: str, folder: Path) -> dict[str, Any]:
+    out = folder / name
+    out.mkdir()
+    python = HOME / ".venv-peers-frames" / "bin" / "python"
+    command = [python, PEERS / f"{name}_lake.py", folder / "logs", out, str(os.cpu_count()), MEMORY.upper() + "B"]
+    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    with peak_memory(process.pid) as peak:
+        printed = process.communicate()[0]
+    if process.returncode:
+        raise RuntimeError(f"{name} failed")
+    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return result | {"gb": peak["gb"]}
+
+
+def main() -> None:
+    sizes = [int(size) for size in sys.argv[1:]] or SIZES
+    environment = [".venv-peers-frames", "requirements/peers-frames.lock", "DuckDB and Polars (half a minute)"]
+    subprocess.run(["bash", "requirements/environment.sh", *environment], cwd=HOME, check=True)
+    peers = [name for name in TARGET if (PEERS / f"{name}_lake.py").exists()]
+    claims, said, before = [], [], {}
+    for events in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            started = time.perf_counter()
+            stages = {stage: ours(folder, events, stage) for stage in STAGES}
+            rows = stages["clean"]["counts"]["rows_in"]
+            print(f"{events:,}: {rows:,} rows, {time.perf_counter() - started:.0f} s in all", flush=True)
+            cost = {stage: 1e6 * result["seconds"] / rows for stage, result in stages.items()}
+            said.append(f"{rows:,} raw rows: " + ", ".join(
+                f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['gb']:.1f} GB, "
+                f"{result['shuffled'] / rows:.0f} bytes a row shuffled" for stage, result in stages.items()
+            ) + ".")  # fmt: skip
+            counts = stages["clean"]["counts"] | stages["featurize"]["counts"]
+            for other in peers:
+                theirs = peer(other, folder)
+                differ = {
+                    k: (counts[k], theirs["counts"][v]) for k, v in SAME.items() if counts[k] != theirs["counts"][v]
+                }
+                if differ:
+                    raise AssertionError(f"{other} does not write the same rows: {differ}")
+                both = sum(stages[stage]["seconds"] for stage in ("clean", "featurize"))
+                rates = [rows / both], [rows / (theirs["clean"] + theirs["featurize"])]
+                claims.append(
+                    claim(f"clean + featurize against {other}, {events:,} events", *rates, "rows/s", TARGET[other])
+                )
+                said.append(
+                    f"{other}: clean {theirs['clean']:.0f} s, featurize {theirs['featurize']:.0f} s, "
+                    f"{theirs['gb']:.1f} GB."
+                )
+                print(said[-1], claims[-1]["ratio"], flush=True)
+            for stage in before:
+                name = f"{stage}: cost of a row, {events:,} events against the size before"
+                claims.append(claim(name, [cost[stage]], [before[stage]], "µs a row", 1 / 1.2, higher=False))
+            before = cost
+    save(
+        "featurize",
+        claims,
+        f"The simulated shop, all {os.cpu_count()} cores, {MEMORY} for the driver. " + " ".join(said),
+    )
+
+
+if __name__ == "__main__":
+    main()
