@@ -12,7 +12,7 @@ import time
 
 os.environ["POLARS_MAX_THREADS"] = sys.argv[3]
 
-import polars as pl  # noqa: E402
+import polars as pl
 
 FIELDS = ("user", "sku", "type", "ts", "stars", "qty", "price", "currency", "q", "text", "session", "order", "country")
 TYPES = {"add_to_cart": "cart", "order": "purchase", "remove_from_cart": "remove", "return": "cancel"}
