@@ -1,9 +1,11 @@
 """clean: bronze → silver and quarantine."""
 
+from functools import partial
+
 from pyspark import StorageLevel
 
 from sparkrec import schemas
-from sparkrec.clean import accounting, catalogue, duplicates, rules, silver
+from sparkrec.clean import accounting, catalogue, increments, rules, silver, state
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
 from sparkrec.pipeline import Run
@@ -14,41 +16,59 @@ KEEP = StorageLevel.MEMORY_AND_DISK
 def clean(run: Run) -> None:
     """Bronze → silver events and items; what is refused goes to quarantine with a reason.
 
-    Repeats are merged first, then the rules are applied; near repeats, cancellations and bots are found among what
-    is left. ``known`` is the catalogue's history; without a catalogue the log itself describes its items.
+    Only the rows are read that came since the last run, and only the days are written that they touch; ``start`` says
+    where to go on, or why all is computed. Repeats are merged first, then the rules are applied; near repeats,
+    sessions, cancellations and bots are found among what is left. ``known`` is the catalogue's history; without a
+    catalogue the log itself describes its items.
     """
     settings, source = run.settings.clean, sources.get(run.settings.source)
-    bronze = run.read(schemas.BRONZE_EVENTS)
-    arrived = accounting.arrived(bronze)
-    latest = settings.latest or arrived.newest_ingest
-
+    run.pin(schemas.BRONZE_ITEMS, newest=True)
     items = catalogue.checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings).persist(KEEP)
     item_tally = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
     item_tally.stop_above(settings.max_refused)
     known = catalogue.history(items, settings).persist(KEEP)
     has_catalogue = item_tally.distinct > item_tally.refused
-    strict = has_catalogue and settings.unknown_items == "quarantine"
+    strict = known if has_catalogue and settings.unknown_items == "quarantine" else None
 
-    events = silver.checked(source.events(bronze), known if strict else None, settings, latest).persist(KEEP)
-    event_rules = rules.event_rules(settings, latest)
-    tally = accounting.tally(events, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
+    start = state.begin(run, source.row_by_row, strict is not None)
+    bronze = start.new_rows(run)
+    arrived = accounting.arrived(bronze, start.full)
+    judge = partial(silver.checked, known_items=strict, settings=settings)
+    checked = judge(source.events(bronze)).persist(KEEP)
+    event_rules = rules.event_rules(settings, settings.latest)
+    tally = accounting.tally(checked, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
     tally.stop_above(settings.max_refused)
-    run.say(f"{tally.rows:,} rows, {tally.distinct:,} distinct, {tally.refused:,} refused")
+    run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 
-    accepted = silver.accepted(events)
-    merged = duplicates.merge_near(accepted, settings.near_duplicate_seconds)
-    any_cancels = tally.facts["cancel_rows"] > 0
-    run.write(schemas.SILVER_EVENTS, silver.finished(merged, settings, any_cancels))
-    from_log = None if strict else catalogue.from_log(accepted, settings)
-    run.write(schemas.SILVER_ITEMS, catalogue.finished(known, from_log, source.is_goods))
-    refused = silver.quarantined(events, schemas.BRONZE_EVENTS, run.stage)
-    run.write(schemas.QUARANTINE, refused.unionByName(silver.quarantined(items, schemas.BRONZE_ITEMS, run.stage)))
+    new = silver.typed(checked)
+    days = increments.touched(run, start, new, strict)
+    rows = increments.merged(run, start, days, new, lambda raw: silver.typed(judge(source.events(raw))))
+    linked = silver.linked(silver.accepted(rows), increments.context(run, start, days), settings).persist(KEEP)
+    any_cancels = tally.facts["cancel_rows"] + start.counts.get("cancellations", 0) > 0
+    events, written = increments.with_cancellations(run, start, days, linked, any_cancels)
 
-    run.count(**accounting.balance(run, tally, item_tally))
+    increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events, settings), written)
+    increments.write(run, start, schemas.SILVER_REPEATS, silver.repeats(linked), days)
+    if strict is None:
+        described = increments.item_days(run, start, days, linked)
+        increments.write(run, start, schemas.SILVER_ITEM_DAYS, described, days)
+    else:
+        run.keep(schemas.SILVER_ITEM_DAYS, start.bases[schemas.SILVER_ITEM_DAYS.name])
+    from_log = catalogue.from_log(run.read(schemas.SILVER_ITEM_DAYS)) if strict is None else None
+    items_now = catalogue.finished(known, from_log, source.is_goods)
+    run.write(schemas.SILVER_ITEMS, items_now, base=start.bases[schemas.SILVER_ITEMS.name])
+    refused = silver.quarantined(rows, schemas.BRONZE_EVENTS, run.stage)
+    refused_items = silver.quarantined(items, schemas.BRONZE_ITEMS, run.stage)
+    increments.write(run, start, schemas.QUARANTINE, refused.unionByName(refused_items), days)
+
+    run.count(**accounting.balance(run, start, written, arrived, item_tally))
+    by_rule = accounting.refused(run, start, tally, event_rules) + item_tally.by_rule
     run.detail(
-        refused_by_rule=[rule for rule in tally.by_rule + item_tally.by_rule if rule["all"]],
-        facts=accounting.facts(arrived, tally, run.counts["kept"], events),
+        refused_by_rule=[rule for rule in by_rule if rule["all"]],
+        **accounting.facts(run, start, tally, checked),
+        shape=state.shape(run.settings, strict is not None),
+        increment={"why_full": start.why_full, "days": written.names},
     )
     run.spark.catalog.clearCache()
 

@@ -62,7 +62,17 @@ def history(checked_items: DataFrame, settings: Clean) -> DataFrame:
     )
 
 
-def from_log(events: DataFrame, settings: Clean) -> DataFrame:
+def item_days(events: DataFrame, held: DataFrame | None = None) -> DataFrame:
+    """How often the ``events`` describe their item in which words, a day, added to what silver.item_days ``held``."""
+    described = F.coalesce(*_DESCRIPTION).isNotNull()
+    keys = (c.ITEM_ID, c.EVENT_DATE, *_DESCRIPTION)
+    days = events.where(F.col(c.ITEM_ID).isNotNull()).select(*keys, F.when(described, 1).otherwise(0).alias(c.COUNT))
+    if held is not None:
+        days = days.unionByName(held)
+    return days.groupBy(*keys).agg(F.sum(c.COUNT).alias(c.COUNT))
+
+
+def from_log(item_days: DataFrame) -> DataFrame:
     """What the log says about its items: the most frequent description (name, brand, category) so far.
 
     Ties go to the lexicographically first. A day's events count from the following midnight on, so that a later
@@ -70,12 +80,7 @@ def from_log(events: DataFrame, settings: Clean) -> DataFrame:
     that the log never describes gets a row without a name. There is no price: gold takes the median of the events
     before its split. ``copies`` is 0, for no catalogue row stands behind it.
     """
-    described = F.coalesce(*_DESCRIPTION).isNotNull()
-    daily = (
-        events.where(F.col(c.ITEM_ID).isNotNull())
-        .groupBy(c.ITEM_ID, c.EVENT_DATE, *_DESCRIPTION)
-        .agg(F.sum(F.when(described, 1).otherwise(0)).alias("_n"))
-    )
+    daily = item_days.withColumnRenamed(c.COUNT, "_n")
     so_far = Window.partitionBy(c.ITEM_ID, *_DESCRIPTION).orderBy(c.EVENT_DATE)
     in_time = Window.partitionBy(c.ITEM_ID).orderBy(c.EVENT_DATE)
     days = (
