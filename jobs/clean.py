@@ -22,6 +22,10 @@ def clean(run: Run) -> None:
     catalogue the log itself describes its items.
     """
     settings, source = run.settings.clean, sources.get(run.settings.source)
+    start = state.begin(run, source.row_by_row)
+    if start.nothing_new(run):
+        run.say("nothing has come since the last run")
+        return start.stay(run)
     run.pin(schemas.BRONZE_ITEMS, newest=True)
     items = catalogue.checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings).persist(KEEP)
     item_tally = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
@@ -30,7 +34,7 @@ def clean(run: Run) -> None:
     has_catalogue = item_tally.distinct > item_tally.refused
     strict = known if has_catalogue and settings.unknown_items == "quarantine" else None
 
-    start = state.begin(run, source.row_by_row, strict is not None)
+    start = start.if_still(run, strict is not None)
     bronze = start.new_rows(run)
     arrived = accounting.arrived(bronze, start.full)
     judge = partial(silver.checked, known_items=strict, settings=settings)
@@ -67,7 +71,8 @@ def clean(run: Run) -> None:
     run.detail(
         refused_by_rule=[rule for rule in by_rule if rule["all"]],
         **accounting.facts(run, start, tally, checked),
-        shape=state.shape(run.settings, strict is not None),
+        shape=state.shape(run.settings),
+        strict=strict is not None,
         increment={"why_full": start.why_full, "days": written.names},
     )
     run.spark.catalog.clearCache()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: The tables that are continued.
 CONTINUED = (schemas.SILVER_EVENTS, schemas.SILVER_REPEATS, schemas.SILVER_ITEM_DAYS, schemas.QUARANTINE)
+_WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,24 @@ class State:
         """For the log."""
         return f"everything is computed: {self.why_full}" if self.full else "an increment on the last run"
 
+    def if_still(self, run: Run, strict: bool) -> State:
+        """This state, if the catalogue still decides, or not, which items there are: else everything is new."""
+        if self.full or self.details.get("strict") == strict:
+            return self
+        return _from_nothing(run, "there was no catalogue before" if strict else "there is no catalogue any more")
+
+    def nothing_new(self, run: Run) -> bool:
+        """Neither events nor catalogue rows have come."""
+        first, last = self.appended
+        return not self.full and first > last and self.items_version == run.pin(schemas.BRONZE_ITEMS, newest=True)
+
+    def stay(self, run: Run) -> None:
+        """Leaves everything as the last run left it."""
+        for table in _WRITTEN:
+            run.keep(table, self.bases[table.name])
+        run.count(**{**self.counts, "rows_new": 0})
+        run.detail(**{**self.details, "increment": {"why_full": None, "days": []}})
+
     def held(self, run: Run, table: Table) -> DataFrame:
         """A table as the last run left it; empty when everything is computed."""
         if self.full:
@@ -65,15 +84,15 @@ class State:
         return bronze if self.full else run.lake.appended(schemas.BRONZE_EVENTS, *self.appended)
 
 
-def shape(settings: Settings, strict: bool) -> str:
-    """Names the settings that silver depends on; ``strict``: whether the catalogue decides which items there are."""
+def shape(settings: Settings) -> str:
+    """Names the settings that silver depends on, and the layout of its tables."""
     clean = settings.clean.model_dump(mode="json", exclude={"full", "max_refused"})
     source = settings.source.model_dump(mode="json", exclude={"path"})
-    text = json.dumps([schemas.SCHEMA_VERSION, clean, source, strict], sort_keys=True)
+    text = json.dumps([schemas.SCHEMA_VERSION, clean, source], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def begin(run: Run, row_by_row: bool, strict: bool) -> State:
+def begin(run: Run, row_by_row: bool) -> State:
     """Finds where to go on, and takes back what a run that died left in the tables."""
     newest = run.pin(schemas.BRONZE_EVENTS, newest=True)
     records = run.records(any_run=True)
@@ -85,14 +104,14 @@ def begin(run: Run, row_by_row: bool, strict: bool) -> State:
         return _from_nothing(run, "clean.full is set")
     if not row_by_row:
         return _from_nothing(run, "in this source an event's time depends on other rows")
-    if details.get("shape") != shape(run.settings, strict):
+    if details.get("shape") != shape(run.settings):
         return _from_nothing(run, "settings that silver depends on, or its tables, are not those of the last run")
     if newest < cleaned:
         return _from_nothing(run, f"bronze.events is at version {newest}, and {cleaned} was cleaned")
-    versions = {t.name: _recorded(records, t) for t in (*CONTINUED, schemas.SILVER_ITEMS)}
+    versions = {t.name: _recorded(records, t) for t in _WRITTEN}
     try:
         arrivals = [commit for commit in run.lake.commits(schemas.BRONZE_EVENTS, cleaned) if commit.version <= newest]
-        since = {t.name: run.lake.commits(t, versions[t.name]) for t in CONTINUED}
+        since = {t.name: run.lake.commits(t, versions[t.name]) for t in _WRITTEN}
     except DataError as error:
         return _from_nothing(run, str(error))
     first = max([commit.version for commit in arrivals if not _harmless(commit)], default=cleaned) + 1
@@ -103,8 +122,7 @@ def begin(run: Run, row_by_row: bool, strict: bool) -> State:
     arrived = [commit.version for commit in arrivals if commit.appends]
     return State(
         why_full=None,
-        bases={t.name: _base(run, t, versions[t.name], since[t.name]) for t in CONTINUED}
-        | {schemas.SILVER_ITEMS.name: run.lake.version(schemas.SILVER_ITEMS)},
+        bases={t.name: _base(run, t, versions[t.name], since[t.name]) for t in _WRITTEN},
         versions=versions,
         appended=(min(arrived), max(arrived)) if arrived else (1, 0),
         items_version=last[c.INPUTS].get(schemas.BRONZE_ITEMS.name, -1),
@@ -114,7 +132,7 @@ def begin(run: Run, row_by_row: bool, strict: bool) -> State:
 
 
 def _from_nothing(run: Run, why: str) -> State:
-    return State(why, {table.name: run.lake.prepare(table) for table in (*CONTINUED, schemas.SILVER_ITEMS)})
+    return State(why, {table.name: run.lake.prepare(table) for table in _WRITTEN})
 
 
 def _recorded(records: Sequence[Any], table: Table) -> int:
