@@ -1,6 +1,6 @@
 """clean: bronze → silver and quarantine."""
 
-from functools import partial
+from dataclasses import asdict
 
 from pyspark import StorageLevel
 
@@ -18,27 +18,20 @@ def clean(run: Run) -> None:
 
     Only the rows are read that came since the last run, and only the days are written that they touch; ``start`` says
     where to go on, or why all is computed. Repeats are merged first, then the rules are applied; near repeats,
-    sessions, cancellations and bots are found among what is left. ``known`` is the catalogue's history; without a
-    catalogue the log itself describes its items.
+    sessions, cancellations and bots are found among what is left. Without a catalogue the log describes its items.
     """
     settings, source = run.settings.clean, sources.get(run.settings.source)
     start = state.begin(run, source.row_by_row)
     if start.nothing_new(run):
         run.say("nothing has come since the last run")
         return start.stay(run)
-    run.pin(schemas.BRONZE_ITEMS, newest=True)
-    items = catalogue.checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings).persist(KEEP)
-    item_tally = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
-    item_tally.stop_above(settings.max_refused)
-    known = catalogue.history(items, settings).persist(KEEP)
-    has_catalogue = item_tally.distinct > item_tally.refused
-    strict = known if has_catalogue and settings.unknown_items == "quarantine" else None
+    items = catalogue.load(run, start, source)
+    start = start.if_still(run, items.strict)
+    judge = silver.Judge(source.events, items.known, settings)
 
-    start = start.if_still(run, strict is not None)
     bronze = start.new_rows(run)
     arrived = accounting.arrived(bronze, start.full)
-    judge = partial(silver.checked, known_items=strict, settings=settings)
-    checked = judge(source.events(bronze)).persist(KEEP)
+    checked = judge.checked(bronze).persist(KEEP)
     event_rules = rules.event_rules(settings, settings.latest)
     tally = accounting.tally(checked, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
@@ -46,34 +39,30 @@ def clean(run: Run) -> None:
     run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 
     new = silver.typed(checked)
-    days = increments.touched(run, start, new, strict)
-    rows = increments.merged(run, start, days, new, lambda raw: silver.typed(judge(source.events(raw))))
+    days = increments.touched(run, start, new, items.known)
+    rows = increments.merged(run, start, days, new, judge.typed)
     linked = silver.linked(silver.accepted(rows), increments.context(run, start, days), settings).persist(KEEP)
     any_cancels = tally.facts["cancel_rows"] + start.counts.get("cancellations", 0) > 0
     events, written = increments.with_cancellations(run, start, days, linked, any_cancels)
 
     increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events, settings), written)
     increments.write(run, start, schemas.SILVER_REPEATS, silver.repeats(linked), days)
-    if strict is None:
-        described = increments.item_days(run, start, days, linked)
-        increments.write(run, start, schemas.SILVER_ITEM_DAYS, described, days)
-    else:
-        run.keep(schemas.SILVER_ITEM_DAYS, start.bases[schemas.SILVER_ITEM_DAYS.name])
-    from_log = catalogue.from_log(run.read(schemas.SILVER_ITEM_DAYS)) if strict is None else None
-    items_now = catalogue.finished(known, from_log, source.is_goods)
-    run.write(schemas.SILVER_ITEMS, items_now, base=start.bases[schemas.SILVER_ITEMS.name])
-    refused = silver.quarantined(rows, schemas.BRONZE_EVENTS, run.stage)
-    refused_items = silver.quarantined(items, schemas.BRONZE_ITEMS, run.stage)
-    increments.write(run, start, schemas.QUARANTINE, refused.unionByName(refused_items), days)
+    described = increments.item_days(run, start, days, linked, items)
+    increments.write(run, start, schemas.SILVER_ITEM_DAYS, described, days)
+    from_log = None if items.strict else catalogue.from_log(run.read(schemas.SILVER_ITEM_DAYS))
+    catalogue_now = catalogue.finished(items.history, from_log, source.is_goods)
+    n_items = run.write(schemas.SILVER_ITEMS, catalogue_now, base=start.bases[schemas.SILVER_ITEMS.name])
+    increments.write(run, start, schemas.QUARANTINE, silver.quarantined(rows, items.refused, run.stage), days)
 
-    run.count(**accounting.balance(run, start, written, arrived, item_tally))
-    by_rule = accounting.refused(run, start, tally, event_rules) + item_tally.by_rule
+    run.count(**accounting.balance(run, start, written, arrived, items.tally, n_items))
+    by_rule = accounting.refused(run, start, tally, event_rules) + items.tally.by_rule
     run.detail(
         refused_by_rule=[rule for rule in by_rule if rule["all"]],
         **accounting.facts(run, start, tally, checked),
-        shape=state.shape(run.settings),
-        strict=strict is not None,
         increment={"why_full": start.why_full, "days": written.names},
+        shape=state.shape(run.settings),
+        strict=items.strict,
+        items=asdict(items.tally),
     )
     run.spark.catalog.clearCache()
 

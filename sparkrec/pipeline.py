@@ -73,6 +73,7 @@ class Run:
         self.started = dt.datetime.now(dt.UTC)
         self._clock = time.monotonic()
         self._lake: Lake | None = None
+        self._records: dict[bool, list[Row]] = {}
 
     @property
     def spark(self) -> SparkSession:
@@ -117,7 +118,7 @@ class Run:
         if table.name in self.outputs:
             return self.outputs[table.name]
         if table.name not in self.inputs:
-            rows = [row for row in self.records(any_run=table in _SHARED) if table.name in row[c.OUTPUTS]]
+            rows = [row for row in self.known_records(table in _SHARED) if table.name in row[c.OUTPUTS]]
             own = rows if newest else [row for row in rows if row[c.RUN_ID] == self.run_id] or rows
             if not own:
                 raise DataError(
@@ -166,6 +167,12 @@ class Run:
         if any_run:
             mine = mine | F.col(c.STAGE).isin(*_SHARING)
         return self.lake.read(schemas.RUNS).where(mine).orderBy(c.STARTED).collect()
+
+    def known_records(self, any_run: bool = False) -> list[Row]:
+        """:meth:`records` as they were when this run first asked: what it reads does not change under it."""
+        if any_run not in self._records:
+            self._records[any_run] = self.records(any_run)
+        return self._records[any_run]
 
     def finish(self) -> None:
         """Append the run record, which makes the stage's tables visible to later stages."""

@@ -85,10 +85,12 @@ def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str
     """
     facts = facts or {}
     sums = [F.sum(F.when(condition, F.col(c.COPIES)).otherwise(0)) for condition in facts.values()]
-    sets = checked.groupBy(c.RULES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
     place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), c.REASON)
-    refused = checked.where(F.col(c.RULE).isNotNull())
-    examples: dict[str, str] = dict(refused.groupBy(c.RULE).agg(F.min(place)).collect())
+    sets = checked.groupBy(c.RULES).agg(F.count("*"), F.sum(c.COPIES), *sums, F.min(place)).collect()
+    examples: dict[str, str] = {}
+    for row in sets:
+        if row[0]:
+            examples[row[0][0]] = min(row[-1], examples.get(row[0][0], row[-1]))
     by_rule = [
         {
             "table": table,
@@ -158,28 +160,25 @@ def totals(run: Run, state: State, days: Days) -> dict[str, int]:
     return found
 
 
-def balance(run: Run, state: State, days: Days, arrived: Arrived, items: Tally) -> dict[str, int]:
+def balance(run: Run, state: State, days: Days, arrived: Arrived, items: Tally, items_kept: int) -> dict[str, int]:
     """The counts of the whole lake, from what this run changed; RuntimeError unless every row is accounted for.
 
     New rows in bronze = the change of the copies over silver and quarantine; for the catalogue, all rows.
     """
     change = totals(run, state, days)
     conserve(schemas.BRONZE_EVENTS.name, arrived.rows, change.pop("copies"))
-    refused = (
-        run.read(schemas.QUARANTINE).where(F.col(c.TABLE) == items.table).agg(F.coalesce(F.sum(c.COPIES), F.lit(0)))
-    )
-    kept = run.read(schemas.SILVER_ITEMS).agg(F.coalesce(F.sum(c.COPIES), F.lit(0)), F.count("*")).first()
-    in_quarantine = refused.first()
-    assert kept is not None
-    assert in_quarantine is not None
-    conserve(items.table, items.rows, kept[0] + in_quarantine[0])
     change |= {"rows_in": arrived.rows, "files": arrived.files}
     counts = {name: n + state.counts.get(name, 0) for name, n in change.items()}
     counts["duplicates"] = counts["rows_in"] - counts["kept"] - counts["quarantined"]
+    if state.items_changed(run):
+        refused = run.read(schemas.QUARANTINE).where(F.col(c.TABLE) == items.table).select(c.COPIES)
+        row = run.read(schemas.SILVER_ITEMS).select(c.COPIES).unionByName(refused).agg(F.sum(c.COPIES)).first()
+        assert row is not None
+        conserve(items.table, items.rows, row[0] or 0)
     return counts | {
         "rows_new": arrived.rows,
         "items_rows_in": items.rows,
-        "items_kept": kept[1],
+        "items_kept": items_kept,
         "items_quarantined": items.refused,
     }
 

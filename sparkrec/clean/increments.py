@@ -66,7 +66,7 @@ def touched(run: Run, state: State, new: DataFrame, known: DataFrame | None) -> 
     if state.full:
         return ALL
     judged: set[dt.date | None] = {row[0] for row in new.select(c.EVENT_DATE).distinct().collect()}
-    if known is not None and state.items_version != run.pin(schemas.BRONZE_ITEMS):
+    if known is not None and state.items_changed(run):
         before = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
         came = known.select(c.ITEM_ID).distinct().join(before, c.ITEM_ID, "left_anti")
         waiting = state.held(run, schemas.QUARANTINE).where(F.array_contains(c.RULES, "unknown_item"))
@@ -129,12 +129,12 @@ def with_cancellations(
     return rows.unionByName(others, allowMissingColumns=True), Days(days.judged, days.linked | elsewhere)
 
 
-def item_days(run: Run, state: State, days: Days, linked: DataFrame) -> DataFrame:
-    """silver.item_days of ``days``: what was held, and the events that silver did not hold."""
-    came = linked.where(~F.col(HELD))
-    return catalogue.item_days(
-        came, None if state.full else state.held(run, schemas.SILVER_ITEM_DAYS).where(on(days.linked))
-    )
+def item_days(run: Run, state: State, days: Days, linked: DataFrame, items: catalogue.Catalogue) -> DataFrame:
+    """silver.item_days of ``days``: what was held, and the events that came; none if a catalogue rules."""
+    if items.strict:
+        return run.spark.createDataFrame([], schemas.SILVER_ITEM_DAYS.struct())
+    held_days = None if state.full else state.held(run, schemas.SILVER_ITEM_DAYS).where(on(days.linked))
+    return catalogue.item_days(linked.where(~F.col(HELD)), held_days)
 
 
 def longest_pause(settings: Clean) -> float:
@@ -144,21 +144,21 @@ def longest_pause(settings: Clean) -> float:
 
 def write(run: Run, state: State, table: Table, rows: DataFrame, days: Days) -> None:
     """Replaces ``days`` of a continued table in one commit: of quarantine the judged ones, of others the linked."""
-    chosen = days.judged if table is schemas.QUARANTINE else days.linked
-    if chosen is None:
-        run.write(table, rows, base=state.bases[table.name])
-    elif chosen or table is schemas.QUARANTINE:
-        run.write(table, rows, condition(table, chosen), state.bases[table.name])
-    else:
+    where = None
+    if days.judged is not None and days.linked is not None:
+        where = _condition(days.linked)
+        if table is schemas.QUARANTINE:
+            tables = {schemas.BRONZE_EVENTS: _condition(days.judged)}
+            tables |= {schemas.BRONZE_ITEMS: "true"} if state.items_changed(run) else {}
+            where = " OR ".join(f"({c.TABLE} = '{t.name}' AND ({sql}))" for t, sql in tables.items() if sql)
+    if where == "":
         run.keep(table, state.bases[table.name])
+    else:
+        run.write(table, rows, where, state.bases[table.name])
 
 
-def condition(table: Table, days: frozenset[dt.date | None] | frozenset[dt.date]) -> str:
-    """The days as SQL, for a commit that replaces them. The catalogue's rows of quarantine are always replaced."""
+def _condition(days: frozenset[dt.date | None] | frozenset[dt.date]) -> str:
+    """The days as SQL, for a commit that replaces them; empty for none."""
     dates = ", ".join(f"DATE'{day}'" for day in sorted(day for day in days if day is not None))
     parts = [f"{c.EVENT_DATE} IN ({dates})"] if dates else []
-    parts += [f"{c.EVENT_DATE} IS NULL"] if None in days else []
-    if table is not schemas.QUARANTINE:
-        return " OR ".join(parts)
-    own = f"{c.TABLE} = '{schemas.BRONZE_ITEMS.name}'"
-    return f"{own} OR ({c.TABLE} = '{schemas.BRONZE_EVENTS.name}' AND ({' OR '.join(parts)}))" if parts else own
+    return " OR ".join([*parts, f"{c.EVENT_DATE} IS NULL"] if None in days else parts)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -16,6 +19,23 @@ _TEXTS = (c.USER_ID, c.ITEM_ID, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID, c.ORD
 _DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 _REFUSAL = {c.HEADER: "string", c.RAW: "string", c.INGEST_TIME: "timestamp", c.RULE: "string",
             c.RULES: "array<string>", c.REASON: "string"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How raw rows are judged in one run: by a source's canonical events, the items there are, and the settings."""
+
+    events: Callable[[DataFrame], DataFrame]
+    known_items: DataFrame | None
+    settings: Clean
+
+    def checked(self, bronze: DataFrame) -> DataFrame:
+        """See :func:`checked`."""
+        return checked(self.events(bronze), self.known_items, self.settings)
+
+    def typed(self, bronze: DataFrame) -> DataFrame:
+        """See :func:`typed`."""
+        return typed(self.checked(bronze))
 
 
 def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -> DataFrame:
@@ -103,13 +123,16 @@ def repeats(linked_rows: DataFrame) -> DataFrame:
     return _by_day(linked_rows.where(F.col(c.MERGED_INTO).isNotNull()), schemas.SILVER_REPEATS)
 
 
-def quarantined(refused: DataFrame, table: Table, stage: str) -> DataFrame:
-    """Refused rows of a bronze table, as rows of quarantine."""
+def quarantined(events: DataFrame, items: DataFrame | None, stage: str) -> DataFrame:
+    """The refused of typed event rows, and of checked catalogue rows, as rows of quarantine."""
+    refused = _quarantined(events, schemas.BRONZE_EVENTS, stage)
+    return refused if items is None else refused.unionByName(_quarantined(items, schemas.BRONZE_ITEMS, stage))
+
+
+def _quarantined(rows: DataFrame, table: Table, stage: str) -> DataFrame:
     origin = {c.TABLE: F.lit(table.name), c.STAGE: F.lit(stage)}
-    lacking = {x.name: F.lit(None).cast(x.type) for x in schemas.QUARANTINE.columns if x.name not in refused.columns}
-    return (
-        refused.where(F.col(c.RULE).isNotNull()).withColumns(lacking | origin).select(*schemas.QUARANTINE.column_names)
-    )
+    lacking = {x.name: F.lit(None).cast(x.type) for x in schemas.QUARANTINE.columns if x.name not in rows.columns}
+    return rows.where(F.col(c.RULE).isNotNull()).withColumns(lacking | origin).select(*schemas.QUARANTINE.column_names)
 
 
 def as_raw(quarantine: DataFrame) -> DataFrame:

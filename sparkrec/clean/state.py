@@ -63,7 +63,11 @@ class State:
     def nothing_new(self, run: Run) -> bool:
         """Neither events nor catalogue rows have come."""
         first, last = self.appended
-        return not self.full and first > last and self.items_version == run.pin(schemas.BRONZE_ITEMS, newest=True)
+        return first > last and not self.items_changed(run)
+
+    def items_changed(self, run: Run) -> bool:
+        """The catalogue has to be computed: rows have come, or nothing is held."""
+        return self.full or self.items_version != run.pin(schemas.BRONZE_ITEMS, newest=True)
 
     def stay(self, run: Run) -> None:
         """Leaves everything as the last run left it."""
@@ -95,7 +99,7 @@ def shape(settings: Settings) -> str:
 def begin(run: Run, row_by_row: bool) -> State:
     """Finds where to go on, and takes back what a run that died left in the tables."""
     newest = run.pin(schemas.BRONZE_EVENTS, newest=True)
-    records = run.records(any_run=True)
+    records = run.known_records(any_run=True)
     last = next((row for row in reversed(records) if row[c.STAGE] == "clean"), None)
     if last is None:
         return _from_nothing(run, "no run of clean has finished yet")
