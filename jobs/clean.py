@@ -1,9 +1,11 @@
 """clean: bronze → silver and quarantine."""
 
+from dataclasses import asdict
+
 from pyspark import StorageLevel
 
 from sparkrec import schemas
-from sparkrec.clean import accounting, catalogue, duplicates, rules, silver
+from sparkrec.clean import accounting, catalogue, increments, rules, silver, state
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
 from sparkrec.pipeline import Run
@@ -14,41 +16,53 @@ KEEP = StorageLevel.MEMORY_AND_DISK
 def clean(run: Run) -> None:
     """Bronze → silver events and items; what is refused goes to quarantine with a reason.
 
-    Repeats are merged first, then the rules are applied; near repeats, cancellations and bots are found among what
-    is left. ``known`` is the catalogue's history; without a catalogue the log itself describes its items.
+    Only the rows are read that came since the last run, and only the days are written that they touch; ``start`` says
+    where to go on, or why all is computed. Repeats are merged first, then the rules are applied; near repeats,
+    sessions, cancellations and bots are found among what is left. Without a catalogue the log describes its items.
     """
     settings, source = run.settings.clean, sources.get(run.settings.source)
-    bronze = run.read(schemas.BRONZE_EVENTS)
-    arrived = accounting.arrived(bronze)
-    latest = settings.latest or arrived.newest_ingest
+    start = state.begin(run, source.row_by_row)
+    if start.nothing_new(run):
+        run.say("nothing has come since the last run")
+        return start.stay(run)
+    items = catalogue.load(run, start, source)
+    start = start.if_still(run, items.strict)
+    judge = silver.Judge(source.events, items.known, settings)
 
-    items = catalogue.checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings).persist(KEEP)
-    item_tally = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
-    item_tally.stop_above(settings.max_refused)
-    known = catalogue.history(items, settings).persist(KEEP)
-    has_catalogue = item_tally.distinct > item_tally.refused
-    strict = has_catalogue and settings.unknown_items == "quarantine"
-
-    events = silver.checked(source.events(bronze), known if strict else None, settings, latest).persist(KEEP)
-    event_rules = rules.event_rules(settings, latest)
-    tally = accounting.tally(events, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
+    bronze = start.new_rows(run)
+    arrived = accounting.arrived(bronze, start.full)
+    checked = judge.checked(bronze).persist(KEEP)
+    event_rules = rules.event_rules(settings, settings.latest)
+    tally = accounting.tally(checked, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
     tally.stop_above(settings.max_refused)
-    run.say(f"{tally.rows:,} rows, {tally.distinct:,} distinct, {tally.refused:,} refused")
+    run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 
-    accepted = silver.accepted(events)
-    merged = duplicates.merge_near(accepted, settings.near_duplicate_seconds)
-    any_cancels = tally.facts["cancel_rows"] > 0
-    run.write(schemas.SILVER_EVENTS, silver.finished(merged, settings, any_cancels))
-    from_log = None if strict else catalogue.from_log(accepted, settings)
-    run.write(schemas.SILVER_ITEMS, catalogue.finished(known, from_log, source.is_goods))
-    refused = silver.quarantined(events, schemas.BRONZE_EVENTS, run.stage)
-    run.write(schemas.QUARANTINE, refused.unionByName(silver.quarantined(items, schemas.BRONZE_ITEMS, run.stage)))
+    new = silver.typed(checked)
+    days = increments.touched(run, start, new, items.known)
+    rows = increments.merged(run, start, days, new, judge.typed)
+    linked = silver.linked(silver.accepted(rows), increments.context(run, start, days), settings).persist(KEEP)
+    any_cancels = tally.facts["cancel_rows"] + start.counts.get("cancellations", 0) > 0
+    events, written = increments.with_cancellations(run, start, days, linked, any_cancels)
 
-    run.count(**accounting.balance(run, tally, item_tally))
+    increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events, settings), written)
+    increments.write(run, start, schemas.SILVER_REPEATS, silver.repeats(linked), days)
+    described = increments.item_days(run, start, days, linked, items)
+    increments.write(run, start, schemas.SILVER_ITEM_DAYS, described, days)
+    from_log = None if items.strict else catalogue.from_log(run.read(schemas.SILVER_ITEM_DAYS))
+    catalogue_now = catalogue.finished(items.history, from_log, source.is_goods)
+    n_items = run.write(schemas.SILVER_ITEMS, catalogue_now, base=start.bases[schemas.SILVER_ITEMS.name])
+    increments.write(run, start, schemas.QUARANTINE, silver.quarantined(rows, items.refused, run.stage), days)
+
+    run.count(**accounting.balance(run, start, written, arrived, items.tally, n_items))
+    by_rule = accounting.refused(run, start, tally, event_rules) + items.tally.by_rule
     run.detail(
-        refused_by_rule=[rule for rule in tally.by_rule + item_tally.by_rule if rule["all"]],
-        facts=accounting.facts(arrived, tally, run.counts["kept"], events),
+        refused_by_rule=[rule for rule in by_rule if rule["all"]],
+        **accounting.facts(run, start, tally, checked),
+        increment={"why_full": start.why_full, "days": written.names},
+        shape=state.shape(run.settings),
+        strict=items.strict,
+        items=asdict(items.tally),
     )
     run.spark.catalog.clearCache()
 

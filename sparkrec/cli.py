@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sparkrec import __version__, config
-from sparkrec.errors import ConfigError, DataError, RetryableError, SparkrecError
+from sparkrec.errors import ConfigError, DataError, NoData, RetryableError, SparkrecError
 from sparkrec.pipeline import STAGES, Run, execute
+from sparkrec.progress import say
 
 Job = Callable[[Run], None]
 
@@ -49,10 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_options(whole)
     whole.add_argument("--from", dest="first", choices=STAGES, default=STAGES[0], help="start with this stage")
     whole.add_argument("--until", dest="last", choices=STAGES, default=STAGES[-1], help="stop after this stage")
+    days = commands.add_parser("backfill", help="a range of days, one after the other", epilog=_EPILOG)
+    _add_options(days, with_date=False)
+    days.add_argument("--from-date", type=_date, required=True, metavar="YYYY-MM-DD", help="the first day")
+    days.add_argument("--to-date", type=_date, required=True, metavar="YYYY-MM-DD", help="the last day")
+    days.add_argument("--until", dest="last", choices=STAGES, default="clean", help="stop each day after this stage")
     for stage in ("simulate", *STAGES):
         doc = (_job(stage).__doc__ or "").strip().splitlines()[0] if stage in sys.argv[1:2] else f"the stage {stage}"
         _add_options(commands.add_parser(stage, help=doc, description=doc, epilog=_EPILOG))
     options = parser.parse_args(arguments)
+    if options.command == "backfill":
+        return _guard(lambda: _backfill(options))
     if options.command != "run":
         return _guard(lambda: _run_stages([options.command], options))
     stages = list(STAGES[STAGES.index(options.first) : STAGES.index(options.last) + 1])
@@ -69,7 +77,7 @@ def run_job(job: Job) -> None:
     sys.exit(code)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: argparse.ArgumentParser, with_date: bool = True) -> None:
     parser.add_argument(
         "--conf",
         action="append",
@@ -84,6 +92,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override one value, e.g. two_tower.epochs=3",
     )
+    if not with_date:
+        return
     parser.add_argument(
         "--date",
         type=_date,
@@ -105,6 +115,33 @@ def _run_stages(stages: list[str], options: argparse.Namespace, jobs: dict[str, 
     for stage in stages:
         job = (jobs or {}).get(stage) or _job(stage)
         execute(job, Run(settings, stage, options.date, options.run_id))
+
+
+def _backfill(options: argparse.Namespace) -> None:
+    """The stages for each day that has a log, oldest first."""
+    if options.from_date > options.to_date:
+        raise ConfigError(f"--from-date {options.from_date} is after --to-date {options.to_date}. Exchange them.")
+    settings = config.load(options.conf, options.set)
+    days = [options.from_date + dt.timedelta(days=n) for n in range((options.to_date - options.from_date).days + 1)]
+    with_log = [day for day in days if _backfill_day(settings, day, STAGES[: STAGES.index(options.last) + 1])]
+    if not with_log:
+        raise DataError(
+            f"There is no log for any day from {options.from_date} to {options.to_date} below {settings.source.path}. "
+            "Pass days that have one."
+        )
+
+
+def _backfill_day(settings: config.Settings, day: dt.date, stages: Sequence[str]) -> bool:
+    """Whether the day has a log."""
+    for stage in stages:
+        try:
+            execute(_job(stage), Run(settings, stage, day))
+        except NoData as error:
+            if stage != stages[0]:
+                raise
+            say("backfill", f"{day} is left out: {error}", 0)
+            return False
+    return True
 
 
 def _job(stage: str) -> Job:
@@ -176,7 +213,10 @@ def _first_line(text: str) -> str:
 
 def _refuse(error: SparkrecError) -> int:
     kind = {ConfigError: "bad configuration", DataError: "bad data", RetryableError: "failed, worth a retry"}
-    print(f"\nsparkrec: {kind.get(type(error), 'error')}: {error}", file=sys.stderr)
+    print(
+        f"\nsparkrec: {next((text for cls, text in kind.items() if isinstance(error, cls)), 'error')}: {error}",
+        file=sys.stderr,
+    )
     return error.exit_code
 
 

@@ -33,6 +33,7 @@ CANCELLED = "cancelled"
 CANCELLED_AT = "cancelled_at"
 SUSPECT = "suspect"
 COPIES = "copies"
+MERGED_INTO = "merged_into"
 
 # --- items -----------------------------------------------------------------------------------------------
 VALID_FROM = "valid_from"

@@ -22,6 +22,10 @@ class DataError(SparkrecError):
     exit_code = 3
 
 
+class NoData(DataError):
+    """There is no log for the day that was asked for."""
+
+
 class RetryableError(SparkrecError):
     """Something outside failed (a lost machine, a full cluster, a concurrent writer). Worth a retry."""
 

@@ -45,9 +45,13 @@ _SHARED = (
     schemas.BRONZE_EVENTS,
     schemas.BRONZE_ITEMS,
     schemas.SILVER_EVENTS,
+    schemas.SILVER_REPEATS,
+    schemas.SILVER_ITEM_DAYS,
     schemas.SILVER_ITEMS,
     schemas.QUARANTINE,
 )
+#: Who writes them.
+_SHARING = ("ingest", "clean", "erase", "maintain")
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Run:
         self.started = dt.datetime.now(dt.UTC)
         self._clock = time.monotonic()
         self._lake: Lake | None = None
+        self._records: dict[bool, list[Row]] = {}
 
     @property
     def spark(self) -> SparkSession:
@@ -105,13 +110,16 @@ class Run:
             frame = frame.where(F.col(column) == value)
         return frame
 
-    def pin(self, table: Table) -> int:
-        """The Delta version of a table that this run reads; noted as an input of the stage."""
+    def pin(self, table: Table, newest: bool = False) -> int:
+        """The Delta version of a table that this run reads; noted as an input of the stage.
+
+        Of a shared table it is the one that this run wrote, or else (``newest``: in any case) the newest of any run.
+        """
         if table.name in self.outputs:
             return self.outputs[table.name]
         if table.name not in self.inputs:
-            rows = [row for row in self.records(any_run=table in _SHARED) if table.name in row[c.OUTPUTS]]
-            own = [row for row in rows if row[c.RUN_ID] == self.run_id] or rows
+            rows = [row for row in self.known_records(table in _SHARED) if table.name in row[c.OUTPUTS]]
+            own = rows if newest else [row for row in rows if row[c.RUN_ID] == self.run_id] or rows
             if not own:
                 raise DataError(
                     f"The stage '{self.stage}' of run '{self.run_id}' needs {table.name}, and no earlier stage of that "
@@ -121,19 +129,21 @@ class Run:
             self.inputs[table.name] = own[-1][c.OUTPUTS][table.name]
         return self.inputs[table.name]
 
-    def write(self, table: Table, frame: DataFrame, where: Mapping[str, str] | None = None) -> int:
-        """Replace a table (or its partitions ``where``) in one commit; returns the rows written."""
-        version, rows = self.lake.overwrite(table, frame, where)
+    def write(
+        self, table: Table, frame: DataFrame, where: Mapping[str, str] | str | None = None, base: int | None = None
+    ) -> int:
+        """Replace a table (or its partitions ``where``) in one commit, on top of ``base``; returns the rows written."""
+        version, rows = self.lake.overwrite(table, frame, where, base)
         return self._wrote(table, version, rows)
 
-    def append(self, table: Table, frame: DataFrame, transaction: str) -> int:
-        """Append in one commit, once for each ``transaction``; returns the rows written."""
-        version, rows = self.lake.append(table, frame, transaction)
+    def append(self, table: Table, frame: DataFrame, base: int) -> int:
+        """Append in one commit, on top of the version ``base``; returns the rows written."""
+        version, rows = self.lake.append(table, frame, base=base)
         return self._wrote(table, version, rows)
 
-    def keep(self, table: Table) -> None:
-        """There is nothing new to write: the table's newest version is what this stage leaves."""
-        self.outputs[table.name] = self.lake.version(table)
+    def keep(self, table: Table, version: int | None = None) -> None:
+        """There is nothing new to write: ``version`` (default: the newest) is what this stage leaves."""
+        self.outputs[table.name] = self.lake.version(table) if version is None else version
 
     def count(self, **numbers: int) -> None:
         """Numbers for the run record and for MLflow."""
@@ -148,15 +158,21 @@ class Run:
         say(self.stage, text, time.monotonic() - self._clock)
 
     def records(self, any_run: bool = False) -> list[Row]:
-        """Run records, oldest first: this run's, or (``any_run``) those of ingest and clean of every run."""
+        """Run records, oldest first: this run's, or (``any_run``) those that wrote shared tables, of every run."""
         from pyspark.sql import functions as F
 
         if not self.lake.exists(schemas.RUNS):
             return []
         mine = F.col(c.RUN_ID) == self.run_id
         if any_run:
-            mine = mine | F.col(c.STAGE).isin("ingest", "clean")
+            mine = mine | F.col(c.STAGE).isin(*_SHARING)
         return self.lake.read(schemas.RUNS).where(mine).orderBy(c.STARTED).collect()
+
+    def known_records(self, any_run: bool = False) -> list[Row]:
+        """:meth:`records` as they were when this run first asked: what it reads does not change under it."""
+        if any_run not in self._records:
+            self._records[any_run] = self.records(any_run)
+        return self._records[any_run]
 
     def finish(self) -> None:
         """Append the run record, which makes the stage's tables visible to later stages."""

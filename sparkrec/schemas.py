@@ -13,8 +13,8 @@ from sparkrec import columns as c
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
 
-#: Written into every table. A table with another number is refused: see ``lake.tables``.
-SCHEMA_VERSION = 1
+#: Written into every table. A table with another number is migrated or refused: see ``lake.migrations``.
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Table:
     """A Delta table of the lake.
 
     ``name`` is also its path under the lake's root, with the dot as a folder: ``silver.events`` lies in
-    ``silver/events``. ``key`` is unique. ``partition_by`` names folders; ``cluster_by`` is an ordering
-    within files.
+    ``silver/events``. ``key`` is unique. ``partition_by`` names folders; ``change_feed`` lets a reader ask what came
+    new after a version.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Table:
     doc: str
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...] = ()
+    change_feed: bool = False
 
     @property
     def ddl(self) -> str:
@@ -79,6 +80,7 @@ def _bronze(what: str) -> Table:
             Column(c.INGEST_TIME, "timestamp", "when it was read"),
             _RUN_ID,
         ),
+        change_feed=True,
     )
 
 
@@ -92,13 +94,19 @@ QUARANTINE = Table(
     (
         Column(c.TABLE, "string", "the bronze table that holds it: bronze.events or bronze.items"),
         *_ORIGIN,
+        Column(c.EVENT_ID, "string", "hash of its content, as in silver.events; null for a catalogue row"),
+        Column(c.EVENT_DATE, "date", "the day of the event; null where it cannot be read or is before clean.earliest"),
+        Column(c.ITEM_ID, "string", "the item it names"),
+        Column(c.HEADER, "string", "the file's header line, where its format has one"),
         Column(c.RAW, "string", "the raw row"),
+        Column(c.INGEST_TIME, "timestamp", "when it was read: the newest of its copies"),
         Column(c.STAGE, "string", "the stage that refused it"),
         Column(c.RULE, "string", "the first rule it broke"),
         Column(c.RULES, "array<string>", "all the rules it broke"),
         Column(c.REASON, "string", "a sentence: what was found, and what was expected"),
         Column(c.COPIES, "int", "raw rows merged into this one: 1, or more where identical rows repeat"),
     ),
+    partition_by=(c.TABLE, c.EVENT_DATE),
 )
 
 SILVER_EVENTS = Table(
@@ -117,15 +125,44 @@ SILVER_EVENTS = Table(
         Column(c.CURRENCY, "string", "ISO 4217 code of the price"),
         Column(c.QUERY, "string", "what was searched for"),
         Column(c.TEXT, "string", "free text of a review"),
-        Column(c.SESSION_ID, "string", "the shop's session, where the log has one"),
+        Column(
+            c.SESSION_ID, "string", "the shop's session; 'gap-…' where the log has none (clean.session_gap_minutes)"
+        ),
         Column(c.ORDER_ID, "string", "order or invoice number"),
         Column(c.COUNTRY, "string", "the user's country at the event"),
         Column(c.SPLIT, "string", "train or test, where the source comes with a given split; else null"),
         Column(c.CANCELLED, "boolean", "a purchase that a later cancel event took back"),
         Column(c.CANCELLED_AT, "timestamp", "when it was taken back; null if it was not"),
         Column(c.SUSPECT, "boolean", "the user behaves like a bot from this day on: kept here, left out of gold"),
-        Column(c.COPIES, "int", "raw rows merged into this one: 1, or more where duplicates were found"),
+        Column(c.COPIES, "int", "identical raw rows merged into this one, itself counted"),
         *_ORIGIN,
+    ),
+    partition_by=(c.EVENT_DATE,),
+)
+
+SILVER_REPEATS = Table(
+    "silver.repeats",
+    (c.EVENT_ID,),
+    "Distinct, valid events that repeat one of silver.events within clean.near_duplicate_seconds. Kept, so that a late "
+    "event can still change which of a chain is the first.",
+    (
+        *(x for x in SILVER_EVENTS.columns if x.name not in (c.CANCELLED, c.CANCELLED_AT, c.SUSPECT)),
+        Column(c.MERGED_INTO, "string", "event_id of the chain's first event, in silver.events"),
+    ),
+    partition_by=(c.EVENT_DATE,),
+)
+
+SILVER_ITEM_DAYS = Table(
+    "silver.item_days",
+    (c.ITEM_ID, c.EVENT_DATE, c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY),
+    "How often the log described an item in these words on a day; empty where a catalogue decides.",
+    (
+        Column(c.ITEM_ID, "string", "the item"),
+        Column(c.EVENT_DATE, "date", "the day"),
+        Column(c.ITEM_NAME, "string", "name, as the log has it"),
+        Column(c.ITEM_BRAND, "string", "brand, as the log has it"),
+        Column(c.ITEM_CATEGORY, "string", "category path, as the log has it"),
+        Column(c.COUNT, "bigint", "distinct valid events with this description; 0 for one without any"),
     ),
     partition_by=(c.EVENT_DATE,),
 )
@@ -335,6 +372,8 @@ TABLES: tuple[Table, ...] = (
     BRONZE_ITEMS,
     QUARANTINE,
     SILVER_EVENTS,
+    SILVER_REPEATS,
+    SILVER_ITEM_DAYS,
     SILVER_ITEMS,
     VOCABULARY_USERS,
     VOCABULARY_ITEMS,

@@ -15,27 +15,33 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 
-_PAIR = (c.USER_ID, c.ITEM_ID)
+PAIR = (c.USER_ID, c.ITEM_ID)
+#: What matching needs of an event.
+COLUMNS = (c.EVENT_ID, *PAIR, c.EVENT_TYPE, c.EVENT_TIME, c.VALUE, c.ORDER_ID)
 _IS_CANCEL, _QUANTITY, _PARTNER, _LEVEL, _FREE = "_is_cancel", "_quantity", "_partner", "_level", "_free"
 _ORDER = (c.EVENT_TIME, _IS_CANCEL, c.EVENT_ID)
 
 
-def match(events: DataFrame) -> DataFrame:
-    """The pairs: ``event_id`` of the purchase, ``cancel_id``, ``cancelled_at``. One row a purchase taken back."""
-    cancels = events.where(F.col(c.EVENT_TYPE) == c.CANCEL)
+def match(events: DataFrame, pairs: DataFrame | None = None) -> DataFrame:
+    """The matches: ``event_id`` of the purchase, ``cancel_id``, ``cancelled_at``. One row a purchase taken back.
+
+    ``pairs`` of user and item are looked at; default: all that have a cancel.
+    """
+    if pairs is None:
+        pairs = events.where(F.col(c.EVENT_TYPE) == c.CANCEL).select(*PAIR).distinct()
     trades = (
-        events.where(F.col(c.EVENT_TYPE).isin(c.PURCHASE, c.CANCEL))
-        .join(cancels.select(*_PAIR).distinct(), list(_PAIR), "left_semi")
-        .repartition(*_PAIR)
+        events.where(is_trade())
+        .join(pairs, list(PAIR), "left_semi")
+        .repartition(*PAIR)
         .select(
-            c.EVENT_ID, *_PAIR, c.EVENT_TIME,
+            c.EVENT_ID, *PAIR, c.EVENT_TIME,
             (F.col(c.EVENT_TYPE) == c.CANCEL).alias(_IS_CANCEL),
             F.abs(c.VALUE).alias(_QUANTITY),
             F.coalesce(c.ORDER_ID, c.EVENT_ID).alias(c.ORDER_ID),
             F.lit(None).cast("struct<id:string, time:timestamp, quantity:double, is_cancel:boolean>").alias(_PARTNER),
         )
     )  # fmt: skip
-    for keys in ((*_PAIR, c.ORDER_ID), (*_PAIR, _QUANTITY), _PAIR):
+    for keys in ((*PAIR, c.ORDER_ID), (*PAIR, _QUANTITY), PAIR):
         trades = _match_latest(trades, keys)
     taken_back = trades.where(F.col(_PARTNER).isNotNull() & ~F.col(_IS_CANCEL))
     return taken_back.select(
@@ -43,12 +49,38 @@ def match(events: DataFrame) -> DataFrame:
     )
 
 
-def mark(events: DataFrame, any_cancels: bool = True) -> DataFrame:
-    """Adds ``cancelled`` and ``cancelled_at`` to all events; quickly where there are no cancel events at all."""
-    if any_cancels:
-        marked = events.join(match(events).select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
-    else:
-        marked = events.withColumn(c.CANCELLED_AT, F.lit(None).cast("timestamp"))
+def is_trade() -> Column:
+    """Purchases and cancels."""
+    return F.col(c.EVENT_TYPE).isin(c.PURCHASE, c.CANCEL)
+
+
+def changed_pairs(new: DataFrame, cancels: DataFrame | None) -> DataFrame:
+    """The (user, item) whose matches may change by the ``new`` trades: a cancel is new, or a purchase before a cancel.
+
+    A purchase after all cancels of its pair changes nothing, so a day that comes in its order looks at its own cancels
+    only. ``cancels`` are all of them, old and new; None where all are new.
+    """
+    pairs = new.where(F.col(c.EVENT_TYPE) == c.CANCEL).select(*PAIR)
+    if cancels is not None:
+        last = cancels.groupBy(*PAIR).agg(F.max(c.EVENT_TIME).alias("_last"))
+        bought = new.where(F.col(c.EVENT_TYPE) == c.PURCHASE).join(last, list(PAIR))
+        pairs = pairs.unionByName(bought.where(F.col(c.EVENT_TIME) <= F.col("_last")).select(*PAIR))
+    return pairs.distinct()
+
+
+def mark(events: DataFrame, matches: DataFrame | None, pairs: DataFrame | None = None) -> DataFrame:
+    """Sets ``cancelled_at`` from ``matches``, and adds ``cancelled``.
+
+    ``matches`` None: nothing has changed. ``pairs``: the matches are of these users and items, the others stay.
+    """
+    marked = events
+    if matches is not None:
+        found = matches.select(c.EVENT_ID, F.col(c.CANCELLED_AT).alias("_found"))
+        at = F.col("_found")
+        if pairs is not None:
+            marked = events.join(pairs.withColumn("_looked_at", F.lit(True)), list(PAIR), "left")
+            at = F.when(F.col("_looked_at"), at).otherwise(F.col(c.CANCELLED_AT))
+        marked = marked.join(found, c.EVENT_ID, "left").withColumn(c.CANCELLED_AT, at).drop("_looked_at", "_found")
     return marked.withColumn(c.CANCELLED, F.col(c.CANCELLED_AT).isNotNull())
 
 

@@ -3,17 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import parsing, rules
+from sparkrec.clean import accounting, parsing, rules
+from sparkrec.clean.accounting import Tally
 from sparkrec.config import Clean
 
+if TYPE_CHECKING:
+    from sparkrec.clean.state import State
+    from sparkrec.ingest.sources.base import Source
+    from sparkrec.pipeline import Run
+
+_KEEP = StorageLevel.MEMORY_AND_DISK
 _DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 _STATE = "_state"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What bronze.items holds: its history (silver.items' columns), the refused rows, and their numbers.
+
+    ``refused`` is None where no row has come since the last run: then all of it is what the last run found.
+    """
+
+    history: DataFrame
+    refused: DataFrame | None
+    tally: Tally
+    strict: bool
+
+    @property
+    def known(self) -> DataFrame | None:
+        """The items that there are, where the catalogue decides it; else None."""
+        return self.history if self.strict else None
+
+
+def load(run: Run, state: State, source: Source) -> Catalogue:
+    """The catalogue, computed whole if rows of it have come: it is small against the events.
+
+    Raises
+    ------
+    DataError
+        More than ``clean.max_refused`` of its rows are refused.
+    """
+    settings = run.settings.clean
+    if not state.items_changed(run):
+        held = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
+        history_held = held.where(F.col(c.COPIES) > 0)  # the others are the log's
+        return Catalogue(history_held, None, Tally(**state.details["items"]), state.details["strict"])
+    items = checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings).persist(_KEEP)
+    found = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
+    found.stop_above(settings.max_refused)
+    has_items = found.distinct > found.refused
+    strict = has_items and settings.unknown_items == "quarantine"
+    return Catalogue(history(items, settings).persist(_KEEP), items, found, strict)
 
 
 def checked(items: DataFrame, settings: Clean) -> DataFrame:
@@ -62,7 +111,17 @@ def history(checked_items: DataFrame, settings: Clean) -> DataFrame:
     )
 
 
-def from_log(events: DataFrame, settings: Clean) -> DataFrame:
+def item_days(events: DataFrame, held: DataFrame | None = None) -> DataFrame:
+    """How often the ``events`` describe their item in which words, a day, added to what was ``held``."""
+    described = F.coalesce(*_DESCRIPTION).isNotNull()
+    keys = (c.ITEM_ID, c.EVENT_DATE, *_DESCRIPTION)
+    days = events.where(F.col(c.ITEM_ID).isNotNull()).select(*keys, F.when(described, 1).otherwise(0).alias(c.COUNT))
+    if held is not None:
+        days = days.unionByName(held)
+    return days.groupBy(*keys).agg(F.sum(c.COUNT).alias(c.COUNT))
+
+
+def from_log(item_days: DataFrame) -> DataFrame:
     """What the log says about its items: the most frequent description (name, brand, category) so far.
 
     Ties go to the lexicographically first. A day's events count from the following midnight on, so that a later
@@ -70,12 +129,7 @@ def from_log(events: DataFrame, settings: Clean) -> DataFrame:
     that the log never describes gets a row without a name. There is no price: gold takes the median of the events
     before its split. ``copies`` is 0, for no catalogue row stands behind it.
     """
-    described = F.coalesce(*_DESCRIPTION).isNotNull()
-    daily = (
-        events.where(F.col(c.ITEM_ID).isNotNull())
-        .groupBy(c.ITEM_ID, c.EVENT_DATE, *_DESCRIPTION)
-        .agg(F.sum(F.when(described, 1).otherwise(0)).alias("_n"))
-    )
+    daily = item_days.withColumnRenamed(c.COUNT, "_n")
     so_far = Window.partitionBy(c.ITEM_ID, *_DESCRIPTION).orderBy(c.EVENT_DATE)
     in_time = Window.partitionBy(c.ITEM_ID).orderBy(c.EVENT_DATE)
     days = (

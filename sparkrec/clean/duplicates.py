@@ -1,11 +1,13 @@
-"""Rows that say the same thing become one row, with the number of its copies."""
+"""Rows that say the same thing become one row, with the number of its copies; near repeats are set aside.
+
+All of it is commutative and associative: rows may come in any order, in any number of batches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
@@ -15,46 +17,78 @@ EVENT_CONTENT = (
     c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME, c.VALUE, c.PRICE, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID,
     c.ORDER_ID, c.COUNTRY, c.SPLIT, c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY,
 )  # fmt: skip
+#: On rows of several batches: silver held the row already. On rows of several days: it is there for the context only.
+HELD, BEFORE = "_held", "_before"
 # Neither occurs in the text of a log.
 _SEPARATOR, _NULL = "\x1f", "\x00"
 
 
 def merge_exact(frame: DataFrame, content: Sequence[str] = EVENT_CONTENT) -> DataFrame:
-    """One row for each distinct content, in whatever file; adds ``event_id`` and ``copies``.
+    """One row for each distinct content, in whatever file; adds ``event_id`` and ``copies`` (or sums them).
 
     The id is the MD5 of the content (of the raw text, for a row that could not be read), so it does not depend on
-    files, order or runs. The first row by (source file, line) stays. One shuffle by id and a sort within partitions.
+    files, order or runs. The first row by (source file, line) stays, with the newest ingest time of all. One shuffle
+    by id and a sort within partitions.
     """
     text = F.concat_ws(_SEPARATOR, *[F.coalesce(F.col(name), F.lit(_NULL)) for name in content])
     key = F.when(F.col(c.MALFORMED).isNull(), text).otherwise(F.concat(F.lit(_NULL * 2), F.col(c.RAW)))
+    copies = F.col(c.COPIES) if c.COPIES in frame.columns else F.lit(1)
     same = Window.partitionBy(c.EVENT_ID)
-    return (
-        frame.withColumn(c.EVENT_ID, F.md5(key))
-        .withColumn("_position", F.row_number().over(same.orderBy(c.SOURCE_FILE, c.LINE)))
-        .withColumn(c.COPIES, F.count("*").over(same).cast("int"))
-        .where(F.col("_position") == 1)
-        .drop("_position")
-    )
+    merged = frame.withColumn(c.EVENT_ID, F.md5(key)).withColumn(c.COPIES, F.sum(copies).over(same).cast("int"))
+    if c.INGEST_TIME in frame.columns:
+        merged = merged.withColumn(c.INGEST_TIME, F.max(c.INGEST_TIME).over(same))
+    return _first_in_place(merged)
 
 
-def merge_near(events: DataFrame, seconds: float) -> DataFrame:
-    """One event for a chain of events of the same user, item, type and query, each within ``seconds`` of the last.
+def merge_batches(rows: DataFrame) -> DataFrame:
+    """The typed rows of several batches, each without repeats → one row an ``event_id``, as from one batch.
 
-    The first of the chain stays, and its ``copies`` become the sum. ``seconds`` 0 leaves everything as it is. The
-    result is kept (persisted): cancellations, bots and the table all read it.
+    A row that silver held stays marked so (``_held``), with its cancellation. Verdicts only ever turn to the better
+    (see :mod:`sparkrec.clean.rules`), so a row is good if one of its copies is; of refusals the newest holds.
+    """
+    same = Window.partitionBy(c.EVENT_ID)
+    verdict = F.struct(c.RULE, c.RULES, c.REASON)
+    good = F.bool_or(F.col(c.RULE).isNull()).over(same)
+    newest = F.max_by(verdict, F.col(c.INGEST_TIME)).over(same)
+    judged = rows.withColumns({
+        "_good": good,
+        "_verdict": newest,
+        c.COPIES: F.sum(c.COPIES).over(same).cast("int"),
+        c.INGEST_TIME: F.max(c.INGEST_TIME).over(same),
+        c.CANCELLED_AT: F.max(c.CANCELLED_AT).over(same),
+        HELD: F.bool_or(HELD).over(same),
+    })  # fmt: skip
+    chosen = {name: F.when(~F.col("_good"), F.col(f"_verdict.{name}")) for name in (c.RULE, c.RULES, c.REASON)}
+    return _first_in_place(judged).withColumns(chosen).drop("_good", "_verdict")
+
+
+def mark_near(events: DataFrame, seconds: float) -> DataFrame:
+    """Adds ``merged_into``: null for an event that stands, else the id of the event that it repeats.
+
+    A chain of events of the same user, item, type and query, each within ``seconds`` of the last, repeats its first.
+    Rows ``_before`` only carry the chain in: what they say of themselves (``merged_into``) holds.
     """
     if seconds <= 0:
-        return events
-    same = Window.partitionBy(c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.QUERY)
-    in_time = same.orderBy(c.EVENT_TIME, c.EVENT_ID)
-    gap = F.unix_micros(c.EVENT_TIME) - F.lag(F.unix_micros(c.EVENT_TIME)).over(in_time)
-    starts = F.coalesce(gap > int(seconds * 1e6), F.lit(True))
-    chain = Window.partitionBy(c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.QUERY, "_chain")
+        return events.withColumn(c.MERGED_INTO, F.lit(None).cast("string"))
+    in_time = Window.partitionBy(c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.QUERY).orderBy(c.EVENT_TIME, c.EVENT_ID)
+    starts = starts_after_pause(in_time, seconds)
+    # A repeat at the edge of the context began before it.
+    first = F.when(F.col(BEFORE), F.coalesce(c.MERGED_INTO, c.EVENT_ID)).otherwise(F.col(c.EVENT_ID))
+    chain = F.last(F.when(F.col("_starts"), first), ignorenulls=True).over(in_time)
     return (
         events.withColumn("_starts", starts)
-        .withColumn("_chain", F.sum(F.col("_starts").cast("int")).over(in_time))
-        .withColumn(c.COPIES, F.sum(c.COPIES).over(chain).cast("int"))
-        .where("_starts")
+        .withColumn("_chain", chain)
+        .withColumn(c.MERGED_INTO, F.when(F.col("_chain") != F.col(c.EVENT_ID), F.col("_chain")))
         .drop("_starts", "_chain")
-        .persist(StorageLevel.MEMORY_AND_DISK)
     )
+
+
+def starts_after_pause(in_time: WindowSpec, seconds: float) -> Column:
+    """Whether a row is the first of its window, or more than ``seconds`` after the one before."""
+    micros = F.unix_micros(c.EVENT_TIME)
+    return F.coalesce(micros - F.lag(micros).over(in_time) > int(seconds * 1e6), F.lit(True))
+
+
+def _first_in_place(frame: DataFrame) -> DataFrame:
+    in_place = Window.partitionBy(c.EVENT_ID).orderBy(c.SOURCE_FILE, c.LINE)
+    return frame.withColumn("_position", F.row_number().over(in_place)).where("_position = 1").drop("_position")

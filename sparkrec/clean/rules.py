@@ -56,8 +56,13 @@ def parse_items(items: DataFrame) -> DataFrame:
     return items.withColumn(PARSED, F.struct(parsing.timestamp(F.col(c.VALID_FROM)).alias(c.VALID_FROM), *numbers))
 
 
-def event_rules(settings: Clean, latest: dt.date) -> list[Rule]:
-    """The rules of events, in the order in which they are named. ``latest`` is the last possible day."""
+def event_rules(settings: Clean, latest: dt.date | None) -> list[Rule]:
+    """The rules of events, in the order in which they are named.
+
+    ``latest`` is the last possible day; None: the day on which the row was ingested. So a verdict does not depend on
+    what is ingested later.
+    """
+    last_day = F.to_date(c.INGEST_TIME) if latest is None else F.lit(str(latest)).cast("date")
     kind, time, value, price = F.col(c.EVENT_TYPE), _parsed(c.EVENT_TIME), _parsed(c.VALUE), _parsed(c.PRICE)
     rating, bought = kind.isin(c.RATING, c.REVIEW), kind.isin(c.PURCHASE, c.CART)
     low, high = settings.rating_scale
@@ -69,9 +74,9 @@ def event_rules(settings: Clean, latest: dt.date) -> list[Rule]:
         Rule("missing_item", "an item id, which only a search may lack",
              parsing.present(F.col(c.ITEM_ID)).isNull() & (kind != c.SEARCH), _found(c.ITEM_ID)),
         Rule("unreadable_time", "an ISO 8601 time", time.isNull(), _found(c.EVENT_TIME)),
-        Rule("impossible_time", f"a day from {settings.earliest} to {latest}",
+        Rule("impossible_time", f"a day from {settings.earliest} to {latest or 'the day of its ingest'}",
              (time < F.lit(str(settings.earliest)).cast("timestamp"))
-             | (time >= F.lit(str(latest + dt.timedelta(days=1))).cast("timestamp")), _found(c.EVENT_TIME)),
+             | (time >= F.date_add(last_day, 1).cast("timestamp")), _found(c.EVENT_TIME)),
         _not_a_number(c.VALUE),
         _not_a_number(c.PRICE),
         Rule("bad_rating", f"stars from {low:g} to {high:g}",

@@ -1,20 +1,44 @@
-"""Checked rows in the shape of silver.events and quarantine."""
+"""Checked rows in the shape of silver.events and quarantine, and back again."""
 
 from __future__ import annotations
 
-import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import bots, cancellations, duplicates, parsing, rules
+from sparkrec.clean import bots, duplicates, parsing, rules, sessions
+from sparkrec.clean.duplicates import BEFORE, HELD
 from sparkrec.config import Clean
 from sparkrec.schemas import Table
 
+_TEXTS = (c.USER_ID, c.ITEM_ID, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID, c.ORDER_ID, c.COUNTRY, c.SPLIT)
+_DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
+_REFUSAL = {c.HEADER: "string", c.RAW: "string", c.INGEST_TIME: "timestamp", c.RULE: "string",
+            c.RULES: "array<string>", c.REASON: "string"}  # fmt: skip
 
-def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean, latest: dt.date) -> DataFrame:
+
+@dataclass(frozen=True)
+class Judge:
+    """How raw rows are judged in one run: by a source's canonical events, the items there are, and the settings."""
+
+    events: Callable[[DataFrame], DataFrame]
+    known_items: DataFrame | None
+    settings: Clean
+
+    def checked(self, bronze: DataFrame) -> DataFrame:
+        """See :func:`checked`."""
+        return checked(self.events(bronze), self.known_items, self.settings)
+
+    def typed(self, bronze: DataFrame) -> DataFrame:
+        """See :func:`typed`."""
+        return typed(self.checked(bronze))
+
+
+def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -> DataFrame:
     """Canonical events → one row a distinct content, with its copies, typed values, and the rules it breaks.
 
     ``known_items`` holds the catalogue's item ids; None where every item is welcome. The raw text is kept for
@@ -27,44 +51,96 @@ def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean, l
         ids = known_items.select(c.ITEM_ID).distinct().withColumn(rules.KNOWN_ITEM, F.lit(True))
         distinct = distinct.withColumn(c.ITEM_ID, parsing.present(F.col(c.ITEM_ID))).join(ids, c.ITEM_ID, "left")
         distinct = distinct.withColumn(rules.KNOWN_ITEM, F.coalesce(rules.KNOWN_ITEM, F.lit(False)))
-    result = rules.check(rules.parse_events(distinct), rules.event_rules(settings, latest))
-    return result.withColumn(c.RAW, F.when(F.col(c.RULE).isNotNull(), F.col(c.RAW)))
+    result = rules.check(rules.parse_events(distinct), rules.event_rules(settings, settings.latest))
+    day = F.col(f"{rules.PARSED}.{c.EVENT_TIME}").cast("date")
+    refused = F.col(c.RULE).isNotNull()
+    return result.withColumns({
+        # The day is a folder: no folders for impossible days of long ago.
+        c.EVENT_DATE: F.when(day >= F.lit(str(settings.earliest)).cast("date"), day),
+        c.RAW: F.when(refused, F.col(c.RAW)),
+        c.HEADER: F.when(refused, F.col(c.HEADER)),
+    })  # fmt: skip
 
 
-def accepted(checked_events: DataFrame) -> DataFrame:
-    """The good rows, typed: silver's columns but for what other events decide, and the log's item columns.
+def typed(checked_events: DataFrame) -> DataFrame:
+    """Checked rows with silver's columns but for what other events decide, the log's item columns, and the verdict.
 
     A cancel's quantity loses its sign. A price of zero, where it is allowed, is no price.
     """
     value, price, time = (F.col(f"{rules.PARSED}.{name}") for name in (c.VALUE, c.PRICE, c.EVENT_TIME))
-    typed: dict[str, Column] = {
+    values: dict[str, Column] = {
         c.EVENT_TIME: time,
-        c.EVENT_DATE: time.cast("date"),
         c.VALUE: F.when(F.col(c.EVENT_TYPE) == c.CANCEL, F.abs(value)).otherwise(value),
         c.PRICE: F.when(price > 0, price),
     }
-    texts = (c.USER_ID, c.ITEM_ID, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID, c.ORDER_ID, c.COUNTRY, c.SPLIT,
-             c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)  # fmt: skip
-    return checked_events.where(F.col(c.RULE).isNull()).select(
+    return checked_events.select(
         c.EVENT_ID,
         c.EVENT_TYPE,
-        *[parsing.present(F.col(name)).alias(name) for name in texts],
-        *[column.alias(name) for name, column in typed.items()],
+        c.EVENT_DATE,
+        *[parsing.present(F.col(name)).alias(name) for name in (*_TEXTS, *_DESCRIPTION)],
+        *[column.alias(name) for name, column in values.items()],
         c.COPIES,
         c.SOURCE_FILE,
         c.LINE,
+        *_REFUSAL,
+        F.lit(None).cast("timestamp").alias(c.CANCELLED_AT),
+        F.lit(None).cast("string").alias(c.MERGED_INTO),
+        F.lit(False).alias(HELD),
     )
 
 
-def finished(events: DataFrame, settings: Clean, any_cancels: bool) -> DataFrame:
-    """Accepted, merged events → silver.events: cancellations and bots marked, a day's rows together, by user."""
-    marked = bots.mark(cancellations.mark(events, any_cancels), settings.bot_events_per_day)
-    rows = marked.select(*schemas.SILVER_EVENTS.column_names)
-    return rows.hint("rebalance", c.EVENT_DATE).sortWithinPartitions(c.EVENT_DATE, c.USER_ID, c.EVENT_TIME, c.EVENT_ID)
+def held(events: DataFrame, repeats: DataFrame) -> DataFrame:
+    """silver.events and silver.repeats as rows of :func:`typed`: all the distinct valid events that silver holds."""
+    nothing = {name: F.lit(None).cast("string") for name in _DESCRIPTION}
+    nothing |= {name: F.lit(None).cast(type_) for name, type_ in _REFUSAL.items()}
+    both = events.withColumn(c.MERGED_INTO, F.lit(None).cast("string")).unionByName(repeats, allowMissingColumns=True)
+    return both.withColumns(nothing | {HELD: F.lit(True)}).drop(c.CANCELLED, c.SUSPECT)
 
 
-def quarantined(checked_rows: DataFrame, table: Table, stage: str) -> DataFrame:
-    """The refused rows of a bronze table, as rows of quarantine."""
-    refused = checked_rows.where(F.col(c.RULE).isNotNull())
+def accepted(rows: DataFrame) -> DataFrame:
+    """The good ones."""
+    return rows.where(F.col(c.RULE).isNull())
+
+
+def linked(rows: DataFrame, context: DataFrame | None, settings: Clean) -> DataFrame:
+    """Good rows with ``merged_into`` and ``session_id``; ``context`` are the events of the evenings before."""
+    events = rows.withColumn(BEFORE, F.lit(False))
+    if context is not None:
+        events = events.unionByName(context.withColumn(BEFORE, F.lit(True)))
+    if settings.near_duplicate_seconds or settings.session_gap_minutes:
+        events = events.repartition(c.USER_ID)  # once, for both
+    marked = duplicates.mark_near(events, settings.near_duplicate_seconds)
+    return sessions.mark(marked, settings.session_gap_minutes).where(~F.col(BEFORE)).drop(BEFORE)
+
+
+def finished(events: DataFrame, settings: Clean) -> DataFrame:
+    """Events with their cancellations → silver.events: bots marked, a day's rows together, by user."""
+    return _by_day(bots.mark(events, settings.bot_events_per_day), schemas.SILVER_EVENTS)
+
+
+def repeats(linked_rows: DataFrame) -> DataFrame:
+    """The rows that repeat another → silver.repeats."""
+    return _by_day(linked_rows.where(F.col(c.MERGED_INTO).isNotNull()), schemas.SILVER_REPEATS)
+
+
+def quarantined(events: DataFrame, items: DataFrame | None, stage: str) -> DataFrame:
+    """The refused of typed event rows, and of checked catalogue rows, as rows of quarantine."""
+    refused = _quarantined(events, schemas.BRONZE_EVENTS, stage)
+    return refused if items is None else refused.unionByName(_quarantined(items, schemas.BRONZE_ITEMS, stage))
+
+
+def _quarantined(rows: DataFrame, table: Table, stage: str) -> DataFrame:
     origin = {c.TABLE: F.lit(table.name), c.STAGE: F.lit(stage)}
-    return refused.withColumns(origin).select(*schemas.QUARANTINE.column_names)
+    lacking = {x.name: F.lit(None).cast(x.type) for x in schemas.QUARANTINE.columns if x.name not in rows.columns}
+    return rows.where(F.col(c.RULE).isNotNull()).withColumns(lacking | origin).select(*schemas.QUARANTINE.column_names)
+
+
+def as_raw(quarantine: DataFrame) -> DataFrame:
+    """Rows of quarantine as rows of bronze, with their copies: to be judged again."""
+    names = (c.SOURCE_FILE, c.LINE, c.HEADER, c.RAW, c.INGEST_TIME, c.COPIES)
+    return quarantine.where(F.col(c.TABLE) == schemas.BRONZE_EVENTS.name).select(*names)
+
+
+def _by_day(rows: DataFrame, table: Table) -> DataFrame:
+    chosen = rows.select(*table.column_names).hint("rebalance", c.EVENT_DATE)
+    return chosen.sortWithinPartitions(c.EVENT_DATE, c.USER_ID, c.EVENT_TIME, c.EVENT_ID)

@@ -51,7 +51,7 @@ class Clean(Section):
 
     earliest: dt.date = Field(dt.date(1995, 1, 1), description="events before this day are impossible")
     latest: dt.date | None = Field(
-        None, description="events after this day are impossible; default: the day of the newest ingest"
+        None, description="events after this day are impossible; default: the day on which the row was ingested"
     )
     max_price: float = Field(1e6, gt=0)
     max_value: float = Field(1e6, gt=0, description="largest quantity of one line")
@@ -61,12 +61,21 @@ class Clean(Section):
         description="events on items that the catalogue does not hold, where there is a catalogue",
     )
     near_duplicate_seconds: float = Field(
-        0, ge=0, description="same user, item and type within this many seconds is one event; 0: exact only"
+        0, ge=0, le=86400, description="same user, item and type within this many seconds is one event; 0: exact only"
+    )
+    session_gap_minutes: float | None = Field(
+        30,
+        gt=0,
+        le=1440,
+        description="events without a session of the shop's own: a session ends after so long a pause; null: none",
     )
     bot_events_per_day: int = Field(
         2000, ge=1, description="a user with more events on one day is a suspect, left out of gold"
     )
-    max_refused: float = Field(0.5, gt=0, le=1, description="stop before writing above this share of refused rows")
+    max_refused: float = Field(
+        0.5, gt=0, le=1, description="stop before writing above this share of refused rows among the new ones"
+    )
+    full: bool = Field(False, description="compute silver anew from all of bronze, also where new files would do")
 
 
 class Split(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -44,6 +43,8 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
         No folder, no file, no file of ``run.date``, a file that changed, has other columns, or is damaged.
     """
     folder = Folder(run.spark, run.settings.source.path)
+    # Which files are new is judged by this version, and the commit is made on top of it or not at all.
+    base = run.lake.prepare(table) if run.lake.exists(table) else 0
     found = find(run, folder, table, kinds)
     counts = {"files": len(found.files), "files_new": len(found.new_files), "rows": 0}
     if run.lake.exists(table) and not found.new:
@@ -51,7 +52,7 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
         run.say(f"{table.name}: {len(found.files):,} files, none of them new")
         return counts
     with reading(folder.root):
-        counts["rows"] = run.append(table, _rows(run, folder, table, found), _transaction(table, found.new_files))
+        counts["rows"] = run.append(table, _rows(run, folder, table, found), base)
     if table is schemas.BRONZE_EVENTS and not counts["rows"] and len(found.files) == len(found.new_files):
         raise DataError(
             f"The {len(found.files):,} file(s) in {folder.root}, the first of them {found.files[0].name}, hold no row. "
@@ -130,9 +131,3 @@ def _check_not_rewritten(kind: Files, listed: Sequence[File], held: Iterable[str
             f"file {gone[0]}, which bronze holds, is no longer part of it. A table that is read as a log may only be "
             "appended to. Start a new lake to read it afresh."
         )
-
-
-def _transaction(table: Table, files: Sequence[File]) -> str:
-    """Names this set of files: the same set again is the same transaction, and is committed once."""
-    names = "\n".join(sorted(f"{file.name}\t{file.bytes}" for file in files))
-    return f"{table.name}:{hashlib.sha256(names.encode()).hexdigest()[:16]}"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Where a row came from; malformed is null, or a sentence why the line could not be read.
 ORIGIN = (c.SOURCE_FILE, c.LINE, c.RAW, c.MALFORMED)
+#: What clean needs of a raw row beside its canonical columns; passed on as it is where the row has it.
+CARRIED = (c.HEADER, c.INGEST_TIME, c.COPIES)
 #: An event. Text or null; event_time ISO 8601 UTC where the log's own form can be read, else the log's own text.
 EVENTS = (
     *ORIGIN, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME, c.VALUE, c.PRICE, c.CURRENCY, c.QUERY, c.TEXT,
@@ -41,7 +43,9 @@ def select(parsed: DataFrame, names: tuple[str, ...], to: ToCanonical) -> DataFr
     given |= {name: F.col(name) for name in ORIGIN}
     types = {c.LINE: "bigint", c.ATTRIBUTES: "map<string,string>"}
     nothing = F.lit(None)
-    return parsed.select(*[given.get(name, nothing).cast(types.get(name, "string")).alias(name) for name in names])
+    carried = [name for name in CARRIED if name in parsed.columns]
+    columns = [given.get(name, nothing).cast(types.get(name, "string")).alias(name) for name in names]
+    return parsed.select(*columns, *carried)
 
 
 def time_from_seconds(text: Column) -> Column:

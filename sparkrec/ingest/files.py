@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from sparkrec.errors import DataError
+from sparkrec.errors import DataError, NoData
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -104,7 +104,7 @@ def up_to(
         before = [day for day in known if day < wanted][-1:]
         after = [day for day in known if day > wanted][:1]
         nearest = " and ".join(before + after) or "none"
-        raise DataError(
+        raise NoData(
             f"There is no data for {wanted}: no file matches '{pattern.replace(DATE, wanted)}'; the nearest days found "
             f"are {nearest}. Wait for the file, or pass --date with a day that has one."
         )

@@ -1,22 +1,44 @@
-"""Delta tables by name: read a version, write atomically and idempotently."""
+"""Delta tables by name: read a version, write atomically and idempotently, on top of a known version."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sparkrec import schemas
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.errors import DataError, RetryableError
+from sparkrec.lake import migrations
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_SCHEMA_PROPERTY = "sparkrec.schemaVersion"
 _COMMIT = re.compile(r"\d{20}\.json")
+_APPLICATION = "sparkrec"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One line of a table's history."""
+
+    version: int
+    operation: str
+    mode: str
+    rows: int
+    token: str | None
+
+    @property
+    def appends(self) -> bool:
+        return self.operation == "WRITE" and self.mode == "Append"
+
+    @property
+    def keeps_content(self) -> bool:
+        """Files moved, properties changed: every row is what it was."""
+        kind = self.operation.split()[0]
+        return kind in {"OPTIMIZE", "VACUUM", "SET", "UNSET", "ADD"} or self.operation == "CREATE TABLE"
 
 
 @dataclass(frozen=True)
@@ -38,15 +60,33 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The newest version of an existing table."""
-        return self._last_commit(table)[0]
+        return int(self._commit_files(table)[-1].getName()[:20])
 
-    def read(self, table: Table, version: int | None = None) -> DataFrame:
-        """A table, whole, at a version (default: the newest).
+    def commits(self, table: Table, after: int) -> list[Commit]:
+        """The commits after a version, oldest first.
 
         Raises
         ------
         DataError
-            The table is not there, or another schema version of sparkrec wrote it.
+            The log does not reach back that far.
+        """
+        files = [file for file in self._commit_files(table) if int(file.getName()[:20]) > after]
+        if files and int(files[0].getName()[:20]) != after + 1:
+            raise DataError(
+                f"The log of {table.name} in the lake {self.root} begins at version {int(files[0].getName()[:20])}, "
+                f"and what happened after version {after} is asked for. Compute that table anew (clean.full=true)."
+            )
+        return [self._commit(table, file) for file in files]
+
+    def read(self, table: Table, version: int | None = None) -> DataFrame:
+        """A table, whole, at a version (default: the newest). Columns that an old version lacks are null.
+
+        Raises
+        ------
+        DataError
+            The table is not there.
+        ConfigError
+            Another schema version of sparkrec wrote it, and it cannot be migrated.
         """
         if table.name not in self._checked and not self.exists(table):
             raise DataError(
@@ -57,47 +97,109 @@ class Lake:
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(table)).select(*table.column_names)
+        return _shaped(table, reader.load(self.path(table)))
 
-    def overwrite(self, table: Table, frame: DataFrame, where: Mapping[str, str] | None = None) -> tuple[int, int]:
-        """Replace the whole table, or the partitions named by ``where``, in one commit.
+    def appended(self, table: Table, first: int, last: int) -> DataFrame:
+        """The rows that the commits ``first`` to ``last`` appended, from the change feed; moved files do not count."""
+        if first > last:
+            return self.spark.createDataFrame([], table.struct())
+        changes = (
+            self.spark.read.format("delta")
+            .option("readChangeFeed", "true")
+            .option("startingVersion", first)
+            .option("endingVersion", last)
+            .load(self.path(table))
+        )
+        return changes.where("_change_type = 'insert'").select(*table.column_names)
 
-        Running it again with the same rows gives the same table. Returns the new version and the rows written.
+    def overwrite(
+        self, table: Table, frame: DataFrame, where: Mapping[str, str] | str | None = None, base: int | None = None
+    ) -> tuple[int, int]:
+        """Replace the whole table, or the partitions of ``where`` (values by column, or SQL), in one commit.
+
+        Running it again with the same rows gives the same table. Returns the new version and the rows written. With
+        ``base``, the table must still be at that version.
+
+        Raises
+        ------
+        RetryableError
+            Somebody else has written the table since ``base``; nothing was changed.
         """
         self._create(table)
         writer = self._conform(table, frame).write.format("delta").mode("overwrite")
+        if isinstance(where, Mapping):
+            where = " AND ".join(f"{column} = '{_quoted(value)}'" for column, value in where.items())
         if where:
-            condition = " AND ".join(f"{column} = '{_quoted(value)}'" for column, value in where.items())
-            writer = writer.option("replaceWhere", condition)
-        writer.save(self.path(table))
-        return self._last_commit(table)
+            writer = writer.option("replaceWhere", where)
+        return self._save(table, writer, base)
 
-    def append(self, table: Table, frame: DataFrame, transaction: str) -> tuple[int, int]:
-        """Append in one commit, once: the same ``transaction`` again changes nothing. Returns as above."""
+    def append(
+        self, table: Table, frame: DataFrame, transaction: str | None = None, base: int | None = None
+    ) -> tuple[int, int]:
+        """Append in one commit, once: the same ``transaction`` again changes nothing. ``base`` and returns as above."""
         self._create(table)
-        (
-            self._conform(table, frame)
-            .write.format("delta")
-            .mode("append")
-            .option("txnAppId", transaction)
-            .option("txnVersion", 1)
-            .save(self.path(table))
-        )
-        return self._last_commit(table)
+        writer = self._conform(table, frame).write.format("delta").mode("append")
+        if transaction is not None:
+            writer = writer.option("txnAppId", transaction).option("txnVersion", 1)
+        return self._save(table, writer, base)
 
-    def _last_commit(self, table: Table) -> tuple[int, int]:
-        """Version and rows written of the newest commit, from its file: Delta's history would start a Spark job."""
+    def prepare(self, table: Table) -> int:
+        """Makes the table if it is not there (empty), migrates an old one; returns its version: a ``base``."""
+        self._create(table)
+        return self.version(table)
+
+    def restore(self, table: Table, version: int) -> int:
+        """Takes back what came after ``version`` (a new commit, if there is anything); returns the newest version."""
+        from delta.tables import DeltaTable
+
+        if self.version(table) != version:
+            DeltaTable.forPath(self.spark, self.path(table)).restoreToVersion(version)
+        return self.version(table)
+
+    def _save(self, table: Table, writer: Any, base: int | None) -> tuple[int, int]:
+        """Delta skips a transaction whose number it has seen: numbered by the version, it commits on ``base`` only."""
+        before, token = self.version(table), uuid.uuid4().hex
+        if base is not None:
+            writer = writer.option("txnAppId", _APPLICATION).option("txnVersion", base + 1)
+        # A table that has moved on by another hand (OPTIMIZE) has no such transaction.
+        if base in (None, before):
+            writer.option("userMetadata", token).save(self.path(table))
+        after = self.commits(table, before)
+        mine = next((commit for commit in after if commit.token == token), None)
+        if base is not None and (mine is None or mine.version != base + 1):
+            raise RetryableError(
+                f"The table {table.name} in the lake {self.root} was at version {base} when this run read it, and "
+                "another job has written it since. What this run made of it is not recorded and will not be read. Let "
+                "the other job finish, then run this stage again."
+            )
+        return (before, 0) if mine is None else (mine.version, mine.rows)
+
+    def _commit_files(self, table: Table) -> list[Any]:
         files, log = self._log(table)
         paths = [file.getPath() for file in files.listStatus(log)]
-        newest = max((path for path in paths if _COMMIT.fullmatch(path.getName())), key=lambda path: path.getName())
+        return sorted((path for path in paths if _COMMIT.fullmatch(path.getName())), key=lambda path: path.getName())
+
+    def _commit(self, table: Table, path: Any) -> Commit:
+        """From the commit's file: Delta's history would start a Spark job."""
+        about: dict[str, Any] = next(
+            (action["commitInfo"] for action in self._actions(table, path) if "commitInfo" in action), {}
+        )
+        return Commit(
+            version=int(path.getName()[:20]),
+            operation=about.get("operation", "unknown"),
+            mode=about.get("operationParameters", {}).get("mode", ""),
+            rows=int(about.get("operationMetrics", {}).get("numOutputRows", 0)),
+            token=about.get("userMetadata"),
+        )
+
+    def _actions(self, table: Table, path: Any) -> Iterator[dict[str, Any]]:
         jvm: Any = self.spark._jvm
-        lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(files.open(newest), "UTF-8"))
+        files, _ = self._log(table)
+        lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(files.open(path), "UTF-8"))
         try:  # one line an action; commitInfo is the first
-            actions = (json.loads(line) for line in iter(lines.readLine, None))
-            about: dict[str, Any] = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
+            yield from (json.loads(line) for line in iter(lines.readLine, None))
         finally:
             lines.close()
-        return int(newest.getName()[:20]), int(about.get("operationMetrics", {}).get("numOutputRows", 0))
 
     def _log(self, table: Table) -> tuple[Any, Any]:
         """The file system and the path of a table's log."""
@@ -119,8 +221,9 @@ class Lake:
             .location(self.path(table))
             .addColumns(table.struct())
             .comment(table.doc)
-            .property(_SCHEMA_PROPERTY, str(schemas.SCHEMA_VERSION))
         )
+        for name, value in migrations.properties(table).items():
+            builder = builder.property(name, value)
         if table.partition_by:
             builder = builder.partitionedBy(*table.partition_by)
         builder.execute()
@@ -133,18 +236,9 @@ class Lake:
             files.delete(log, True)
 
     def _check_schema_version(self, table: Table) -> None:
-        if table.name in self._checked:
-            return
-        path = self.path(table).replace("`", "``")
-        properties = {row.key: row.value for row in self.spark.sql(f"SHOW TBLPROPERTIES delta.`{path}`").collect()}
-        found = properties.get(_SCHEMA_PROPERTY, "none")
-        if found != str(schemas.SCHEMA_VERSION):
-            raise ConfigError(
-                f"The table {table.name} in the lake {self.root} was written with schema version {found}, and this "
-                f"sparkrec reads and writes version {schemas.SCHEMA_VERSION}. Nothing was changed. Point lake.path "
-                "at another folder, or use the release of sparkrec that wrote it."
-            )
-        self._checked.add(table.name)
+        if table.name not in self._checked:
+            migrations.bring_up_to_date(self.spark, self.root, self.path(table), table)
+            self._checked.add(table.name)
 
     def _conform(self, table: Table, frame: DataFrame) -> DataFrame:
         """Exactly the table's columns, in order, in its types; a missing or surplus one is a defect of ours."""
@@ -153,6 +247,14 @@ class Lake:
         if missing or surplus:
             raise ValueError(f"{table.name}: columns missing {sorted(missing)}, surplus {sorted(surplus)}")
         return frame.selectExpr(*[f"CAST(`{x.name}` AS {x.type}) AS `{x.name}`" for x in table.columns])
+
+
+def _shaped(table: Table, frame: DataFrame) -> DataFrame:
+    """The table's columns; those that an older version of it lacks are null."""
+    found = set(frame.columns)
+    return frame.selectExpr(
+        *[f"`{x.name}`" if x.name in found else f"CAST(NULL AS {x.type}) AS `{x.name}`" for x in table.columns]
+    )
 
 
 def _quoted(value: str) -> str:

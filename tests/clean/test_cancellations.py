@@ -1,6 +1,7 @@
 import random
 
 import pytest
+from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.clean import cancellations
@@ -46,8 +47,8 @@ def test_other_users_and_items_are_left_alone_and_marked_false(spark):
     rows = [("p1", "1", "a", "purchase", 1, 1.0, "o"), ("c1", "2", "a", "cancel", 2, 1.0, "o"),
             ("c2", "1", "b", "cancel", 2, 1.0, "o"), ("v", "1", "a", "view", 1, None, None)]  # fmt: skip
     events = spark.createDataFrame(rows, SCHEMA).selectExpr("*", "timestamp_seconds(at) AS event_time")
-    for any_cancels in (True, False):
-        marked = cancellations.mark(events, any_cancels).collect()
+    for matches in (cancellations.match(events), None):
+        marked = cancellations.mark(events.withColumn(c.CANCELLED_AT, F.lit(None)), matches).collect()
         assert len(marked) == 4
         assert not any(row[c.CANCELLED] for row in marked)
         assert all(row[c.CANCELLED_AT] is None for row in marked)

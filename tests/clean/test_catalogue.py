@@ -54,7 +54,7 @@ def _from_log(spark, log):
         "*", "CAST(day AS DATE) AS event_date", "CAST(NULL AS STRING) AS item_brand",
         "IF(item_name = 'Mug', 'Home > Mugs', NULL) AS item_category",
     )  # fmt: skip
-    rows = catalogue.from_log(events, Clean()).collect()
+    rows = catalogue.from_log(catalogue.item_days(events)).collect()
     return sorted((r[c.ITEM_ID], r[c.VALID_FROM].day, r[c.NAME]) for r in rows), rows
 
 
@@ -82,7 +82,7 @@ def test_the_catalogue_wins_and_what_is_no_goods_is_not_for_sale(spark, canonica
         "*", "CAST(day AS DATE) AS event_date", "CAST(NULL AS STRING) AS item_brand",
         "CAST(NULL AS STRING) AS item_category",
     )  # fmt: skip
-    log_items = catalogue.from_log(events, Clean())
+    log_items = catalogue.from_log(catalogue.item_days(events))
     found = catalogue.finished(known, log_items, lambda item: item != "POST").collect()
     assert {(r[c.ITEM_ID], r[c.NAME], r[c.FOR_SALE]) for r in found} == {
         ("a", "Listed", True), ("POST", None, False), ("x", "Logged", True),

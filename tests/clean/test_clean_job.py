@@ -129,15 +129,26 @@ def test_facts_for_the_report(shop):
 
 def test_a_rerun_changes_nothing(shop):
     settings, first = shop
+    again = _run(settings, clean)
+    assert again.outputs == first.outputs, "nothing is written"
+    assert again.counts == first.counts | {"rows_new": 0}
+    assert {name: again.details[name] for name in ("facts", "refused_by_rule")} == {
+        name: first.details[name] for name in ("facts", "refused_by_rule")
+    }
+
+
+def test_everything_anew_gives_the_same_tables(shop):
+    settings, first = shop
     tables = (schemas.SILVER_EVENTS, schemas.SILVER_ITEMS, schemas.QUARANTINE)
     before = {table.name: sorted(map(str, first.read(table).collect())) for table in tables}
-    again = _run(settings, clean)
+    again = _run(settings.model_copy(update={"clean": settings.clean.model_copy(update={"full": True})}), clean)
     assert again.outputs != first.outputs
+    assert again.details["increment"]["why_full"] == "clean.full is set"
     assert {table.name: sorted(map(str, again.read(table).collect())) for table in tables} == before
 
 
 def test_too_many_refusals_stop_before_anything_is_written(shop):
-    settings = shop[0].model_copy(update={"clean": shop[0].clean.model_copy(update={"max_refused": 0.3})})
+    settings = shop[0].model_copy(update={"clean": shop[0].clean.model_copy(update={"max_refused": 0.3, "full": True})})
     run = Run(settings, "clean")
     version = run.lake.version(schemas.SILVER_EVENTS)
     with pytest.raises(DataError, match=r"4 of 10 distinct rows .* clean.max_refused allows \(30%\)"):

@@ -37,18 +37,23 @@ def test_the_id_does_not_depend_on_the_order_of_files(canonical_events):
 
 
 def _events(spark, seconds, **columns):
-    rows = [(f"e{i}", "u", "a", "view", None, second, 1) for i, second in enumerate(seconds)]
+    rows = [(f"e{i}", "u", "a", "view", None, second) for i, second in enumerate(seconds)]
     frame = spark.createDataFrame(rows, "event_id string, user_id string, item_id string, event_type string, "
-                                        "query string, at long, copies int")  # fmt: skip
-    return frame.selectExpr("*", "timestamp_seconds(at) AS event_time")
+                                        "query string, at long")  # fmt: skip
+    return frame.selectExpr("*", "timestamp_seconds(at) AS event_time", "false AS _before")
+
+
+def _merged(events, seconds):
+    """time → time of the event that it repeats, or None"""
+    rows = duplicates.mark_near(events, seconds).collect()
+    times = {row[c.EVENT_ID]: row["at"] for row in rows}
+    return {row["at"]: times.get(row[c.MERGED_INTO]) for row in rows}
 
 
 def test_near_repeats_are_chains(spark):
     events = _events(spark, [0, 2, 4, 7, 10, 100])
-    merged = {r["at"]: r["copies"] for r in duplicates.merge_near(events, 2).collect()}
-    assert merged == {0: 3, 7: 1, 10: 1, 100: 1}
-    merged = {r["at"]: r["copies"] for r in duplicates.merge_near(events, 3).collect()}
-    assert merged == {0: 5, 100: 1}
+    assert _merged(events, 2) == {0: None, 2: 0, 4: 0, 7: None, 10: None, 100: None}
+    assert _merged(events, 3) == {0: None, 2: 0, 4: 0, 7: 0, 10: 0, 100: None}
 
 
 def test_near_repeats_of_other_users_items_or_types_stay_apart(spark):
@@ -58,5 +63,5 @@ def test_near_repeats_of_other_users_items_or_types_stay_apart(spark):
         "user_id", F.when(F.col("event_id") == "e1", "v").otherwise(F.col("user_id"))
     )
     events = events.withColumn("item_id", F.when(F.col("event_id") == "e2", None).otherwise(F.col("item_id")))
-    assert duplicates.merge_near(events, 5).count() == 3
-    assert duplicates.merge_near(events, 0).count() == 3
+    for seconds in (5, 0):
+        assert [r[c.MERGED_INTO] for r in duplicates.mark_near(events, seconds).collect()] == [None] * 3

@@ -39,6 +39,8 @@ class Source:
     """A public log format, or a shop's own. Maps and names; filters and repairs nothing."""
 
     name: ClassVar[str]
+    #: Whether a row says all by itself. If not, new files change old events, and clean computes all of silver anew.
+    row_by_row: bool = True
     #: The keys of ``source.options``; any other is a configuration error.
     Options: ClassVar[type[Section]] = Section
 

@@ -91,6 +91,7 @@ class Sequences(Source):
         super().__init__(options)
         assert isinstance(options, SequencesOptions)
         self._are_pairs = options.format == "pairs"
+        self.row_by_row = not self._are_pairs
         self.event_files = (
             pairs(options.files) if self._are_pairs else Files(options.files, Adjacency(), _adjacency),
         )  # fmt: skip

@@ -1,0 +1,159 @@
+"""What the last clean run left, and what is new since.
+
+Silver is only ever read at the versions that a finished run recorded. What a run that died has written on top of them
+is taken back first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import DataError
+from sparkrec.schemas import Table
+
+if TYPE_CHECKING:
+    from sparkrec.config import Settings
+    from sparkrec.lake.tables import Commit
+    from sparkrec.pipeline import Run
+
+#: The tables that are continued.
+CONTINUED = (schemas.SILVER_EVENTS, schemas.SILVER_REPEATS, schemas.SILVER_ITEM_DAYS, schemas.QUARANTINE)
+_WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where this run begins.
+
+    ``why_full`` says why all of bronze is read; None for an increment. ``versions`` are those to read, by table name
+    (none when full), ``bases`` those to write on. ``appended`` are the first and last bronze version that are new.
+    """
+
+    why_full: str | None
+    bases: Mapping[str, int]
+    versions: Mapping[str, int] = field(default_factory=dict)
+    appended: tuple[int, int] = (0, 0)
+    items_version: int = -1
+    counts: Mapping[str, int] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def full(self) -> bool:
+        return self.why_full is not None
+
+    @property
+    def begins(self) -> str:
+        """For the log."""
+        return f"everything is computed: {self.why_full}" if self.full else "an increment on the last run"
+
+    def if_still(self, run: Run, strict: bool) -> State:
+        """This state, if the catalogue still decides, or not, which items there are: else everything is new."""
+        if self.full or self.details.get("strict") == strict:
+            return self
+        return _from_nothing(run, "there was no catalogue before" if strict else "there is no catalogue any more")
+
+    def nothing_new(self, run: Run) -> bool:
+        """Neither events nor catalogue rows have come."""
+        first, last = self.appended
+        return first > last and not self.items_changed(run)
+
+    def items_changed(self, run: Run) -> bool:
+        """The catalogue has to be computed: rows have come, or nothing is held."""
+        return self.full or self.items_version != run.pin(schemas.BRONZE_ITEMS, newest=True)
+
+    def stay(self, run: Run) -> None:
+        """Leaves everything as the last run left it."""
+        for table in _WRITTEN:
+            run.keep(table, self.bases[table.name])
+        run.count(**{**self.counts, "rows_new": 0})
+        run.detail(**{**self.details, "increment": {"why_full": None, "days": []}})
+
+    def held(self, run: Run, table: Table) -> DataFrame:
+        """A table as the last run left it; empty when everything is computed."""
+        if self.full:
+            return run.spark.createDataFrame([], table.struct())
+        return run.lake.read(table, self.versions[table.name])
+
+    def new_rows(self, run: Run) -> DataFrame:
+        """The rows of bronze.events that have not been cleaned."""
+        bronze = run.read(schemas.BRONZE_EVENTS)
+        return bronze if self.full else run.lake.appended(schemas.BRONZE_EVENTS, *self.appended)
+
+
+def shape(settings: Settings) -> str:
+    """Names the settings that silver depends on, and the layout of its tables."""
+    clean = settings.clean.model_dump(mode="json", exclude={"full", "max_refused"})
+    source = settings.source.model_dump(mode="json", exclude={"path"})
+    text = json.dumps([schemas.SCHEMA_VERSION, clean, source], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def begin(run: Run, row_by_row: bool) -> State:
+    """Finds where to go on, and takes back what a run that died left in the tables."""
+    newest = run.pin(schemas.BRONZE_EVENTS, newest=True)
+    records = run.known_records(any_run=True)
+    last = next((row for row in reversed(records) if row[c.STAGE] == "clean"), None)
+    if last is None:
+        return _from_nothing(run, "no run of clean has finished yet")
+    details, cleaned = json.loads(last[c.DETAILS]), last[c.INPUTS].get(schemas.BRONZE_EVENTS.name, -1)
+    if run.settings.clean.full:
+        return _from_nothing(run, "clean.full is set")
+    if not row_by_row:
+        return _from_nothing(run, "in this source an event's time depends on other rows")
+    if details.get("shape") != shape(run.settings):
+        return _from_nothing(run, "settings that silver depends on, or its tables, are not those of the last run")
+    if newest < cleaned:
+        return _from_nothing(run, f"bronze.events is at version {newest}, and {cleaned} was cleaned")
+    versions = {t.name: _recorded(records, t) for t in _WRITTEN}
+    try:
+        arrivals = [commit for commit in run.lake.commits(schemas.BRONZE_EVENTS, cleaned) if commit.version <= newest]
+        since = {t.name: run.lake.commits(t, versions[t.name]) for t in _WRITTEN}
+    except DataError as error:
+        return _from_nothing(run, str(error))
+    first = max([commit.version for commit in arrivals if not _harmless(commit)], default=cleaned) + 1
+    if any(commit.appends and commit.version < first for commit in arrivals):
+        return _from_nothing(run, "rows of bronze.events were changed after they had come and before they were cleaned")
+    if foreign := [name for name, commits in since.items() if any(_is_foreign(commit) for commit in commits)]:
+        return _from_nothing(run, f"{foreign[0]} was changed by something that left no run record")
+    arrived = [commit.version for commit in arrivals if commit.appends]
+    return State(
+        why_full=None,
+        bases={t.name: _base(run, t, versions[t.name], since[t.name]) for t in _WRITTEN},
+        versions=versions,
+        appended=(min(arrived), max(arrived)) if arrived else (1, 0),
+        items_version=last[c.INPUTS].get(schemas.BRONZE_ITEMS.name, -1),
+        counts=last[c.COUNTS],
+        details=details,
+    )
+
+
+def _from_nothing(run: Run, why: str) -> State:
+    return State(why, {table.name: run.lake.prepare(table) for table in _WRITTEN})
+
+
+def _recorded(records: Sequence[Any], table: Table) -> int:
+    return next(row[c.OUTPUTS][table.name] for row in reversed(records) if table.name in row[c.OUTPUTS])
+
+
+def _harmless(commit: Commit) -> bool:
+    return commit.appends or commit.keeps_content
+
+
+def _is_foreign(commit: Commit) -> bool:
+    """Not by a run of clean that died, whose writes can be taken back: what else it is must not come back to life."""
+    return not commit.keeps_content and commit.operation not in ("WRITE", "RESTORE")
+
+
+def _base(run: Run, table: Table, version: int, since: Sequence[Commit]) -> int:
+    if all(commit.keeps_content for commit in since):
+        return since[-1].version if since else version
+    run.say(f"{table.name}: taking back what a run that did not finish left after version {version}")
+    return run.lake.restore(table, version)
