@@ -3,7 +3,7 @@
 from pyspark import StorageLevel
 
 from sparkrec import schemas
-from sparkrec.clean import accounting, catalogue, duplicates, rules, silver
+from sparkrec.clean import accounting, bots, catalogue, duplicates, funnels, outliers, rules, silver
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
 from sparkrec.pipeline import Run
@@ -33,13 +33,16 @@ def clean(run: Run) -> None:
     event_rules = rules.event_rules(settings, latest)
     tally = accounting.tally(events, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
+    accepted = silver.accepted(events)
+    merged = duplicates.merge_near(accepted, settings.near_duplicate_seconds)
+    tally = tally.noticing(outliers.notice(events, known if has_catalogue else None, settings))
+    tally = tally.noticing(funnels.notice(merged, settings))
     tally.stop_above(settings.max_refused)
     run.say(f"{tally.rows:,} rows, {tally.distinct:,} distinct, {tally.refused:,} refused")
 
-    accepted = silver.accepted(events)
-    merged = duplicates.merge_near(accepted, settings.near_duplicate_seconds)
     any_cancels = tally.facts["cancel_rows"] > 0
-    run.write(schemas.SILVER_EVENTS, silver.finished(merged, settings, any_cancels))
+    run.write(schemas.SILVER_EVENTS, silver.finished(merged, any_cancels))
+    run.write(schemas.SILVER_SUSPECTS, bots.suspects(merged, settings.bots))
     from_log = None if strict else catalogue.from_log(accepted, settings)
     run.write(schemas.SILVER_ITEMS, catalogue.finished(known, from_log, source.is_goods))
     refused = silver.quarantined(events, schemas.BRONZE_EVENTS, run.stage)
@@ -47,7 +50,8 @@ def clean(run: Run) -> None:
 
     run.count(**accounting.balance(run, tally, item_tally))
     run.detail(
-        refused_by_rule=[rule for rule in tally.by_rule + item_tally.by_rule if rule["all"]],
+        rules=tally.by_rule + item_tally.by_rule,
+        suspects=accounting.suspects(run),
         facts=accounting.facts(arrived, tally, run.counts["kept"], events),
     )
     run.spark.catalog.clearCache()

@@ -45,6 +45,7 @@ _SHARED = (
     schemas.BRONZE_EVENTS,
     schemas.BRONZE_ITEMS,
     schemas.SILVER_EVENTS,
+    schemas.SILVER_SUSPECTS,
     schemas.SILVER_ITEMS,
     schemas.QUARANTINE,
 )

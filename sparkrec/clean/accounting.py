@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import Column, DataFrame
@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.clean import bots
 from sparkrec.clean.rules import PARSED, Rule
 from sparkrec.errors import DataError
 
@@ -33,8 +34,8 @@ class Tally:
     """What the rules made of one bronze table.
 
     ``rows`` counts raw rows, ``distinct`` and ``refused`` count rows after exact repeats were merged.
-    ``by_rule`` has one entry a rule: ``table``, ``rule``, ``expects``, ``first`` (rows refused for it),
-    ``all`` (rows that break it, whatever else they break) and an ``example``.
+    ``by_rule`` has one entry a rule: ``table``, ``rule``, ``severity``, ``expects``, ``first`` (rows refused for it),
+    ``all`` (rows that break it, whatever else they break), an ``example`` and ``max_share`` (or None).
     """
 
     table: str
@@ -44,8 +45,22 @@ class Tally:
     by_rule: list[dict[str, Any]]
     facts: dict[str, int]
 
+    def noticing(self, noticed: Sequence[tuple[Rule, int, str | None]]) -> Tally:
+        """With the rules over many rows that warn, how often they did, and an example."""
+        more = [_entry(self.table, rule, 0, n, example) for rule, n, example in noticed]
+        return replace(self, by_rule=self.by_rule + more)
+
     def stop_above(self, max_refused: float) -> None:
-        """Raises DataError when more than this share of the distinct rows is refused."""
+        """Raises DataError when more than this share of the distinct rows is refused, or breaks a rule with its own."""
+        for rule in self.by_rule:
+            limit = rule.get("max_share")
+            if limit is not None and rule["all"] > limit * self.distinct:
+                raise DataError(
+                    f"{rule['all']:,} of {self.distinct:,} distinct rows of {self.table} "
+                    f"({rule['all'] / max(self.distinct, 1):.1%}) break the rule '{rule['rule']}', more than "
+                    f"clean.rules.{rule['rule']}.max_share allows ({limit:.1%}), for example {rule['example']}. "
+                    "Nothing was written. Mend the source or its options, or raise that limit."
+                )
         share = self.refused / max(self.distinct, 1)
         if share <= max_refused:
             return
@@ -79,29 +94,36 @@ def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str
     """
     facts = facts or {}
     sums = [F.sum(F.when(condition, F.col(c.COPIES)).otherwise(0)) for condition in facts.values()]
-    sets = checked.groupBy(c.RULES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
-    place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), c.REASON)
-    refused = checked.where(F.col(c.RULE).isNotNull())
-    examples: dict[str, str] = dict(refused.groupBy(c.RULE).agg(F.min(place)).collect())
+    sets = checked.groupBy(c.RULES, c.NOTES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
+    first = F.coalesce(c.RULE, F.col(c.NOTES)[0])
+    place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), F.coalesce(c.REASON, c.REMARK))
+    example = checked.where(first.isNotNull()).groupBy(first).agg(F.min(place))
+    examples: dict[str, str] = dict(example.collect())
     by_rule = [
-        {
-            "table": table,
-            "rule": rule.name,
-            "expects": rule.expects,
-            "first": sum(row[1] for row in sets if row[0][:1] == [rule.name]),
-            "all": sum(row[1] for row in sets if rule.name in row[0]),
-            "example": examples.get(rule.name),
-        }
+        _entry(
+            table,
+            rule,
+            first=sum(row[2] for row in sets if row[0][:1] == [rule.name]),
+            all=sum(row[2] for row in sets if rule.name in row[0] or rule.name in row[1]),
+            example=examples.get(rule.name),
+        )
         for rule in rules
     ]
     return Tally(
         table=table,
-        rows=sum(row[2] for row in sets),
-        distinct=sum(row[1] for row in sets),
-        refused=sum(row[1] for row in sets if row[0]),
+        rows=sum(row[3] for row in sets),
+        distinct=sum(row[2] for row in sets),
+        refused=sum(row[2] for row in sets if row[0]),
         by_rule=by_rule,
-        facts={name: sum(row[3 + i] for row in sets) for i, name in enumerate(facts)},
+        facts={name: sum(row[4 + i] for row in sets) for i, name in enumerate(facts)},
     )
+
+
+def _entry(table: str, rule: Rule, first: int, all: int, example: str | None) -> dict[str, Any]:
+    return {
+        "table": table, "rule": rule.name, "severity": rule.severity, "expects": rule.expects, "first": first,
+        "all": all, "example": example, "max_share": rule.max_share,
+    }  # fmt: skip
 
 
 def event_facts() -> dict[str, Column]:
@@ -164,7 +186,6 @@ def balance(run: Run, events: Tally, items: Tally) -> dict[str, int]:
         F.count("*").alias("kept"),
         F.count_if(F.col(c.EVENT_TYPE) == c.CANCEL).alias("cancellations"),
         F.count_if(c.CANCELLED).alias("cancellations_matched"),
-        F.count_if(c.SUSPECT).alias("suspect_events"),
     ).first()  # fmt: skip
     item_row = run.read(schemas.SILVER_ITEMS).agg(F.coalesce(F.sum(c.COPIES), F.lit(0)), F.count("*")).first()
     assert row is not None
@@ -180,5 +201,22 @@ def balance(run: Run, events: Tally, items: Tally) -> dict[str, int]:
         "items_rows_in": items.rows,
         "items_kept": item_row[1],
         "items_quarantined": items.refused,
-        **{name: row[name] for name in ("cancellations", "cancellations_matched", "suspect_events")},
+        **{name: row[name] for name in ("cancellations", "cancellations_matched")},
     }
+
+
+def suspects(run: Run) -> dict[str, Any]:
+    """How many users behaved as bots, on how many days, why, and their events since: counted, and no ids."""
+    days = run.read(schemas.SILVER_SUSPECTS)
+    since = F.broadcast(bots.since(days))  # bots are few
+    later = F.col(c.EVENT_TIME) >= F.col("since")
+    events = run.read(schemas.SILVER_EVENTS).select(c.USER_ID, c.EVENT_TIME).join(since, c.USER_ID).where(later).count()
+    users = since.count()
+    run.count(suspects=users, suspect_events=events)
+    reasons = (
+        days.select(c.USER_ID, F.explode(c.REASONS).alias("reason"))
+        .groupBy("reason")
+        .agg(F.count("*").alias("days"), F.count_distinct(c.USER_ID).alias("users"))
+    )
+    by_reason = [row.asDict() for row in reasons.orderBy(F.desc("users"), "reason").collect()]
+    return {"users": users, "days": days.count(), "events": events, "reasons": by_reason}

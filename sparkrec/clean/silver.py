@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import bots, cancellations, duplicates, parsing, rules
+from sparkrec.clean import cancellations, duplicates, outliers, parsing, rules
 from sparkrec.config import Clean
 from sparkrec.schemas import Table
 
@@ -27,7 +27,8 @@ def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean, l
         ids = known_items.select(c.ITEM_ID).distinct().withColumn(rules.KNOWN_ITEM, F.lit(True))
         distinct = distinct.withColumn(c.ITEM_ID, parsing.present(F.col(c.ITEM_ID))).join(ids, c.ITEM_ID, "left")
         distinct = distinct.withColumn(rules.KNOWN_ITEM, F.coalesce(rules.KNOWN_ITEM, F.lit(False)))
-    result = rules.check(rules.parse_events(distinct), rules.event_rules(settings, latest))
+    result = rules.check(rules.parse_events(distinct, settings), rules.event_rules(settings, latest))
+    result = outliers.refuse(result, known_items, settings)
     return result.withColumn(c.RAW, F.when(F.col(c.RULE).isNotNull(), F.col(c.RAW)))
 
 
@@ -48,18 +49,18 @@ def accepted(checked_events: DataFrame) -> DataFrame:
     return checked_events.where(F.col(c.RULE).isNull()).select(
         c.EVENT_ID,
         c.EVENT_TYPE,
-        *[parsing.present(F.col(name)).alias(name) for name in texts],
+        *[F.col(f"{rules.PARSED}.{name}").alias(name) for name in texts],
         *[column.alias(name) for name, column in typed.items()],
+        c.NOTES,
         c.COPIES,
         c.SOURCE_FILE,
         c.LINE,
     )
 
 
-def finished(events: DataFrame, settings: Clean, any_cancels: bool) -> DataFrame:
-    """Accepted, merged events → silver.events: cancellations and bots marked, a day's rows together, by user."""
-    marked = bots.mark(cancellations.mark(events, any_cancels), settings.bot_events_per_day)
-    rows = marked.select(*schemas.SILVER_EVENTS.column_names)
+def finished(events: DataFrame, any_cancels: bool) -> DataFrame:
+    """Accepted, merged events → silver.events: cancellations marked, a day's rows together, by user."""
+    rows = cancellations.mark(events, any_cancels).select(*schemas.SILVER_EVENTS.column_names)
     return rows.hint("rebalance", c.EVENT_DATE).sortWithinPartitions(c.EVENT_DATE, c.USER_ID, c.EVENT_TIME, c.EVENT_ID)
 
 
