@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pyspark import StorageLevel
 
 from sparkrec import schemas
-from sparkrec.clean import accounting, catalogue, increments, rules, silver, state
+from sparkrec.clean import accounting, bots, catalogue, funnels, increments, outliers, rules, silver, state
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
 from sparkrec.pipeline import Run
@@ -35,18 +35,22 @@ def clean(run: Run) -> None:
     event_rules = rules.event_rules(settings, settings.latest)
     tally = accounting.tally(checked, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
+    new = silver.typed(checked)
+    tally = tally.noticing(outliers.notice(checked, items.history, settings))
+    tally = tally.noticing(funnels.notice(silver.accepted(new), settings))
     tally.stop_above(settings.max_refused)
     run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 
-    new = silver.typed(checked)
     days = increments.touched(run, start, new, items.known)
     rows = increments.merged(run, start, days, new, judge.typed)
     linked = silver.linked(silver.accepted(rows), increments.context(run, start, days), settings).persist(KEEP)
     any_cancels = tally.facts["cancel_rows"] + start.counts.get("cancellations", 0) > 0
     events, written = increments.with_cancellations(run, start, days, linked, any_cancels)
 
-    increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events, settings), written)
+    increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events), written)
     increments.write(run, start, schemas.SILVER_REPEATS, silver.repeats(linked), days)
+    suspects = bots.suspects(silver.standing(linked), settings.bots)
+    increments.write(run, start, schemas.SILVER_SUSPECTS, suspects, days)
     described = increments.item_days(run, start, days, linked, items)
     increments.write(run, start, schemas.SILVER_ITEM_DAYS, described, days)
     from_log = None if items.strict else catalogue.from_log(run.read(schemas.SILVER_ITEM_DAYS))
@@ -55,9 +59,11 @@ def clean(run: Run) -> None:
     increments.write(run, start, schemas.QUARANTINE, silver.quarantined(rows, items.refused, run.stage), days)
 
     run.count(**accounting.balance(run, start, written, arrived, items.tally, n_items))
-    by_rule = accounting.refused(run, start, tally, event_rules) + items.tally.by_rule
+    of_events = accounting.by_rule(run, start, written, tally, event_rules)
     run.detail(
-        refused_by_rule=[rule for rule in by_rule if rule["all"]],
+        rules=of_events["rules"] + items.tally.by_rule,
+        noted=of_events["noted"],
+        suspects=accounting.suspects(run),
         **accounting.facts(run, start, tally, checked),
         increment={"why_full": start.why_full, "days": written.names},
         shape=state.shape(run.settings),

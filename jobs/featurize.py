@@ -25,7 +25,7 @@ def featurize(run: Run) -> None:
     at = splits.borders(settings.split, selection.end_of_log(silver, settings.features.event_types, run.date))
     state = catalogue.as_of(run.read(schemas.SILVER_ITEMS), at.as_of).persist(KEEP)
 
-    marked = selection.mark(silver, state, settings.features, at)
+    marked = selection.mark(silver, run.read(schemas.SILVER_SUSPECTS), state, settings.features, at)
     usable = F.col(selection.LEFT_OUT).isNull()
     parted = splits.assign(marked, settings.split, at, usable).persist(KEEP)
     events = selection.without_rare(parted, settings.features)

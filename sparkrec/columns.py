@@ -31,7 +31,6 @@ ITEM_BRAND = "item_brand"
 ITEM_CATEGORY = "item_category"
 CANCELLED = "cancelled"
 CANCELLED_AT = "cancelled_at"
-SUSPECT = "suspect"
 COPIES = "copies"
 MERGED_INTO = "merged_into"
 
@@ -50,7 +49,17 @@ TABLE = "table_name"
 STAGE = "stage"
 RULE = "rule"
 RULES = "rules"
+NOTES = "notes"
+REMARK = "remark"
 REASON = "reason"
+
+# --- users that are no persons ---------------------------------------------------------------------------
+REASONS = "reasons"
+N_HOURS = "n_hours"
+BUSIEST_HOUR = "busiest_hour"
+N_GAPS = "n_gaps"
+GAP_SPREAD = "gap_spread"
+LONGEST_BROWSING = "longest_browsing"
 
 # --- gold ------------------------------------------------------------------------------------------------
 USER_INDEX = "user_index"

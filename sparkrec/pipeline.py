@@ -47,6 +47,7 @@ _SHARED = (
     schemas.SILVER_EVENTS,
     schemas.SILVER_REPEATS,
     schemas.SILVER_ITEM_DAYS,
+    schemas.SILVER_SUSPECTS,
     schemas.SILVER_ITEMS,
     schemas.QUARANTINE,
 )

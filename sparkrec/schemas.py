@@ -133,7 +133,7 @@ SILVER_EVENTS = Table(
         Column(c.SPLIT, "string", "train or test, where the source comes with a given split; else null"),
         Column(c.CANCELLED, "boolean", "a purchase that a later cancel event took back"),
         Column(c.CANCELLED_AT, "timestamp", "when it was taken back; null if it was not"),
-        Column(c.SUSPECT, "boolean", "the user behaves like a bot from this day on: kept here, left out of gold"),
+        Column(c.NOTES, "array<string>", "rules that mended the row or warn of it; empty for most"),
         Column(c.COPIES, "int", "identical raw rows merged into this one, itself counted"),
         *_ORIGIN,
     ),
@@ -146,7 +146,7 @@ SILVER_REPEATS = Table(
     "Distinct, valid events that repeat one of silver.events within clean.near_duplicate_seconds. Kept, so that a late "
     "event can still change which of a chain is the first.",
     (
-        *(x for x in SILVER_EVENTS.columns if x.name not in (c.CANCELLED, c.CANCELLED_AT, c.SUSPECT)),
+        *(x for x in SILVER_EVENTS.columns if x.name not in (c.CANCELLED, c.CANCELLED_AT)),
         Column(c.MERGED_INTO, "string", "event_id of the chain's first event, in silver.events"),
     ),
     partition_by=(c.EVENT_DATE,),
@@ -165,6 +165,27 @@ SILVER_ITEM_DAYS = Table(
         Column(c.COUNT, "bigint", "distinct valid events with this description; 0 for one without any"),
     ),
     partition_by=(c.EVENT_DATE,),
+)
+
+SILVER_SUSPECTS = Table(
+    "silver.suspects",
+    (c.USER_ID, c.EVENT_DATE),
+    "Days on which a user behaved as no person does. The user's events stay in silver.events; gold leaves out those of "
+    "users with a day here before its split. A row tells of its day alone, so it does not change with later days.",
+    (
+        Column(c.USER_ID, "string", "the user"),
+        Column(c.EVENT_DATE, "date", "the day, UTC; suspect from this day on"),
+        Column(c.SCORE, "double", "0 to 1: how much the day speaks for a bot"),
+        Column(c.REASONS, "array<string>", "the signs, strongest first"),
+        Column(c.N_EVENTS, "bigint", "events of the day"),
+        Column(c.N_VIEWS, "bigint", "views and clicks among them"),
+        Column(c.N_ITEMS, "bigint", "distinct items that were viewed"),
+        Column(c.N_HOURS, "int", "hours of the day (UTC) with an event"),
+        Column(c.BUSIEST_HOUR, "bigint", "events in the hour that has the most"),
+        Column(c.N_GAPS, "bigint", "pairs of events that follow each other, not at the same time"),
+        Column(c.GAP_SPREAD, "double", "standard deviation of the logarithm of those gaps; null for fewer than 2"),
+        Column(c.LONGEST_BROWSING, "bigint", "most views, clicks and searches in a row without a cart, purchase, …"),
+    ),
 )
 
 SILVER_ITEMS = Table(
@@ -374,6 +395,7 @@ TABLES: tuple[Table, ...] = (
     SILVER_EVENTS,
     SILVER_REPEATS,
     SILVER_ITEM_DAYS,
+    SILVER_SUSPECTS,
     SILVER_ITEMS,
     VOCABULARY_USERS,
     VOCABULARY_ITEMS,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _MOST_COUNTRIES = 1000
 # What is counted, where a table has it.
-_COUNTED = (c.EVENT_TYPE, c.CANCELLED, c.SUSPECT, c.COPIES)
+_COUNTED = (c.EVENT_TYPE, c.CANCELLED, c.COPIES)
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Tally:
     """What the rules made of one bronze table.
 
     ``rows`` counts raw rows, ``distinct`` and ``refused`` count rows after exact repeats were merged.
-    ``by_rule`` has one entry a rule: ``table``, ``rule``, ``expects``, ``first`` (rows refused for it),
-    ``all`` (rows that break it, whatever else they break) and an ``example``.
+    ``by_rule`` has one entry a rule: ``table``, ``rule``, ``severity``, ``expects``, ``first`` (rows refused for it),
+    ``all`` (rows that break it, whatever else they break), an ``example`` and ``max_share`` (or None).
     """
 
     table: str
@@ -50,8 +51,22 @@ class Tally:
     by_rule: list[dict[str, Any]]
     facts: dict[str, int]
 
+    def noticing(self, noticed: Sequence[tuple[Rule, int, str | None]]) -> Tally:
+        """With the rules over many rows that warn, how often they did, and an example."""
+        more = [_entry(self.table, rule, 0, n, example) for rule, n, example in noticed]
+        return replace(self, by_rule=self.by_rule + more)
+
     def stop_above(self, max_refused: float) -> None:
-        """Raises DataError when more than this share of the distinct rows is refused."""
+        """Raises DataError when more than this share of the distinct rows is refused, or breaks a rule with its own."""
+        for rule in self.by_rule:
+            limit = rule.get("max_share")
+            if limit is not None and rule["all"] > limit * self.distinct:
+                raise DataError(
+                    f"{rule['all']:,} of {self.distinct:,} distinct rows of {self.table} "
+                    f"({rule['all'] / max(self.distinct, 1):.1%}) break the rule '{rule['rule']}', more than "
+                    f"clean.rules.{rule['rule']}.max_share allows ({limit:.1%}), for example {rule['example']}. "
+                    "Nothing was written. Mend the source or its options, or raise that limit."
+                )
         share = self.refused / max(self.distinct, 1)
         if share <= max_refused:
             return
@@ -85,31 +100,37 @@ def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str
     """
     facts = facts or {}
     sums = [F.sum(F.when(condition, F.col(c.COPIES)).otherwise(0)) for condition in facts.values()]
-    place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), c.REASON)
-    sets = checked.groupBy(c.RULES).agg(F.count("*"), F.sum(c.COPIES), *sums, F.min(place)).collect()
+    place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), F.coalesce(c.REASON, c.REMARK))
+    sets = checked.groupBy(c.RULES, c.NOTES).agg(F.count("*"), F.sum(c.COPIES), *sums, F.min(place)).collect()
     examples: dict[str, str] = {}
     for row in sets:
-        if row[0]:
-            examples[row[0][0]] = min(row[-1], examples.get(row[0][0], row[-1]))
+        for name in (row[0] or row[1])[:1]:
+            examples[name] = min(row[-1], examples.get(name, row[-1]))
     by_rule = [
-        {
-            "table": table,
-            "rule": rule.name,
-            "expects": rule.expects,
-            "first": sum(row[1] for row in sets if row[0][:1] == [rule.name]),
-            "all": sum(row[1] for row in sets if rule.name in row[0]),
-            "example": examples.get(rule.name),
-        }
+        _entry(
+            table,
+            rule,
+            first=sum(row[2] for row in sets if row[0][:1] == [rule.name]),
+            all=sum(row[2] for row in sets if rule.name in row[0] or rule.name in row[1]),
+            example=examples.get(rule.name),
+        )
         for rule in rules
     ]
     return Tally(
         table=table,
-        rows=sum(row[2] for row in sets),
-        distinct=sum(row[1] for row in sets),
-        refused=sum(row[1] for row in sets if row[0]),
+        rows=sum(row[3] for row in sets),
+        distinct=sum(row[2] for row in sets),
+        refused=sum(row[2] for row in sets if row[0]),
         by_rule=by_rule,
-        facts={name: sum(row[3 + i] for row in sets) for i, name in enumerate(facts)},
+        facts={name: sum(row[4 + i] for row in sets) for i, name in enumerate(facts)},
     )
+
+
+def _entry(table: str, rule: Rule, first: int, all: int, example: str | None) -> dict[str, Any]:
+    return {
+        "table": table, "rule": rule.name, "severity": rule.severity, "expects": rule.expects, "first": first,
+        "all": all, "example": example, "max_share": rule.max_share,
+    }  # fmt: skip
 
 
 def event_facts() -> dict[str, Column]:
@@ -150,7 +171,6 @@ def totals(run: Run, state: State, days: Days) -> dict[str, int]:
         "quarantined": F.col(c.TABLE) == schemas.QUARANTINE.name,
         "cancellations": in_events & is_cancel,
         "cancellations_matched": in_events & F.col(c.CANCELLED),
-        "suspect_events": in_events & F.col(c.SUSPECT),
         "clean_purchases": F.col(c.EVENT_TYPE) == c.PURCHASE,
     }
     sums = [F.coalesce(F.sum(F.col("_sign") * n.cast("bigint")), F.lit(0)).alias(name) for name, n in numbers.items()]
@@ -218,12 +238,41 @@ def facts(run: Run, state: State, new: Tally, checked: DataFrame) -> dict[str, A
     }
 
 
-def refused(run: Run, state: State, new: Tally, rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """``by_rule`` of all events in quarantine, not of the new ones only."""
-    if state.full:
-        return new.by_rule
-    whole = run.read(schemas.QUARANTINE).where(F.col(c.TABLE) == new.table)
-    return tally(whole, new.table, rules).by_rule
+def by_rule(run: Run, state: State, days: Days, new: Tally, rules: Sequence[Rule]) -> dict[str, Any]:
+    """``rules``: the entries of all events, not of the new ones only; ``noted``: what the next run carries on.
+
+    What is refused is counted in quarantine, what was mended or warned of in the days that changed. Rules over many
+    rows speak of the rows that one run reads.
+    """
+    noted = Counter(state.details.get("noted", {}))
+    for sign in (1,) if state.full else (1, -1):
+        for table in (schemas.SILVER_EVENTS, schemas.SILVER_REPEATS):
+            frame = (run.read(table) if sign == 1 else state.held(run, table)).where(on(days.linked))
+            for name, n in frame.select(F.explode(c.NOTES)).groupBy("col").count().collect():
+                noted[name] += sign * n
+    entries = {rule["rule"]: rule for rule in new.by_rule}
+    if not state.full:
+        nothing = {c.NOTES: F.array().cast("array<string>"), c.REMARK: F.lit(None).cast("string")}
+        whole = run.read(schemas.QUARANTINE).where(F.col(c.TABLE) == new.table).withColumns(nothing)
+        of_all = tally(whole, new.table, [rule for rule in rules if rule.severity == "quarantine"])
+        entries |= {rule["rule"]: rule for rule in of_all.by_rule}
+    entries |= {r.name: entries[r.name] | {"all": noted[r.name]} for r in rules if r.severity != "quarantine"}
+    return {"rules": list(entries.values()), "noted": dict(noted)}
+
+
+def suspects(run: Run) -> dict[str, Any]:
+    """How many users behaved as bots, on how many days, why, and their events of those days: counted, and no ids."""
+    days = run.read(schemas.SILVER_SUSPECTS)
+    row = days.agg(F.count_distinct(c.USER_ID), F.count("*"), F.coalesce(F.sum(c.N_EVENTS), F.lit(0))).first()
+    assert row is not None
+    run.count(suspects=row[0], suspect_events=row[2])
+    reasons = (
+        days.select(c.USER_ID, F.explode(c.REASONS).alias("reason"))
+        .groupBy("reason")
+        .agg(F.count("*").alias("days"), F.count_distinct(c.USER_ID).alias("users"))
+    )
+    by_reason = [reason.asDict() for reason in reasons.orderBy(F.desc("users"), "reason").collect()]
+    return {"users": row[0], "days": row[1], "events": row[2], "reasons": by_reason}
 
 
 def conserve(what: str, came_in: int, accounted: int) -> None:

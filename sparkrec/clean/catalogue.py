@@ -67,7 +67,8 @@ def load(run: Run, state: State, source: Source) -> Catalogue:
 
 def checked(items: DataFrame, settings: Clean) -> DataFrame:
     """Canonical catalogue rows with typed values and the rules they break. Equal snapshots are merged later."""
-    return rules.check(rules.parse_items(items), rules.item_rules(settings)).withColumn(c.COPIES, F.lit(1))
+    parsed = rules.parse_items(items, settings, _has_brands(items))
+    return rules.check(parsed, rules.item_rules(settings)).withColumn(c.COPIES, F.lit(1))
 
 
 def history(checked_items: DataFrame, settings: Clean) -> DataFrame:
@@ -76,13 +77,10 @@ def history(checked_items: DataFrame, settings: Clean) -> DataFrame:
     Of two rows for the same item and time the later by (source file, line) holds. A row without a time holds from
     ``clean.earliest``. ``copies`` counts the rows merged, so their sum is the number of good rows.
     """
-    number = {name: F.col(f"{rules.PARSED}.{name}").alias(name) for name in (c.PRICE, c.STOCK, c.PROMOTION)}
-    text = {name: parsing.present(F.col(name)).alias(name) for name in (c.NAME, c.BRAND, c.CURRENCY, c.TEXT)}
+    typed = (c.NAME, c.BRAND, c.CURRENCY, c.TEXT, c.PRICE, c.STOCK, c.PROMOTION, c.CATEGORY)
     for_sale = F.lower(F.trim(c.FOR_SALE)).isin("false", "0", "no", "n")
     state = F.struct(
-        *text.values(),
-        *number.values(),
-        parsing.path(F.col(c.CATEGORY)).alias(c.CATEGORY),
+        *[F.col(f"{rules.PARSED}.{name}").alias(name) for name in typed],
         (~F.coalesce(for_sale, F.lit(False))).alias(c.FOR_SALE),
         F.col(c.ATTRIBUTES),
     )
@@ -165,6 +163,11 @@ def finished(catalogue: DataFrame, log_items: DataFrame | None, is_goods: Callab
     if log_items is not None:
         items = catalogue.unionByName(log_items.join(catalogue.select(c.ITEM_ID).distinct(), c.ITEM_ID, "left_anti"))
     return items.withColumn(c.FOR_SALE, F.col(c.FOR_SALE) & F.coalesce(is_goods(F.col(c.ITEM_ID)), F.lit(True)))
+
+
+def _has_brands(items: DataFrame) -> bool:
+    """Whether the catalogue names a brand at all: without any, a missing brand says nothing."""
+    return not items.where(parsing.present(F.col(c.BRAND)).isNotNull()).limit(1).isEmpty()
 
 
 def _nothing(*names: str) -> list[Column]:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import bots, duplicates, parsing, rules, sessions
+from sparkrec.clean import duplicates, outliers, parsing, rules, sessions
 from sparkrec.clean.duplicates import BEFORE, HELD
 from sparkrec.config import Clean
 from sparkrec.schemas import Table
@@ -51,7 +51,8 @@ def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -
         ids = known_items.select(c.ITEM_ID).distinct().withColumn(rules.KNOWN_ITEM, F.lit(True))
         distinct = distinct.withColumn(c.ITEM_ID, parsing.present(F.col(c.ITEM_ID))).join(ids, c.ITEM_ID, "left")
         distinct = distinct.withColumn(rules.KNOWN_ITEM, F.coalesce(rules.KNOWN_ITEM, F.lit(False)))
-    result = rules.check(rules.parse_events(distinct), rules.event_rules(settings, settings.latest))
+    result = rules.check(rules.parse_events(distinct, settings), rules.event_rules(settings, settings.latest))
+    result = outliers.refuse(result, known_items, settings)
     day = F.col(f"{rules.PARSED}.{c.EVENT_TIME}").cast("date")
     refused = F.col(c.RULE).isNotNull()
     return result.withColumns({
@@ -77,8 +78,9 @@ def typed(checked_events: DataFrame) -> DataFrame:
         c.EVENT_ID,
         c.EVENT_TYPE,
         c.EVENT_DATE,
-        *[parsing.present(F.col(name)).alias(name) for name in (*_TEXTS, *_DESCRIPTION)],
+        *[F.col(f"{rules.PARSED}.{name}").alias(name) for name in (*_TEXTS, *_DESCRIPTION)],
         *[column.alias(name) for name, column in values.items()],
+        c.NOTES,
         c.COPIES,
         c.SOURCE_FILE,
         c.LINE,
@@ -94,7 +96,7 @@ def held(events: DataFrame, repeats: DataFrame) -> DataFrame:
     nothing = {name: F.lit(None).cast("string") for name in _DESCRIPTION}
     nothing |= {name: F.lit(None).cast(type_) for name, type_ in _REFUSAL.items()}
     both = events.withColumn(c.MERGED_INTO, F.lit(None).cast("string")).unionByName(repeats, allowMissingColumns=True)
-    return both.withColumns(nothing | {HELD: F.lit(True)}).drop(c.CANCELLED, c.SUSPECT)
+    return both.withColumns(nothing | {HELD: F.lit(True)}).drop(c.CANCELLED)
 
 
 def accepted(rows: DataFrame) -> DataFrame:
@@ -113,9 +115,14 @@ def linked(rows: DataFrame, context: DataFrame | None, settings: Clean) -> DataF
     return sessions.mark(marked, settings.session_gap_minutes).where(~F.col(BEFORE)).drop(BEFORE)
 
 
-def finished(events: DataFrame, settings: Clean) -> DataFrame:
-    """Events with their cancellations → silver.events: bots marked, a day's rows together, by user."""
-    return _by_day(bots.mark(events, settings.bot_events_per_day), schemas.SILVER_EVENTS)
+def standing(linked_rows: DataFrame) -> DataFrame:
+    """The rows that repeat no other."""
+    return linked_rows.where(F.col(c.MERGED_INTO).isNull())
+
+
+def finished(events: DataFrame) -> DataFrame:
+    """Events with their cancellations → silver.events: a day's rows together, by user."""
+    return _by_day(events, schemas.SILVER_EVENTS)
 
 
 def repeats(linked_rows: DataFrame) -> DataFrame:

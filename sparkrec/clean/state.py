@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
 #: The tables that are continued.
-CONTINUED = (schemas.SILVER_EVENTS, schemas.SILVER_REPEATS, schemas.SILVER_ITEM_DAYS, schemas.QUARANTINE)
+CONTINUED = (
+    schemas.SILVER_EVENTS,
+    schemas.SILVER_REPEATS,
+    schemas.SILVER_SUSPECTS,
+    schemas.SILVER_ITEM_DAYS,
+    schemas.QUARANTINE,
+)
 _WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
 
 

@@ -5,7 +5,6 @@ Unknown keys are errors. ``Settings.hash()`` names a configuration in run record
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from sparkrec.config.base import EventType, Section
+from sparkrec.config.clean import Clean
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
 
@@ -44,38 +44,6 @@ class Source(Section):
     name: str = Field(description="a registered source: see docs/sources.md")
     path: str = Field(description="the folder (or URI) its files lie in; ${NAME:-default} reads the environment")
     options: dict[str, Any] = Field(default_factory=dict, description="the source's own options")
-
-
-class Clean(Section):
-    """The rules of silver. Times are UTC."""
-
-    earliest: dt.date = Field(dt.date(1995, 1, 1), description="events before this day are impossible")
-    latest: dt.date | None = Field(
-        None, description="events after this day are impossible; default: the day on which the row was ingested"
-    )
-    max_price: float = Field(1e6, gt=0)
-    max_value: float = Field(1e6, gt=0, description="largest quantity of one line")
-    rating_scale: tuple[float, float] = Field((0.5, 5), description="fewest and most stars of a rating or review")
-    unknown_items: Literal["keep", "quarantine"] = Field(
-        "quarantine",
-        description="events on items that the catalogue does not hold, where there is a catalogue",
-    )
-    near_duplicate_seconds: float = Field(
-        0, ge=0, le=86400, description="same user, item and type within this many seconds is one event; 0: exact only"
-    )
-    session_gap_minutes: float | None = Field(
-        30,
-        gt=0,
-        le=1440,
-        description="events without a session of the shop's own: a session ends after so long a pause; null: none",
-    )
-    bot_events_per_day: int = Field(
-        2000, ge=1, description="a user with more events on one day is a suspect, left out of gold"
-    )
-    max_refused: float = Field(
-        0.5, gt=0, le=1, description="stop before writing above this share of refused rows among the new ones"
-    )
-    full: bool = Field(False, description="compute silver anew from all of bronze, also where new files would do")
 
 
 class Split(Section):

@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec.clean import bots
 from sparkrec.config import Features
 from sparkrec.errors import DataError
 from sparkrec.evaluation.splits import PART, TRAIN, VALIDATION, Borders, midnight_after, utc
@@ -45,18 +46,16 @@ def end_of_log(events: DataFrame, types: tuple[str, ...], date: dt.date | None) 
     return midnight_after(date or row[0])
 
 
-def mark(events: DataFrame, items: DataFrame, settings: Features, at: Borders) -> DataFrame:
+def mark(events: DataFrame, suspects: DataFrame, items: DataFrame, settings: Features, at: Borders) -> DataFrame:
     """Events before ``at.end`` with ``left_out``: the first reason against using them, or null.
 
-    ``items`` is the catalogue as of the split (:func:`sparkrec.features.items.as_of`).
+    ``suspects`` is silver.suspects; ``items`` is the catalogue as of the split (:func:`sparkrec.features.items.as_of`).
     """
     seen = events.where((F.col(c.EVENT_TIME) < utc(at.end)) & (F.col(c.EVENT_DATE) <= utc(at.end).cast("date")))
-    suspects = (
-        seen.where(c.SUSPECT).groupBy(c.USER_ID).agg(F.min(F.col(c.EVENT_DATE).cast("timestamp")).alias("_since"))
-    )
+    since = bots.since(suspects).withColumnRenamed("since", "_since")
     no_goods = items.where(~F.col(c.FOR_SALE)).select(c.ITEM_ID, F.lit(True).alias("_no_goods"))
     # Bots are few, and so are the things in a shop that are no goods: no shuffle of the events for them.
-    joined = seen.join(F.broadcast(suspects), c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
+    joined = seen.join(F.broadcast(since), c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
     return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*_COLUMNS, LEFT_OUT)
 
 

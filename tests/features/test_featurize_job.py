@@ -85,7 +85,12 @@ LATER_ITEMS = [item("vase", 10, "Vase", price=1.0), item("mug", 10, "Mug", "Acme
 def write_silver(settings, events, items):
     """Silver as clean leaves it, with its record."""
     run = Run(settings, "clean", DATE)
-    for table, rows in ((schemas.SILVER_EVENTS, events), (schemas.SILVER_ITEMS, items)):
+    suspects = [{c.USER_ID: row["user_id"], c.EVENT_DATE: row["event_time"].date()} for row in events if row["suspect"]]
+    for table, rows in (
+        (schemas.SILVER_EVENTS, events),
+        (schemas.SILVER_SUSPECTS, suspects),
+        (schemas.SILVER_ITEMS, items),
+    ):
         full = []
         for n, row in enumerate(rows):
             made = dict.fromkeys(table.column_names) | row

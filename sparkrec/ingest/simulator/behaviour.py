@@ -26,7 +26,10 @@ _EVENTS_PER_SESSION = 4.6
 _VIEWS_PER_SESSION = 2.9
 _CANDIDATES = 24
 _WEEKDAY = np.array([0.9, 0.85, 0.9, 0.95, 1.1, 1.25, 1.3])  # Monday first
-_BOT_VIEWS = 300
+#: Kinds of bots: a scraper at full speed for a day or two; one that asks every few minutes, day and night; a crawler
+#: that walks through the catalogue in visits as long and as slow as a person's, but many of them.
+BOTS = ("fast", "slow", "broad")
+FAST, SLOW, BROAD = range(3)
 
 Events = dict[str, NDArray[np.int64]]
 
@@ -43,6 +46,7 @@ class Users:
     hour: Floats
     country: Ints
     bot: NDArray[np.bool_]
+    bot_kind: Ints
     sessions: Ints
 
 
@@ -66,6 +70,7 @@ def users(options: SimulatorOptions, block: int) -> Users:
         hour=np.where(rng.random(n) < 0.7, rng.normal(20, 1.5, n), rng.normal(12.5, 1.5, n)),
         country=rng.choice(len(COUNTRIES), n, p=[0.6, 0.15, 0.1, 0.1, 0.05]),
         bot=rng.random(n) < options.dirt.bots,
+        bot_kind=np.random.default_rng([options.seed, 7, block]).integers(0, len(BOTS), n),
         sessions=rng.poisson(activity * present * mean),
     )
 
@@ -78,7 +83,7 @@ def events(options: SimulatorOptions, catalogue: Catalogue, who: Users, block: i
     """
     rng = np.random.default_rng([options.seed, 4, block])
     views, searches = _browse(options, catalogue, who, rng)
-    bots = _crawl(options, catalogue, who, rng)
+    bots = _crawl(options, catalogue, who, np.random.default_rng([options.seed, 6, block]))
     parts = [searches, views, bots, *_buy(options, who, catalogue, views, rng)]
     all_events = {name: np.concatenate([part[name] for part in parts]) for name in searches}
     inside = all_events["time"] < options.days * DAY
@@ -163,18 +168,44 @@ def _buy(
 
 
 def _crawl(options: SimulatorOptions, catalogue: Catalogue, who: Users, rng: np.random.Generator) -> Events:
-    """Bots: hundreds of views at a steady pace on one or two days, of anything that is there."""
+    """What bots view: for each (bot, day) of work a number of requests, their start and the pauses between them."""
     bots = np.flatnonzero(who.bot)
-    count = _BOT_VIEWS * rng.integers(1, 3, len(bots))
-    user = np.repeat(bots, count)
-    step = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
-    day = rng.integers(0, options.days, len(bots)).repeat(count) + step // _BOT_VIEWS
-    day = np.minimum(day, options.days - 1)
-    time = day * DAY + 3 * 3_600_000 + (step * 1_700)
+    kind = who.bot_kind[bots]
+    days = np.choose(
+        kind, [rng.integers(1, 3, len(bots)), rng.integers(3, 11, len(bots)), rng.integers(2, 7, len(bots))]
+    )
+    pace = np.choose(
+        kind, [rng.uniform(0.8, 4, len(bots)), rng.uniform(300, 720, len(bots)), rng.uniform(15, 60, len(bots))]
+    )
+    jitter = np.choose(kind, [rng.uniform(0, 0.3, len(bots)), rng.uniform(0.02, 0.3, len(bots)), np.ones(len(bots))])
+    first = rng.integers(0, options.days, len(bots))
+    work = np.repeat(np.arange(len(bots)), days)  # a day's work
+    day = first[work] + np.arange(len(work)) - np.repeat(np.cumsum(days) - days, days)
+    of = kind[work]
+    count = np.choose(of, [rng.integers(300, 601, len(work)), (DAY / 1000 / pace[work]).astype(np.int64),
+                           rng.integers(100, 301, len(work))])  # fmt: skip
+    hour = np.choose(of, [rng.uniform(0, 22, len(work)), np.zeros(len(work)), rng.uniform(7, 11, len(work))])
+
+    at = np.repeat(np.arange(len(work)), count)
+    step = np.arange(len(at)) - np.repeat(np.cumsum(count) - count, count)
+    spread = jitter[work[at]]
+    steady = 1 + spread * rng.uniform(-1, 1, len(at))
+    pause = pace[work[at]] * np.where(of[at] == BROAD, rng.exponential(1, len(at)) + 0.1, steady)
+    visit = np.where(of[at] == BROAD, step // 40, 0)
+    rest = np.where((of[at] == BROAD) & (step > 0) & (step % 40 == 0), rng.uniform(1200, 7200, len(at)), 0)
+    elapsed = np.cumsum(pause + rest)
+    begin = np.repeat(np.cumsum(count) - count, count)
+    elapsed = elapsed - (elapsed - pause - rest)[begin] if len(at) else elapsed
+    time = day[at] * DAY + (1000 * (3600 * hour[at] + elapsed)).astype(np.int64)
+
     present = np.flatnonzero(catalogue.arrival == 0)
-    item = present[rng.integers(0, len(present), len(user))]
-    crawl = _events(who, user, VIEW, time, item=item, session=10_000 + step // _BOT_VIEWS)
-    crawl["price"] = _paid(catalogue, item, day)
+    walk = (rng.integers(0, len(present), len(bots))[work[at]] + np.arange(len(at))) % len(present)
+    anything = rng.integers(0, len(present), len(at))
+    item = present[np.where(of[at] == FAST, anything, walk)]
+    inside = time < options.days * DAY
+    at, item, time, visit = at[inside], item[inside], time[inside], visit[inside]
+    crawl = _events(who, bots[work[at]], VIEW, time, item=item, session=10_000 + 100 * at + visit)
+    crawl["price"] = _paid(catalogue, item, time // DAY)
     return crawl
 
 

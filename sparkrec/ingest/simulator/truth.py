@@ -36,7 +36,7 @@ def true_dirt(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
 
 
 def true_users(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
-    """user_id, segment, is_bot, arrival (day), vector, categories (the three it likes best, best first)."""
+    """user_id, segment, is_bot, bot (its kind), arrival (day), vector, categories (the three it likes best)."""
     from pyspark.sql import functions as F
 
     def draw(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -45,16 +45,20 @@ def true_users(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
             who = behaviour.users(options, block)
             best = np.argsort(-(who.taste @ items.category_vector.T), axis=1)[:, :3]
             yield batch({
-                "user": who.number, "segment": who.segment, "is_bot": who.bot, "arrival": who.arrival,
-                "vector": list(who.taste), "best": list(best),
+                "user": who.number, "segment": who.segment, "is_bot": who.bot, "bot_kind": who.bot_kind,
+                "arrival": who.arrival, "vector": list(who.taste), "best": list(best),
             })  # fmt: skip
 
-    schema = "user bigint, segment bigint, is_bot boolean, arrival bigint, vector array<double>, best array<bigint>"
+    schema = (
+        "user bigint, segment bigint, is_bot boolean, bot_kind bigint, arrival bigint, "
+        "vector array<double>, best array<bigint>"
+    )
     rows = blocks_of(spark, options.blocks).mapInArrow(draw, schema)
     best = F.transform("best", lambda code: name(code, catalogue.CATEGORIES))
     segment = name(F.col("segment"), behaviour.SEGMENTS)
-    return rows.select(user_id().alias("user_id"), segment.alias("segment"), "is_bot", "arrival", "vector",
-                       best.alias("categories"))  # fmt: skip
+    bot = F.when(F.col("is_bot"), name(F.col("bot_kind"), behaviour.BOTS))
+    return rows.select(user_id().alias("user_id"), segment.alias("segment"), "is_bot", bot.alias("bot"), "arrival",
+                       "vector", best.alias("categories"))  # fmt: skip
 
 
 def true_items(spark: SparkSession, options: SimulatorOptions) -> DataFrame:
