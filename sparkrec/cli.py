@@ -34,7 +34,7 @@ _EPILOG = "Exit codes: 0 done, 1 a defect, 2 bad configuration, 3 bad data, 4 a 
 # What the JVM says when the outside failed, not the data and not the code.
 _RETRYABLE = (
     "ConcurrentAppendException", "ConcurrentDeleteReadException", "ConcurrentTransactionException",
-    "ConcurrentWriteException", "MetadataChangedException", "ProtocolChangedException",
+    "ConcurrentWriteException", "MetadataChangedException", "ProtocolChangedException", "DELTA_CONCURRENT",
     "ExecutorLostFailure", "FetchFailedException", "No space left on device", "Connection refused",
     "Connection reset", "Initial job has not accepted any resources", "SparkContext was shut down",
     "stopped SparkContext", "OutOfMemoryError",

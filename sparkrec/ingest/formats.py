@@ -11,6 +11,7 @@ import csv
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
@@ -198,22 +199,27 @@ class Adjacency(Format):
 
 @dataclass(frozen=True)
 class Parquet(Format):
-    """Parquet files: raw is the row as JSON, line its number in the file."""
+    """Parquet files: raw is the row as JSON, line its number in the file.
+
+    What a file lacks of the columns of all is null in its rows. A column may have other types in other files.
+    """
 
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+        frames = _of_one_schema(folder, files)
+        _check_columns(folder, files[0].name, sorted({name for frame in frames for name in frame.columns}), needs)
+        rows: DataFrame = reduce(lambda a, b: a.unionByName(b), [self._rows(frame) for frame in frames])
+        return _with_names(folder, rows)
+
+    def _rows(self, frame: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
 
-        frame = folder.spark.read.option("mergeSchema", "true").parquet(*[file.for_spark for file in files])
-        # The columns of all files together: what one file lacks is null in its rows.
-        _check_columns(folder, files[0].name, frame.columns, needs)
-        rows = frame.select(
+        return frame.select(
             F.col("_metadata.file_path").alias("_path"),
             (F.col("_metadata.row_index") + 1).alias(c.LINE),
             F.lit(None).cast("string").alias(c.HEADER),
             _as_json(frame).alias(c.RAW),
             F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
         )
-        return _with_names(folder, rows)
 
     def parse(self, rows: DataFrame) -> DataFrame:
         return _parse_json(rows)
@@ -248,6 +254,23 @@ class Delta(Format):
 
     def parse(self, rows: DataFrame) -> DataFrame:
         return _parse_json(rows)
+
+
+def _of_one_schema(folder: Folder, files: Sequence[File]) -> list[DataFrame]:
+    """One frame of all files where their columns agree; else (a type was widened) one for each schema among them."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    reader = folder.spark.read.option("mergeSchema", "true")
+    try:
+        return [reader.parquet(*[file.for_spark for file in files])]
+    except (PySparkException, Py4JJavaError) as error:
+        if "CANNOT_MERGE" not in str(error):
+            raise
+    by_schema: dict[str, list[str]] = {}
+    for file in files:
+        by_schema.setdefault(folder.spark.read.parquet(file.for_spark).schema.json(), []).append(file.for_spark)
+    return [folder.spark.read.parquet(*paths) for paths in by_schema.values()]
 
 
 def _as_json(frame: DataFrame) -> Column:

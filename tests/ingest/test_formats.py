@@ -84,6 +84,12 @@ def test_parquet_and_delta(spark: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing sku"):
         read(spark, tmp_path, "p/*.parquet", Parquet(), ("sku",))
 
+    # A column came new, another was widened: taken, in one batch too.
+    spark.sql("SELECT 1 AS id, CAST(0.1 AS FLOAT) AS price").write.parquet(str(tmp_path / "p" / "1"))
+    spark.sql("SELECT 3L AS id, 'new' AS colour").write.parquet(str(tmp_path / "p" / "2"))
+    rows = read(spark, tmp_path, "p/{1,2}/*.parquet", Parquet(), ("id",))
+    assert [row[1:] for row in rows] == [(1, {"id": "1", "price": "0.1"}), (1, {"id": "3", "colour": "new"})]
+
     frame.write.format("delta").save(str(tmp_path / "d"))
     frame.where("id = 2").write.format("delta").mode("append").save(str(tmp_path / "d"))
     rows = read(spark, tmp_path, "d", Delta(), ("id",))

@@ -9,7 +9,7 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.lake.tables import Lake
 
 pytestmark = pytest.mark.spark
@@ -62,6 +62,43 @@ def test_append_once_for_each_transaction(lake: Lake) -> None:
     lake.append(table, vectors(lake, "r1", "als", 1.0), "files-a")
     lake.append(table, vectors(lake, "r1", "als", 2.0), "files-b")
     assert [value for _, _, value in content(lake)] == [1.0, 2.0]
+
+
+def test_two_writers_on_one_version_are_not_both_let_through(lake: Lake) -> None:
+    table = schemas.VECTORS_USERS
+    base = lake.prepare(table)
+    first, _ = lake.append(table, vectors(lake, "r1", "als", 1.0), base=base)
+    assert first == base + 1
+    for write in (lake.append, lake.overwrite):
+        with pytest.raises(RetryableError, match=rf"vectors\.users .* at version {base} .* run this stage again"):
+            write(table, vectors(lake, "r1", "als", 2.0), base=base)
+    assert content(lake) == [("r1", "als", 1.0)], "the second has changed nothing"
+    second, _ = lake.overwrite(table, vectors(lake, "r1", "als", 3.0), base=first)
+    assert second == first + 1
+
+
+def test_what_was_appended_since_is_told_from_files_that_moved(lake: Lake) -> None:
+    table = schemas.BRONZE_ITEMS
+
+    def rows(*raw: str) -> Any:
+        found = [("f", i, None, text, 0, None, "r") for i, text in enumerate(raw)]
+        return lake.spark.createDataFrame(found, table.struct())
+
+    first, _ = lake.append(table, rows("a", "b"))
+    lake.append(table, rows("c"))
+    lake.spark.sql(f"OPTIMIZE delta.`{lake.path(table)}`")
+    last, _ = lake.append(table, rows("d"))
+    assert sorted(row[c.RAW] for row in lake.appended(table, first + 1, last).collect()) == ["c", "d"]
+    assert lake.appended(table, last + 1, last).count() == 0
+    commits = lake.commits(table, first)
+    assert [(commit.appends, commit.keeps_content) for commit in commits] == [
+        (True, False),
+        (False, True),
+        (True, False),
+    ]
+    assert lake.restore(table, first) == last + 1
+    assert sorted(row[c.RAW] for row in lake.read(table).collect()) == ["a", "b"]
+    assert lake.restore(table, last + 1) == last + 1, "nothing to take back"
 
 
 @pytest.mark.parametrize("left", [None, ".00000000000000000000.json.2f1c.tmp"])

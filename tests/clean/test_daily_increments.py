@@ -1,0 +1,113 @@
+"""What a day costs, what a run that died leaves, and Online Retail in random batches."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batches import append, cleaned, content, record, settings
+from deltalake import DeltaTable
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import Settings
+from sparkrec.jobs.clean import clean
+from sparkrec.jobs.ingest import ingest
+from sparkrec.pipeline import Run, execute
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow]
+
+DAYS = 6
+
+
+def _day(number: int, *more: dict[str, Any], file: str = "log") -> tuple[dt.datetime, list[tuple[str, int, str]]]:
+    """Twenty views at noon of a day in June, of users of its own, and ``more``; ingested in July."""
+    day = f"2026-06-{1 + number:02}"
+    events = [
+        {"user_id": f"u{n}", "item_id": "a", "event_type": "view", "event_time": f"{day} 12:00:00"} for n in range(20)
+    ]
+    events += [{"user_id": "u0", "item_id": "a", "event_time": f"{day} 13:00:00"} | event for event in more]
+    lines = [(f"{day}.{file}.jsonl", n, json.dumps(event)) for n, event in enumerate(events, 1)]
+    return dt.datetime(2026, 7, 1, tzinfo=dt.UTC), lines
+
+
+def _files(run: Run) -> dict[str, set[str]]:
+    """Day → data files of silver.events."""
+    found: dict[str, set[str]] = {}
+    for path in DeltaTable(run.lake.path(schemas.SILVER_EVENTS), version=run.outputs["silver.events"]).file_uris():
+        found.setdefault(path.split("event_date=")[1].split("/")[0], set()).add(path)
+    return found
+
+
+def test_a_new_day_costs_a_day_and_a_run_that_died_leaves_nothing(spark: Any, tmp_path: Path) -> None:
+    to = settings(tmp_path)
+    append(to, [_day(n, {"event_type": "purchase", "value": "1"}) for n in range(DAYS)])
+    first = cleaned(to)
+    before = _files(first)
+
+    # A day that takes back what was bought on the day before, and one late event.
+    taken_back = {"event_type": "cancel", "value": "1", "order_id": "o"}
+    append(to, [_day(DAYS, taken_back, {"event_type": "view", "event_time": "2026-06-02 12:00:00", "user_id": "late"})])
+    second = cleaned(to)
+    after = _files(second)
+    new_day, late, bought = f"2026-06-{1 + DAYS:02}", "2026-06-02", f"2026-06-{DAYS:02}"
+    assert second.details["increment"] == {"why_full": None, "days": sorted([late, bought, new_day])}
+    assert {day for day, files in after.items() if files != before.get(day)} == {late, bought, new_day}
+    assert (second.counts["rows_new"], second.counts["rows_in"]) == (22, 22 + 21 * DAYS)
+    assert second.counts["cancellations_matched"] == 1
+
+    # Two runs that die after they wrote: what they left is taken back, also where no new run would have written.
+    append(to, [_day(2, {"event_type": "view", "event_time": "2026-06-01 00:00:01"}, file="again")])
+
+    def dies(run: Run) -> None:
+        clean(run)
+        raise KeyboardInterrupt
+
+    for sections in ({}, {"clean": {"session_gap_minutes": None}}):
+        with pytest.raises(KeyboardInterrupt):
+            execute(dies, Run(settings(tmp_path, **sections), "clean"))
+    third = cleaned(to)
+    assert third.details["increment"] == {"why_full": None, "days": ["2026-06-01", "2026-06-03"]}
+
+    whole = cleaned(settings(tmp_path, clean=to.clean.model_dump() | {"full": True}))
+    assert content(third) == content(whole)
+    assert record(third) == record(whole)
+
+    # What is not of clean, and has left no record, must not come back to life: everything is computed.
+    spark.sql(f"DELETE FROM delta.`{whole.lake.path(schemas.SILVER_EVENTS)}` WHERE user_id = 'u3'")
+    append(to, [_day(8)])
+    assert "silver.events was changed" in cleaned(to).details["increment"]["why_full"]
+
+
+def test_online_retail_in_random_batches_is_as_all_at_once(spark: Any, data: Path, tmp_path: Path) -> None:
+    source = {"name": "online_retail", "path": str(data / "online-retail" / "by-day")}
+
+    def shop(name: str) -> Settings:
+        base = {"name": "retail", "lake": {"path": str(tmp_path / name)}, "tracking": {"enabled": False}}
+        return Settings.model_validate(base | {"source": source})
+
+    execute(ingest, Run(shop("at_once"), "ingest"))
+    whole = cleaned(shop("at_once"))
+    bronze = whole.read(schemas.BRONZE_EVENTS)
+    files = sorted(row[0] for row in bronze.select(c.SOURCE_FILE).distinct().collect())
+    random.Random(31).shuffle(files)
+    for number in range(4):
+
+        def batch(run: Run, names: list[str] = files[number::4]) -> None:
+            for table in (schemas.BRONZE_EVENTS, schemas.BRONZE_ITEMS):
+                rows = bronze.where(F.col(c.SOURCE_FILE).isin(names)) if table is schemas.BRONZE_EVENTS else None
+                base = run.lake.prepare(table)
+                run.append(table, rows, base) if rows is not None else run.keep(table)
+
+        execute(batch, Run(shop("by_batch"), "ingest"))
+        last = cleaned(shop("by_batch"))
+    assert last.details["increment"]["why_full"] is None
+    assert record(last) == record(whole)
+    found, expected = content(last), content(whole)
+    for name, rows in expected.items():
+        assert found[name] == rows, name
