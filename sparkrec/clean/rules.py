@@ -45,41 +45,37 @@ _WHAT_REPAIRS_DO = {
 def parse_events(events: DataFrame, settings: Clean | None = None) -> DataFrame:
     """Adds the struct ``parsed``: every canonical column as silver.events will hold it; and ``mended``."""
     mend = _repairs(settings)
+    rows = mend.read(events, _FREE_TEXTS, (c.VALUE, c.PRICE))
     price, currency = mend.price(c.PRICE, c.CURRENCY)
-    return _with_values(
-        events,
-        mend,
-        {
-            **{name: parsing.present(F.col(name)) for name in _EVENT_IDS},
-            **mend.texts(_FREE_TEXTS),
-            c.EVENT_TIME: mend.time(F.col(c.EVENT_TIME)),
-            c.VALUE: mend.quantity(F.col(c.VALUE)),
-            c.PRICE: price,
-            c.CURRENCY: currency,
-        },
-    )
+    values = {
+        **{name: parsing.present(F.col(name)) for name in _EVENT_IDS},
+        **{name: mend.text(name) for name in _FREE_TEXTS},
+        c.EVENT_TIME: mend.time(F.col(c.EVENT_TIME)),
+        c.VALUE: mend.quantity(c.VALUE),
+        c.PRICE: price,
+        c.CURRENCY: currency,
+    }
+    return _with_values(rows, mend, values).select(*events.columns, PARSED, _MENDED)
 
 
 def parse_items(items: DataFrame, settings: Clean | None = None, fill_brand: bool = False) -> DataFrame:
     """Adds the struct ``parsed``, the columns of silver.items; ``fill_brand``: a missing brand is called unknown."""
     mend = _repairs(settings)
+    rows = mend.read(items, (c.NAME, c.BRAND, c.CATEGORY, c.TEXT), (c.PRICE, c.STOCK, c.PROMOTION))
     price, currency = mend.price(c.PRICE, c.CURRENCY)
-    text = mend.texts((c.NAME, c.BRAND, c.CATEGORY, c.TEXT))
-    return _with_values(
-        items,
-        mend,
-        {
-            c.ITEM_ID: parsing.present(F.col(c.ITEM_ID)),
-            **text,
-            c.BRAND: mend.brand(text[c.BRAND], fill_brand),
-            c.CATEGORY: parsing.path(text[c.CATEGORY]),
-            c.VALID_FROM: mend.time(F.col(c.VALID_FROM)),
-            c.PRICE: price,
-            c.CURRENCY: currency,
-            c.STOCK: mend.quantity(F.col(c.STOCK)),
-            c.PROMOTION: mend.fraction(F.col(c.PROMOTION)),
-        },
-    )
+    values = {
+        c.ITEM_ID: parsing.present(F.col(c.ITEM_ID)),
+        c.NAME: mend.text(c.NAME),
+        c.BRAND: mend.brand(mend.text(c.BRAND), fill_brand),
+        c.CATEGORY: parsing.path(mend.text(c.CATEGORY)),
+        c.TEXT: mend.text(c.TEXT),
+        c.VALID_FROM: mend.time(F.col(c.VALID_FROM)),
+        c.PRICE: price,
+        c.CURRENCY: currency,
+        c.STOCK: mend.quantity(c.STOCK),
+        c.PROMOTION: mend.fraction(c.PROMOTION),
+    }
+    return _with_values(rows, mend, values).select(*items.columns, PARSED, _MENDED)
 
 
 def event_rules(settings: Clean, latest: dt.date | None) -> list[Rule]:
@@ -164,9 +160,10 @@ def _items(settings: Clean) -> list[Rule]:
 
 
 def _require_known(settings: Clean) -> None:
-    any_day = dt.date(2000, 1, 1)
-    declared = [*_events(settings, any_day), *_items(settings), *outliers.declared(), *funnels.declared()]
-    require_known(settings.rules, list(dict.fromkeys(rule.name for rule in declared)))
+    if settings.rules:
+        any_day = dt.date(2000, 1, 1)
+        declared = [*_events(settings, any_day), *_items(settings), *outliers.declared(), *funnels.declared()]
+        require_known(settings.rules, list(dict.fromkeys(rule.name for rule in declared)))
 
 
 def _repairs(settings: Clean | None) -> Repairs:

@@ -179,7 +179,8 @@ def _with_added(frame: DataFrame, added: Sequence[Rule]) -> DataFrame:
         *[F.col(name) for name in _AS_TEXT if name in frame.columns],
         F.struct(*frame.columns).alias("_row"),
     )
-    conditions = [_condition(typed, rule) for rule in added]
+    empty = frame.sparkSession.createDataFrame([], typed.drop("_row").schema)
+    conditions = [_condition(empty, rule) for rule in added]
     return typed.withColumn(_ADDED, F.array(*conditions)).select("_row.*", _ADDED)
 
 
@@ -190,8 +191,8 @@ def _typed(frame: DataFrame) -> list[str]:
 
 
 def _condition(typed: DataFrame, rule: Rule) -> Column:
-    """The rule's SQL as a column, tried on the frame: nothing is read for that."""
-    key, names = f"clean.rules.{rule.name}.when", [name for name in typed.columns if name != "_row"]
+    """The rule's SQL as a column, tried on an empty frame of these columns."""
+    key = f"clean.rules.{rule.name}.when"
     problem, text = "", str(rule.when)
     try:
         condition = F.expr(text)
@@ -208,7 +209,7 @@ def _condition(typed: DataFrame, rule: Rule) -> Column:
     if problem:
         raise ConfigError(
             f"'{key}': \"{text}\" {problem.rstrip('. ')}. Expected a Spark SQL condition over one row's columns "
-            f"{', '.join(names)}."
+            f"{', '.join(typed.columns)}."
         )
     return F.coalesce(condition, F.lit(False))
 

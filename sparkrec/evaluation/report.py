@@ -40,6 +40,7 @@ _SPLITS = {
     "given": "The data comes with its own train and test part, and both were used as they are.",
     "none": "Nothing was held out: all events train, and there is no test.",
 }
+_SEVERITIES = {"quarantine": "refused", "repair": "mended", "warn": "noted"}
 _TABLES = {
     "user_id": "users", "item_id": "items", "item_feature": "item features", "history_item": "items in histories",
 }  # fmt: skip
@@ -143,6 +144,7 @@ def render(report: Report) -> str:
         metric_name=metric_name,
         metric_docs=METRIC_DOCS,
         segment_docs=SEGMENT_DOCS,
+        severities=_SEVERITIES,
         style=_style,
         number=plots.number_text,
         metric_bars=_metric_bars(report),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,15 @@ def time_from_milliseconds(text: Column) -> Column:
 
 
 def time_from_pattern(text: Column, pattern: str) -> Column:
-    """Text of a Spark datetime pattern (UTC) as ISO 8601; other text as it is."""
+    """Text of a Spark datetime pattern as ISO 8601; other text as it is.
+
+    With an offset or zone in the pattern it is UTC; else it has no offset, and clean says whose clocks those are.
+    """
     from pyspark.sql import functions as F
 
-    return F.coalesce(_iso(F.try_to_timestamp(text, F.lit(pattern))), text)
+    has_offset = re.search("[VzOXxZ]", re.sub("'[^']*'", "", pattern)) is not None
+    time = _iso(F.try_to_timestamp(text, F.lit(pattern)))
+    return F.coalesce(time if has_offset else F.rtrim(time, F.lit("Z")), text)
 
 
 def time_from_position(seconds: Column) -> Column:

@@ -98,7 +98,8 @@ def test_bots_of_the_simulated_shop_are_found_and_people_are_not(spark):
     time = F.timestamp_millis("time")
     events = rows.event_rows(spark, options).where("dirt = 0").select(
         rows.user_id().alias(c.USER_ID), rows.sku().alias(c.ITEM_ID),
-        rows.name(F.col("type"), names).alias(c.EVENT_TYPE), time.alias(c.EVENT_TIME), time.cast("date").alias(c.EVENT_DATE), rows.event_id().alias(c.EVENT_ID),
+        rows.name(F.col("type"), names).alias(c.EVENT_TYPE), time.alias(c.EVENT_TIME),
+        time.cast("date").alias(c.EVENT_DATE), rows.event_id().alias(c.EVENT_ID),
     )  # fmt: skip
     flagged = {row[c.USER_ID] for row in bots.since(bots.suspects(events, Bots())).collect()}
     users = truth.true_users(spark, options).collect()

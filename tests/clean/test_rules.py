@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sparkrec import columns as c
-from sparkrec.clean import rules
+from sparkrec.clean import funnels, outliers, rules
 from sparkrec.config import Clean
 
 pytestmark = pytest.mark.spark
@@ -111,4 +111,5 @@ def test_catalogue_rows(spark, canonical_items):
 def test_the_data_contract_names_every_rule(spark):
     text = (Path(__file__).parents[2] / "docs" / "data_contract.md").read_text()
     declared = rules.event_rules(Clean(), dt.date(2020, 1, 1)) + rules.item_rules(Clean())
+    declared += outliers.declared() + funnels.declared()
     assert [rule.name for rule in declared if rule.name not in text and "not_a_number" not in rule.name] == []

@@ -39,11 +39,16 @@ def example(**changes):
     rule = {
         "table": "bronze.events",
         "rule": "price",
+        "severity": "quarantine",
         "expects": "a price",
         "first": 3,
         "all": 4,
         "example": "f, line 2",
     }
+    mended = rule | {"rule": "comma", "severity": "repair", "first": 0, "all": 1234, "example": "f, line 7"}
+    quiet = rule | {"rule": "rating", "all": 0, "first": 0, "expects": "stars", "example": None}
+    reasons = [{"reason": "around_the_clock", "users": 5, "days": 9}]
+    suspects = {"users": 6, "days": 12, "events": 4321, "reasons": reasons}
     person = {
         "user": "<b>u1</b>",
         "history": [{"name": "Red mug", "event": "view"}],
@@ -71,7 +76,7 @@ def example(**changes):
         "exposure": [("the log", [n / 100 for n in range(101)]), ("als", [(n / 100) ** 0.5 for n in range(101)])],
         "samples": [person],
         "records": [
-            record("clean", clean, refused_by_rule=[rule], facts={"countries": 38}),
+            record("clean", clean, rules=[rule, mended, quiet], suspects=suspects, facts={"countries": 38}),
             record("featurize", {"users": 10}, split={"kind": "time", "test": "2026-01-01", "end": "2026-01-08"}),
             record("train_two_tower", {}, two_tower={"curve": curve, "ranks": ranks}),
         ],
