@@ -17,13 +17,28 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
+#: identifier: names a person, here or in another system. personal: says something of a person. public: neither.
+DATA_CLASSES = IDENTIFIER, PERSONAL, PUBLIC = ("identifier", "personal", "public")
+
+_IDENTIFIERS = (c.USER_ID, c.USER_INDEX, c.SESSION_ID, c.ORDER_ID)
+#: Of a person's row, what says only where it came from.
+_LINEAGE = (
+    c.EVENT_ID, c.SOURCE_FILE, c.LINE, c.HEADER, c.SOURCE_BYTES, c.INGEST_TIME, c.RUN_ID, c.MODEL, c.TABLE, c.STAGE,
+    c.RULE, c.RULES, c.COPIES, c.SPLIT, c.SUSPECT, c.CHUNK, c.RANK, c.AS_OF,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column: name, Spark SQL type, and a sentence for the reader of ``docs/tables.md``."""
+    """One column: name, Spark SQL type, and a sentence for the reader of ``docs/tables.md``.
+
+    ``data_class`` : one of ``DATA_CLASSES``; left out, the table says (``Table.data_class``).
+    """
 
     name: str
     type: str
     doc: str
+    data_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,21 @@ class Table:
     doc: str
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...] = ()
+    append_only: bool = False
+
+    @property
+    def person(self) -> str | None:
+        """The column that says whose row it is: user_id, else user_index, else raw; None where no row is a person's."""
+        names = self.column_names if self.name != "bronze.items" else []
+        return next((name for name in (c.USER_ID, c.USER_INDEX, c.RAW) if name in names), None)
+
+    def data_class(self, column: Column) -> str:
+        """A column's class: its own, else by its name and whether the table's rows are persons'."""
+        if column.data_class:
+            return column.data_class
+        if column.name in _IDENTIFIERS:
+            return IDENTIFIER
+        return PUBLIC if self.person is None or column.name in _LINEAGE else PERSONAL
 
     @property
     def ddl(self) -> str:
@@ -330,6 +360,34 @@ RUNS = Table(
     ),
 )
 
+SUPPRESSED = Table(
+    "privacy.suppressed",
+    (c.DIGEST,),
+    "Who was erased and must not come back with an old file: digests that only the lake's key can make.",
+    (
+        Column(c.DIGEST, "string", "HMAC-SHA256 of the user id as the lake held it, 128 bits in hex"),
+        Column(c.TIME, "timestamp", "when the erasure began"),
+    ),
+)
+
+AUDIT = Table(
+    "privacy.audit",
+    (c.RUN_ID, c.STAGE, c.STARTED),
+    "Who ran what on which data, whether it succeeded or not. Append only; Delta refuses anything else.",
+    (
+        Column(c.TIME, "timestamp", "when it ended"),
+        Column(c.ACTOR, "string", "SPARKREC_ACTOR, else the user of the operating system", PERSONAL),
+        Column(c.STAGE, "string", "the stage or command"),
+        _RUN_ID,
+        Column(c.STARTED, "timestamp", "when it began"),
+        Column(c.OUTCOME, "string", "done, or the class of the error that ended it"),
+        Column(c.INPUTS, "map<string,bigint>", "table → Delta version that was read"),
+        Column(c.OUTPUTS, "map<string,bigint>", "table → Delta version that was written"),
+        Column(c.DETAILS, "string", "JSON: of an erasure or an export how many persons, and a keyed digest of whom"),
+    ),
+    append_only=True,
+)
+
 TABLES: tuple[Table, ...] = (
     BRONZE_EVENTS,
     BRONZE_ITEMS,
@@ -348,4 +406,6 @@ TABLES: tuple[Table, ...] = (
     RECOMMENDATIONS,
     METRICS,
     RUNS,
+    SUPPRESSED,
+    AUDIT,
 )

@@ -12,6 +12,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.ingest.files import File, Folder, reading, up_to
+from sparkrec.privacy import protect
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Foun
 def _rows(run: Run, folder: Folder, table: Table, found: Found) -> DataFrame:
     from pyspark.sql import functions as F
 
-    parts = [files.format.read(folder, new, files.needs) for files, new in found.new]
+    guard = protect.guard(run, table)
+    parts = [guard(files, files.format.read(folder, new, files.needs)) for files, new in found.new]
     if not parts:
         return run.spark.createDataFrame([], table.struct())
     rows: DataFrame = reduce(lambda a, b: a.unionByName(b), parts)

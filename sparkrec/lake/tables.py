@@ -105,6 +105,10 @@ class Lake:
         log = jvm.org.apache.hadoop.fs.Path(f"{self.path(table)}/_delta_log")
         return log.getFileSystem(self.spark._jsc.hadoopConfiguration()), log
 
+    def create(self, table: Table) -> None:
+        """An empty table, where there is none."""
+        self._create(table)
+
     def _create(self, table: Table) -> None:
         from delta.tables import DeltaTable
 
@@ -121,6 +125,8 @@ class Lake:
             .comment(table.doc)
             .property(_SCHEMA_PROPERTY, str(schemas.SCHEMA_VERSION))
         )
+        if table.append_only:
+            builder = builder.property("delta.appendOnly", "true")
         if table.partition_by:
             builder = builder.partitionedBy(*table.partition_by)
         builder.execute()
