@@ -13,7 +13,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ _WINDOW = 8 << 20
 _ROWS = 65_536
 #: So many needles are looked for one by one; more, by the words that occur.
 _FEW = 32
-_WORD = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+_WORD = re.compile(rb"[0-9A-Za-z_]+")
 _WITHIN_WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 _MOST_SHOWN = 20
 
@@ -126,44 +126,58 @@ def in_file(uri: str, needles: Needles) -> tuple[int, list[str]]:
     return size, places
 
 
-def occurs(data: bytes, words: Sequence[bytes], index: dict[bytes, list[bytes]] | None = None) -> bool:
-    """Whether one of the words lies in the data and is not part of a longer one."""
+def occurs(
+    data: bytes,
+    words: Sequence[bytes],
+    index: Mapping[bytes, Sequence[bytes]] | None = None,
+    begins: bool = True,
+    ends: bool = True,
+) -> bool:
+    """Whether one of the words lies in the data and is not part of a longer one.
+
+    ``index`` : the words by a part of each (:func:`_index`). ``begins``, ``ends`` : nothing comes before or after the
+    data; else a word at its edge does not count, because nobody knows yet what it is part of.
+    """
     if index is None and len(words) <= _FEW:
-        return any(_whole(data, word) for word in words)
-    index = index if index is not None else _index(words)
-    met = set(_WORD.findall(data)) & index.keys()
-    return any(_whole(data, word) for first in met for word in index[first])
+        return any(_whole(data, word, begins, ends) for word in words)
+    index = _index(words) if index is None else index
+    met = (set(_WORD.findall(data)) & index.keys()) | {b""}
+    return any(_whole(data, word, begins, ends) for part in met for word in index.get(part, ()))
 
 
 def _index(words: Sequence[bytes]) -> dict[bytes, list[bytes]]:
-    """Words by the first run of word characters in each."""
+    """Words by the first run of ASCII letters and digits in each; those that have none, by nothing."""
     index: dict[bytes, list[bytes]] = {}
     for word in words:
         first = _WORD.search(word)
-        index.setdefault(first.group() if first else word, []).append(word)
+        index.setdefault(first.group() if first else b"", []).append(word)
     return index
 
 
-def _whole(data: bytes, word: bytes) -> bool:
+def _whole(data: bytes, word: bytes, begins: bool, ends: bool) -> bool:
     at = data.find(word)
     while at >= 0:
         end = at + len(word)
-        if not (at and data[at - 1] in _WITHIN_WORD) and not (end < len(data) and data[end] in _WITHIN_WORD):
+        before = begins if not at else data[at - 1] not in _WITHIN_WORD
+        after = ends if end == len(data) else data[end] not in _WITHIN_WORD
+        if before and after:
             return True
         at = data.find(word, at + 1)
     return False
 
 
 def _in_stream(file: Any, needles: Needles) -> tuple[int, bool]:
-    """Window by window; windows overlap, so that nothing falls between two."""
+    """Window by window; they overlap by more than the longest word, so that each word is seen whole in one of them."""
     overlap = 2 + max((len(word) for word in needles.words), default=0)
     size, rest, hit = 0, b"", False
     index = _index(needles.words) if len(needles.words) > _FEW else None
-    while block := file.read(_WINDOW):
-        size += len(block)
+    block = file.read(_WINDOW)
+    while block:
+        following = file.read(_WINDOW)
         window = rest + block
-        hit = hit or occurs(window, needles.words, index)
-        rest = window[-overlap:]
+        hit = hit or occurs(window, needles.words, index, begins=size == len(rest), ends=not following)
+        size += len(block)
+        rest, block = window[-overlap:], following
     return size, hit
 
 
