@@ -18,9 +18,10 @@ def erase(run: Run) -> None:
     erasure.suppress(run, who, key)
     models = erasure.forget(run, who)
     deleted = erasure.delete(run, who, source)
-    erasure.mend_records(run, who)
+    erasure.open_records(run, who)
     run.say("deleted " + ", ".join(f"{rows:,} of {name}" for name, rows in deleted.items() if rows))
     erasure.purge(run)
+    erasure.close_records(run)
     scanned = erasure.prove(run, who)
 
     run.audit.update(deleted=deleted, model_files=models, files_read=scanned.files, bytes_read=scanned.bytes)

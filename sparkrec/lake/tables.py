@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _SCHEMA_PROPERTY = "sparkrec.schemaVersion"
+#: In a run record, while an erasure is under way: the newest version, whatever its number will be.
+CURRENT = -1
 _COMMIT = re.compile(r"\d{20}\.json")
 
 
@@ -54,10 +57,16 @@ class Lake:
                 "Run the stage that writes it first: sparkrec run does them all in order."
             )
         self._check_schema_version(table)
+        if version == CURRENT:
+            raise DataError(
+                f"An erasure of users from the lake {self.root} was interrupted, and {table.name} is not whole. Run "
+                "'sparkrec erase' with the same users again, then this."
+            )
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(table)).select(*table.column_names)
+        with _forgotten(table, version):
+            return reader.load(self.path(table)).select(*table.column_names)
 
     def overwrite(self, table: Table, frame: DataFrame, where: Mapping[str, str] | None = None) -> tuple[int, int]:
         """Replace the whole table, or the partitions named by ``where``, in one commit.
@@ -159,6 +168,22 @@ class Lake:
         if missing or surplus:
             raise ValueError(f"{table.name}: columns missing {sorted(missing)}, surplus {sorted(surplus)}")
         return frame.selectExpr(*[f"CAST(`{x.name}` AS {x.type}) AS `{x.name}`" for x in table.columns])
+
+
+@contextlib.contextmanager
+def _forgotten(table: Table, version: int | None) -> Iterator[None]:
+    """Turns what Delta says about a version that is gone into a DataError that says what to do."""
+    from pyspark.errors import AnalysisException
+
+    try:
+        yield
+    except AnalysisException as error:
+        if "DELTA_VERSION_NOT_FOUND" not in str(error) and "TIME_TRAVEL" not in str(error):
+            raise
+        raise DataError(
+            f"Version {version} of {table.name}, which this run reads, is gone: an erasure or 'sparkrec maintain' has "
+            "removed old versions. Run the stages of this run before this one again, with the same --run-id."
+        ) from None
 
 
 def _quoted(value: str) -> str:

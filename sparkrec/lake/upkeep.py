@@ -50,11 +50,11 @@ def of_table(run: Run, table: Table, dry_run: bool) -> Upkeep:
     small = int(_SMALL * file_bytes)
     before = maintenance.files(lake, table, small)
     crowded = maintenance.crowded(lake, table, small, settings.min_small_files)
-    hours = needed_hours(run, table)
+    if crowded and not dry_run:
+        maintenance.compact(lake, table, crowded, file_bytes)
+    hours = needed_hours(run, table)  # after the compaction, which may have made what runs read an older version
     if not dry_run:
-        maintenance.retain(lake, table, settings.retention_hours, settings.log_retention_days)
-        if crowded:
-            maintenance.compact(lake, table, crowded, file_bytes)
+        maintenance.retain(lake, table, hours, settings.log_retention_days)
     removable = maintenance.removable(lake, table, hours)
     if removable and not dry_run:
         maintenance.vacuum(lake, table, hours)

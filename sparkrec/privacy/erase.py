@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.lake import maintenance
 from sparkrec.lake.maintenance import ERASURE
+from sparkrec.lake.tables import CURRENT
 from sparkrec.privacy import artifacts, persons, pseudonyms, scan
 from sparkrec.privacy.keys import Key
 from sparkrec.privacy.persons import Persons
@@ -81,32 +82,47 @@ def _delete(run: Run, table: Table, rows: DataFrame, on: tuple[str, ...]) -> int
     return int(result["num_deleted_rows"]) if result is not None else 0
 
 
-def mend_records(run: Run, who: Persons) -> None:
-    """Run records: versions that were current are named by their new number, and ids in examples are taken out.
+def open_records(run: Run, who: Persons) -> None:
+    """Run records before the purge: ids are taken out of examples, and versions that are current are marked as such.
 
-    Records are few (one a stage), so they are rewritten whole.
+    The purge gives every table another number and forgets the old ones, so the mark stands until
+    :func:`close_records`; a stage that meets it says that an erasure was interrupted.
     """
-    if not run.lake.exists(schemas.RUNS):
-        return
-    newest = {table: run.lake.version(table) for table in schemas.TABLES if run.lake.exists(table)}
-    alike = {table.name: maintenance.oldest_alike(run.lake, table) for table in newest}
-    current = {table.name: version for table, version in newest.items()}
-    of_runs = {table.name for table in schemas.TABLES if c.RUN_ID in table.partition_by}
+    held = [table for table in schemas.TABLES if run.lake.exists(table) and table is not schemas.RUNS]
+    alike = {table.name: maintenance.oldest_alike(run.lake, table) for table in held if _is_purged(table)}
+    of_runs = {table.name for table in held if c.RUN_ID in table.partition_by}
     cleaned = _cleaner(who)
 
-    def moved(outputs: Mapping[str, int]) -> dict[str, int]:
-        return {
-            name: current[name] if name in current and (name in of_runs or version >= alike[name]) else version
-            for name, version in outputs.items()
+    def mended(row: dict[str, Any]) -> dict[str, Any]:
+        outputs = {
+            name: CURRENT if name in alike and (name in of_runs or version >= alike[name]) else version
+            for name, version in (row[c.OUTPUTS] or {}).items()
         }
+        return row | {c.OUTPUTS: outputs, c.DETAILS: cleaned(row[c.DETAILS] or "{}")}
 
+    _rewrite_records(run, mended)
+
+
+def close_records(run: Run) -> None:
+    """Run records after the purge: what was marked as current gets the version's new number."""
+    newest = {table.name: run.lake.version(table) for table in schemas.TABLES if run.lake.exists(table)}
+
+    def closed(row: dict[str, Any]) -> dict[str, Any]:
+        outputs = {name: newest[name] if version == CURRENT else version for name, version in row[c.OUTPUTS].items()}
+        return row | {c.OUTPUTS: outputs}
+
+    _rewrite_records(run, closed)
+
+
+def _rewrite_records(run: Run, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Records are few (one a stage), so they are rewritten whole."""
+    if not run.lake.exists(schemas.RUNS):
+        return
     rows = [row.asDict() for row in run.lake.read(schemas.RUNS).collect()]
-    mended = [
-        row | {c.OUTPUTS: moved(row[c.OUTPUTS] or {}), c.DETAILS: cleaned(row[c.DETAILS] or "{}")} for row in rows
-    ]
-    if mended != rows:
-        order = schemas.RUNS.column_names
-        frame = run.spark.createDataFrame([tuple(row[name] for name in order) for row in mended], schemas.RUNS.struct())
+    changed = [change(row) for row in rows]
+    if changed != rows:
+        names = schemas.RUNS.column_names
+        frame = run.spark.createDataFrame([tuple(row[x] for x in names) for row in changed], schemas.RUNS.struct())
         with maintenance.noted(run.spark, ERASURE):
             run.lake.overwrite(schemas.RUNS, frame)
 
@@ -124,9 +140,13 @@ def _cleaner(who: Persons) -> Callable[[str], str]:
 def purge(run: Run) -> None:
     """Old files and logs of every table that held persons, or their ids, leave the disk."""
     for table in schemas.TABLES:
-        if run.lake.exists(table) and (table.person or table is schemas.RUNS):
+        if _is_purged(table) and run.lake.exists(table):
             maintenance.purge(run.lake, table)
             run.say(f"purged {table.name}: only its newest version is left")
+
+
+def _is_purged(table: Table) -> bool:
+    return bool(table.person) or table is schemas.RUNS
 
 
 def prove(run: Run, who: Persons) -> Scanned:
