@@ -53,6 +53,7 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
         return counts
     with reading(folder.root):
         counts["rows"] = run.append(table, _rows(run, folder, table, found), _transaction(table, found.new_files))
+    protect.count_marks(run, table)
     if table is schemas.BRONZE_EVENTS and not counts["rows"] and len(found.files) == len(found.new_files):
         raise DataError(
             f"The {len(found.files):,} file(s) in {folder.root}, the first of them {found.files[0].name}, hold no row. "

@@ -96,6 +96,18 @@ def protect(
     return changed.withColumn(c.RAW, text).select(*rows.columns)
 
 
+def count_marks(run: Run, table: Table) -> None:
+    """Count what scrubbing took out of the rows that this run has written: e_mails, phones, cards."""
+    from pyspark.sql import functions as F
+
+    if table is not schemas.BRONZE_EVENTS or not run.settings.privacy.scrub:
+        return
+    own = run.lake.read(table).where((F.col(c.RUN_ID) == run.run_id) & (F.col(c.INGEST_TIME) == F.lit(run.started)))
+    row = own.agg(*[F.coalesce(F.sum(n), F.lit(0)) for n in scrub.marks(F.col(c.RAW)).values()]).first()
+    assert row is not None
+    run.count(scrubbed_e_mails=row[0], scrubbed_phones=row[1], scrubbed_cards=row[2])
+
+
 def read_by(files: Files) -> tuple[str, ...]:
     """The names of the fields that a source reads: its mapping is asked for them all."""
     from pyspark.sql import functions as F
