@@ -28,6 +28,7 @@ class Key:
 
     secret: bytes = field(repr=False)
     origin: str
+    is_new: bool = False
 
     @property
     def id(self) -> str:
@@ -50,7 +51,8 @@ def load(settings: Settings, create: bool) -> Key:
     if text := os.environ.get(variable):
         return Key(_secret(text, f"The environment variable {variable}"), f"the environment variable {variable}")
     path = place(settings)
-    if create and not path.exists():
+    is_new = create and not path.exists()
+    if is_new:
         _make(path)
     try:
         text, mode = path.read_text(encoding="ascii", errors="replace"), path.stat().st_mode
@@ -63,7 +65,7 @@ def load(settings: Settings, create: bool) -> Key:
         raise ConfigError(
             f"The privacy key {path} can be read by others (mode {mode & 0o777:o}). Run chmod 600 {path}."
         )
-    return Key(_secret(text, f"The privacy key {path}"), str(path))
+    return Key(_secret(text, f"The privacy key {path}"), str(path), is_new)
 
 
 def place(settings: Settings) -> Path:

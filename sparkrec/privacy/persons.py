@@ -64,7 +64,13 @@ def find(run: Run, given: Sequence[str]) -> Persons:
     ------
     ConfigError
         The lake's pseudonyms are of another key.
+    DataError
+        There is no lake.
     """
+    if not tables(run):
+        raise DataError(
+            f"The lake {run.lake.root} has no table with persons in it. Check lake.path: nobody was looked for."
+        )
     held = protect.held_key(run)
     if held is None:
         return Persons(tuple(given), tuple(given))

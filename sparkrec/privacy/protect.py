@@ -46,6 +46,8 @@ def guard(run: Run, table: Table) -> Guard:
         return lambda files, rows: rows
     gone = run.lake.exists(schemas.SUPPRESSED)
     key = keys.load(run.settings, create=settings.pseudonymize) if settings.pseudonymize or gone else None
+    if key and key.is_new:
+        run.say(f"made a privacy key, {key.origin}: keep a copy of it, and keep it apart from the lake")
     stamp(run, key.id if key and settings.pseudonymize else _PLAIN)
     if not (settings.pseudonymize or settings.scrub or gone):
         return lambda files, rows: rows

@@ -104,7 +104,7 @@ def in_file(uri: str, needles: Needles) -> tuple[int, list[str]]:
     """Bytes of a file, and the places in it where something was found."""
     from pyarrow import fs
 
-    system, path = fs.FileSystem.from_uri(uri)
+    system, path = fs.FileSystem.from_uri(re.sub("^s3[an]://", "s3://", uri))  # Hadoop's names of it
     places = []
     with system.open_input_stream(path, compression=None) as file:
         size, hit = _in_stream(file, needles)
