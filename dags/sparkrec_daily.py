@@ -1,4 +1,4 @@
-"""The daily pipeline: the same jobs in the same order as ``sparkrec run``, one Spark application each.
+"""The daily pipeline: the same jobs in the same order as ``sparkrec run``, one Spark application each; weekly upkeep.
 
 Where things are comes from the environment of the scheduler and its workers:
 
@@ -55,31 +55,44 @@ class SparkrecJob(SparkSubmitOperator):
             raise
 
 
+def job(stage: str, *arguments: str) -> SparkrecJob:
+    """The task of one stage or command."""
+    return SparkrecJob(
+        task_id=stage,
+        name=f"sparkrec_{stage}_{{{{ ds_nodash }}}}",
+        application=str(HOME / "jobs" / f"{stage}.py"),
+        application_args=[*(part for path in CONFIGURATIONS for part in ("--conf", path)), *arguments],
+        conf=TRAIN_SUBMIT if stage == "train_two_tower" else {},
+        env_vars={"PYSPARK_PYTHON": PYTHON, "PYSPARK_DRIVER_PYTHON": PYTHON} if PYTHON else None,
+        outlets=[RECOMMENDATIONS] if stage == "recommend" else [],
+    )
+
+
+ALWAYS = {
+    "start_date": datetime(2026, 1, 1),
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": {"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
+    "tags": ["sparkrec"],
+}
+
 with DAG(
     dag_id="sparkrec_daily",
     description="Raw logs in; recommendations, a report and a run record out",
     schedule="0 3 * * *",
-    start_date=datetime(2026, 1, 1),
-    catchup=False,
-    max_active_runs=1,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": True},
-    tags=["sparkrec"],
+    **ALWAYS,
 ) as dag:
     previous = None
     for stage in STAGES:
-        task = SparkrecJob(
-            task_id=stage,
-            name=f"sparkrec_{stage}_{{{{ ds_nodash }}}}",
-            application=str(HOME / "jobs" / f"{stage}.py"),
-            application_args=[
-                *(part for path in CONFIGURATIONS for part in ("--conf", path)),
-                "--date",
-                "{{ ds }}",
-            ],
-            conf=TRAIN_SUBMIT if stage == "train_two_tower" else {},
-            env_vars={"PYSPARK_PYTHON": PYTHON, "PYSPARK_DRIVER_PYTHON": PYTHON} if PYTHON else None,
-            outlets=[RECOMMENDATIONS] if stage == "recommend" else [],
-        )
+        task = job(stage, "--date", "{{ ds }}")
         if previous is not None:
             previous >> task
         previous = task
+
+with DAG(
+    dag_id="sparkrec_weekly",
+    description="Small files joined, old ones removed; far from the hour of the daily run",
+    schedule="0 15 * * 0",
+    **ALWAYS,
+):
+    job("maintain")

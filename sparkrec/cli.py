@@ -16,11 +16,13 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sparkrec import __version__, config
 from sparkrec.errors import ConfigError, DataError, NoData, RetryableError, SparkrecError
 from sparkrec.pipeline import STAGES, Run, execute
 from sparkrec.progress import say
+from sparkrec.schemas import DATA_CLASSES
 
 Job = Callable[[Run], None]
 
@@ -28,6 +30,25 @@ Job = Callable[[Run], None]
 class Terminated(BaseException):
     """SIGTERM arrived."""
 
+
+#: Commands besides the stages; each is a job as well.
+COMMANDS = {
+    "erase": "remove users from the lake, and prove it",
+    "export": "write all that is held of one user",
+    "maintain": "compact the tables and remove old files",
+}
+_OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "erase": {"--users": {"required": True, "metavar": "FILE|ID,…", "help": "a file with an id a line, or ids"}},
+    "export": {
+        "--user": {"required": True, "metavar": "ID", "help": "the user's id, or pseudonym"},
+        "--to": {"required": True, "metavar": "FOLDER", "help": "where to write; must not exist"},
+        "--classes": {
+            "nargs": "+", "choices": DATA_CLASSES, "default": list(DATA_CLASSES), "metavar": "CLASS",
+            "help": "write only columns of these classes (docs/tables.md)",
+        },
+    },
+    "maintain": {"--dry-run": {"action": "store_true", "help": "say what would be done, and do nothing"}},
+}  # fmt: skip
 
 _EPILOG = "Exit codes: 0 done, 1 a defect, 2 bad configuration, 3 bad data, 4 a failure that is worth a retry."
 
@@ -55,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     days.add_argument("--from-date", type=_date, required=True, metavar="YYYY-MM-DD", help="the first day")
     days.add_argument("--to-date", type=_date, required=True, metavar="YYYY-MM-DD", help="the last day")
     days.add_argument("--until", dest="last", choices=STAGES, default="clean", help="stop each day after this stage")
-    for stage in ("simulate", *STAGES):
-        doc = (_job(stage).__doc__ or "").strip().splitlines()[0] if stage in sys.argv[1:2] else f"the stage {stage}"
-        _add_options(commands.add_parser(stage, help=doc, description=doc, epilog=_EPILOG))
+    for stage in ("simulate", *STAGES, *COMMANDS):
+        doc = (_job(stage).__doc__ or "").strip().splitlines()[0] if stage in sys.argv[1:2] else _help(stage)
+        _add_options(commands.add_parser(stage, help=doc, description=doc, epilog=_EPILOG), stage)
     options = parser.parse_args(arguments)
     if options.command == "backfill":
         return _guard(lambda: _backfill(options))
@@ -71,13 +92,19 @@ def run_job(job: Job) -> None:
     """The entry point of ``spark-submit jobs/NAME.py``: parse, run, exit with a code that a scheduler can read."""
     stage = job.__name__
     parser = argparse.ArgumentParser(prog=f"jobs/{stage}.py", description=job.__doc__, epilog=_EPILOG)
-    _add_options(parser)
+    _add_options(parser, stage)
     options = parser.parse_args()
     code = _guard(lambda: _run_stages([stage], options, {stage: job}))
     sys.exit(code)
 
 
-def _add_options(parser: argparse.ArgumentParser, with_date: bool = True) -> None:
+def _help(stage: str) -> str:
+    return COMMANDS.get(stage, f"the stage {stage}")
+
+
+def _add_options(parser: argparse.ArgumentParser, stage: str = "", with_date: bool = True) -> None:
+    for option, about in _OWN_OPTIONS.get(stage, {}).items():
+        parser.add_argument(option, **about)
     parser.add_argument(
         "--conf",
         action="append",
@@ -114,7 +141,9 @@ def _run_stages(stages: list[str], options: argparse.Namespace, jobs: dict[str, 
     settings = config.load(options.conf, options.set)
     for stage in stages:
         job = (jobs or {}).get(stage) or _job(stage)
-        execute(job, Run(settings, stage, options.date, options.run_id))
+        own = [option[2:].replace("-", "_") for option in _OWN_OPTIONS.get(stage, {})]
+        arguments = {name: getattr(options, name) for name in own}
+        execute(job, Run(settings, stage, options.date, options.run_id, arguments=arguments))
 
 
 def _backfill(options: argparse.Namespace) -> None:

@@ -112,6 +112,12 @@ OUTPUTS = "outputs"
 COUNTS = "counts"
 DETAILS = "details"
 
+# --- who did what, and who was erased --------------------------------------------------------------------
+TIME = "time"
+ACTOR = "actor"
+OUTCOME = "outcome"
+DIGEST = "digest"
+
 # --- event types: the position is the code that gold.sequences stores; append only ----------------------
 VIEW, CLICK, CART, PURCHASE, SEARCH, RATING, REVIEW, REMOVE, CANCEL = EVENT_TYPES = (
     "view",

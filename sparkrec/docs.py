@@ -21,14 +21,14 @@ def tables() -> str:
         "",
         f"Schema version {SCHEMA_VERSION}. Made from `sparkrec/schemas.py` by `make docs`.",
         "Every table is a Delta table below `lake.path`, with the dot as a folder: `silver.events` lies in "
-        "`silver/events`. Times are UTC.",
+        "`silver/events`. Times are UTC. Class: what a column says of a person ([privacy.md](privacy.md)).",
     ]
     for table in TABLES:
         lines += ["", f"## {table.name}", "", table.doc, "", f"Key: {', '.join(f'`{k}`' for k in table.key)}."]
         if table.partition_by:
             lines[-1] += f" Partitioned by {', '.join(f'`{p}`' for p in table.partition_by)}."
-        lines += ["", "| column | type | holds |", "|---|---|---|"]
-        lines += [f"| `{column.name}` | {column.type} | {column.doc} |" for column in table.columns]
+        lines += ["", "| column | type | class | holds |", "|---|---|---|---|"]
+        lines += [f"| `{x.name}` | {x.type} | {table.data_class(x)} | {x.doc} |" for x in table.columns]
     return "\n".join(lines) + "\n"
 
 

@@ -68,6 +68,10 @@ class Run:
     outputs: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    #: What a command was asked on the command line, besides what all stages are.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: What the audit table holds of this run besides the tables.
+    audit: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.run_id = self.run_id or f"{self.settings.name}-{self.date or 'all'}"
@@ -196,11 +200,17 @@ class Run:
 
 
 def execute(job: Callable[[Run], None], run: Run) -> None:
-    """Run one job under the contract: tracked, and recorded when it succeeded."""
+    """Run one job under the contract: tracked, recorded when it succeeded, and in the audit table either way."""
     from sparkrec import tracking
+    from sparkrec.privacy import audit
 
     run.say("started")
     with tracking.stage(run.settings, run.run_id, run.stage) as run.tracker:
         _ = run.spark  # column expressions need a session, and a job may build some before it reads a table
-        job(run)
-        run.finish()
+        try:
+            job(run)
+            run.finish()
+        except Exception as error:
+            audit.write(run, error, **run.audit)
+            raise
+        audit.write(run, **run.audit)

@@ -5,59 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from sparkrec import columns as c
+from sparkrec.table import DATA_CLASSES, IDENTIFIER, PERSONAL, PUBLIC, Column, Table
 
-if TYPE_CHECKING:
-    from pyspark.sql.types import StructType
+__all__ = ["DATA_CLASSES", "IDENTIFIER", "PERSONAL", "PUBLIC", "SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
 #: Written into every table. A table with another number is migrated or refused: see ``lake.migrations``.
 SCHEMA_VERSION = 2
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: name, Spark SQL type, and a sentence for the reader of ``docs/tables.md``."""
-
-    name: str
-    type: str
-    doc: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A Delta table of the lake.
-
-    ``name`` is also its path under the lake's root, with the dot as a folder: ``silver.events`` lies in
-    ``silver/events``. ``key`` is unique. ``partition_by`` names folders; ``change_feed`` lets a reader ask what came
-    new after a version.
-    """
-
-    name: str
-    key: tuple[str, ...]
-    doc: str
-    columns: tuple[Column, ...]
-    partition_by: tuple[str, ...] = ()
-    change_feed: bool = False
-
-    @property
-    def ddl(self) -> str:
-        """The columns as Spark's DDL string."""
-        return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
-
-    @property
-    def column_names(self) -> list[str]:
-        return [column.name for column in self.columns]
-
-    def struct(self) -> StructType:
-        """The columns as a Spark ``StructType``. Needs pyspark, not a session."""
-        from pyspark.sql.types import StructType
-
-        struct = StructType.fromDDL(self.ddl)
-        assert isinstance(struct, StructType)
-        return struct
 
 
 _ORIGIN = (
@@ -388,6 +342,34 @@ RUNS = Table(
     ),
 )
 
+SUPPRESSED = Table(
+    "privacy.suppressed",
+    (c.DIGEST,),
+    "Who was erased and must not come back with an old file: digests that only the lake's key can make.",
+    (
+        Column(c.DIGEST, "string", "HMAC-SHA256 of the user id as the lake held it, 128 bits in hex"),
+        Column(c.TIME, "timestamp", "when the erasure began"),
+    ),
+)
+
+AUDIT = Table(
+    "privacy.audit",
+    (c.RUN_ID, c.STAGE, c.STARTED),
+    "Who ran what on which data, whether it succeeded or not. Append only; Delta refuses anything else.",
+    (
+        Column(c.TIME, "timestamp", "when it ended"),
+        Column(c.ACTOR, "string", "SPARKREC_ACTOR, else the user of the operating system", PERSONAL),
+        Column(c.STAGE, "string", "the stage or command"),
+        _RUN_ID,
+        Column(c.STARTED, "timestamp", "when it began"),
+        Column(c.OUTCOME, "string", "done, or the class of the error that ended it"),
+        Column(c.INPUTS, "map<string,bigint>", "table → Delta version that was read"),
+        Column(c.OUTPUTS, "map<string,bigint>", "table → Delta version that was written"),
+        Column(c.DETAILS, "string", "JSON: of an erasure or an export how many persons, and a keyed digest of whom"),
+    ),
+    append_only=True,
+)
+
 TABLES: tuple[Table, ...] = (
     BRONZE_EVENTS,
     BRONZE_ITEMS,
@@ -409,4 +391,6 @@ TABLES: tuple[Table, ...] = (
     RECOMMENDATIONS,
     METRICS,
     RUNS,
+    SUPPRESSED,
+    AUDIT,
 )

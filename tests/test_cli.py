@@ -51,8 +51,13 @@ def test_success_is_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "--conf", "x", "--date", "20261120x"], ["nonsense"], ["run", "--from", "nowhere"], []]
-)
+    "arguments",
+    [
+        ["run", "--conf", "x", "--date", "20261120x"], ["nonsense"], ["run", "--from", "nowhere"], [],
+        ["erase", "--conf", "x"], ["export", "--conf", "x", "--user", "u"],
+        ["export", "--conf", "x", "--user", "u", "--to", "y", "--classes", "secret"],
+    ],
+)  # fmt: skip
 def test_bad_usage_is_bad_configuration(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.main(arguments)

@@ -10,6 +10,7 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.cli import COMMANDS
 from sparkrec.errors import DataError
 from sparkrec.pipeline import STAGES, Run, execute
 
@@ -65,8 +66,8 @@ def test_gold_of_another_run_is_not_taken_but_silver_is(make_settings: Callable[
 
 def test_every_stage_has_its_job() -> None:
     jobs = Path(__file__).parents[1] / "jobs"
-    assert {path.stem for path in jobs.glob("*.py")} == {*STAGES, "simulate", "__init__"}
-    for stage in STAGES:
+    assert {path.stem for path in jobs.glob("*.py")} == {*STAGES, *COMMANDS, "simulate", "__init__"}
+    for stage in (*STAGES, *COMMANDS):
         page = (jobs / f"{stage}.py").read_text()
         assert f"run_job({stage})" in page
         assert len(page.splitlines()) < 120, f"jobs/{stage}.py is longer than a page or two"

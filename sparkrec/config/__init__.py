@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 
 from sparkrec.config.base import EventType, Section
 from sparkrec.config.clean import Clean
+from sparkrec.config.privacy import Maintenance, Privacy
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
 
@@ -150,6 +151,8 @@ class Settings(Section):
     recommend: Recommend = Field(default_factory=Recommend)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     tracking: Tracking = Field(default_factory=Tracking)
+    privacy: Privacy = Field(default_factory=Privacy)
+    maintenance: Maintenance = Field(default_factory=Maintenance)
 
     @model_validator(mode="after")
     def _lists_are_long_enough(self) -> Settings:
@@ -165,7 +168,7 @@ class Settings(Section):
 
     def hash(self) -> str:
         """Eight hex digits that change when any value that can change a table does."""
-        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake"})
+        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 

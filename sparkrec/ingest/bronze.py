@@ -11,6 +11,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.ingest.files import File, Folder, reading, up_to
+from sparkrec.privacy import protect
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
         return counts
     with reading(folder.root):
         counts["rows"] = run.append(table, _rows(run, folder, table, found), base)
+    protect.count_marks(run, table)
     if table is schemas.BRONZE_EVENTS and not counts["rows"] and len(found.files) == len(found.new_files):
         raise DataError(
             f"The {len(found.files):,} file(s) in {folder.root}, the first of them {found.files[0].name}, hold no row. "
@@ -99,7 +101,8 @@ def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Foun
 def _rows(run: Run, folder: Folder, table: Table, found: Found) -> DataFrame:
     from pyspark.sql import functions as F
 
-    parts = [files.format.read(folder, new, files.needs) for files, new in found.new]
+    guard = protect.guard(run, table)
+    parts = [guard(files, files.format.read(folder, new, files.needs)) for files, new in found.new]
     if not parts:
         return run.spark.createDataFrame([], table.struct())
     rows: DataFrame = reduce(lambda a, b: a.unionByName(b), parts)

@@ -50,8 +50,18 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def parse(self, rows: DataFrame) -> DataFrame:
-        """``rows`` with ``fields`` and ``malformed``."""
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
+        """``rows`` with ``fields`` and ``malformed``; ``headers``: those of the rows, where they are known."""
+
+    def headers(self, rows: DataFrame) -> list[str]:
+        """The distinct header lines of the rows; none where the format has no headers. One pass over them."""
+        return []
+
+    def line(self, headers: Sequence[str]) -> Column:
+        """The opposite of ``parse``: text of ``fields``, which parses to the same fields. Absent ones stay absent."""
+        from pyspark.sql import functions as F
+
+        return F.to_json(F.map_filter(FIELDS, lambda _, value: value.isNotNull()))
 
 
 @dataclass(frozen=True)
@@ -72,13 +82,39 @@ class Csv(Format):
             _check_columns(folder, name, self.names(header), needs)
         return rows
 
-    def parse(self, rows: DataFrame) -> DataFrame:
+    def headers(self, rows: DataFrame) -> list[str]:
+        return [] if self.columns else _headers(rows)
+
+    def line(self, headers: Sequence[str]) -> Column:
+        from pyspark.sql import functions as F
+
+        text = self._line(self.columns) if self.columns else F.lit(None).cast("string")
+        for header in headers:
+            text = F.when(F.col(c.HEADER) == header, self._line(self.names(header))).otherwise(text)
+        return text
+
+    def _line(self, names: Sequence[str]) -> Column:
+        """Quoted where it must be; a second column of the same name, which nobody can read, is left empty."""
+        from pyspark.sql import functions as F
+
+        def written(name: str) -> Column:
+            value, quote = F.col(FIELDS)[name], self.quote
+            if quote:
+                quoted = F.concat(F.lit(quote), F.replace(value, F.lit(quote), F.lit(quote * 2)), F.lit(quote))
+                special = value.contains(self.delimiter) | value.contains(quote) | (value == "")
+                value = F.when(special, quoted).otherwise(value)
+            return F.coalesce(value, F.lit(""))
+
+        parts = [written(name) if name not in names[:i] else F.lit("") for i, name in enumerate(names)]
+        return F.concat_ws(self.delimiter, *parts)
+
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
         from pyspark.sql import functions as F
 
         fields: Column = F.lit(None).cast("map<string,string>")
         if self.columns:
             fields = self._fields(self.columns)
-        for header in [] if self.columns else _headers(rows):
+        for header in self.headers(rows) if headers is None else headers:
             # The files' own headers: few, so one parser for each.
             fields = F.when(F.col(c.HEADER) == header, self._fields(self.names(header))).otherwise(fields)
         return rows.withColumn(FIELDS, fields).withColumn(
@@ -123,6 +159,10 @@ class Csv(Format):
         return F.when(quotes % 2 == 0, fields)
 
 
+#: What bronze holds of an adjacency file.
+_PAIR = Csv(" ", ("user", "item"), quote="")
+
+
 @dataclass(frozen=True)
 class JsonLines(Format):
     """One JSON object a line. Nested values stay JSON text."""
@@ -132,7 +172,7 @@ class JsonLines(Format):
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
         return read_lines(folder, files, self.encoding, header=False)[0]
 
-    def parse(self, rows: DataFrame) -> DataFrame:
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
         return _parse_json(rows)
 
 
@@ -161,7 +201,7 @@ class JsonObject(Format):
         )
         return _with_names(folder, rows)
 
-    def parse(self, rows: DataFrame) -> DataFrame:
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
         return _parse_json(rows)
 
 
@@ -189,10 +229,13 @@ class Adjacency(Format):
             c.SOURCE_BYTES,
         )
 
-    def parse(self, rows: DataFrame) -> DataFrame:
+    def line(self, headers: Sequence[str]) -> Column:
+        return _PAIR.line(headers)
+
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
         from pyspark.sql import functions as F
 
-        parsed = Csv(" ", ("user", "item"), quote="").parse(rows)
+        parsed = _PAIR.parse(rows)
         position = (F.col(c.LINE) % PAIRS_PER_LINE).cast("string")
         return parsed.withColumn(FIELDS, F.map_concat(FIELDS, F.create_map(F.lit("position"), position)))
 
@@ -221,7 +264,7 @@ class Parquet(Format):
             F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
         )
 
-    def parse(self, rows: DataFrame) -> DataFrame:
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
         return _parse_json(rows)
 
 
@@ -252,7 +295,7 @@ class Delta(Format):
         # Delta's rows have no row_index; they come in the file's order, as lines do.
         return number(folder, frame, _as_json(frame))[0].join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
 
-    def parse(self, rows: DataFrame) -> DataFrame:
+    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
         return _parse_json(rows)
 
 

@@ -26,7 +26,8 @@ _NEVER_REPLACED = ("bronze.", "runs", "gold.vocabulary")
 def properties(table: Table) -> dict[str, str]:
     """The table properties that this version writes."""
     wanted = {SCHEMA_PROPERTY: str(schemas.SCHEMA_VERSION)}
-    return wanted | ({"delta.enableChangeDataFeed": "true"} if table.change_feed else {})
+    wanted |= {"delta.enableChangeDataFeed": "true"} if table.change_feed else {}
+    return wanted | ({"delta.appendOnly": "true"} if table.append_only else {})
 
 
 def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) -> None:

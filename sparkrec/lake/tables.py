@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import uuid
@@ -16,6 +17,8 @@ from sparkrec.schemas import Table
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+#: In a run record, while an erasure is under way: the newest version, whatever its number will be.
+CURRENT = -1
 _COMMIT = re.compile(r"\d{20}\.json")
 _APPLICATION = "sparkrec"
 
@@ -94,10 +97,16 @@ class Lake:
                 "Run the stage that writes it first: sparkrec run does them all in order."
             )
         self._check_schema_version(table)
+        if version == CURRENT:
+            raise DataError(
+                f"An erasure of users from the lake {self.root} was interrupted, and {table.name} is not whole. Run "
+                "'sparkrec erase' with the same users again, then this."
+            )
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
-        return _shaped(table, reader.load(self.path(table)))
+        with _forgotten(table, version):
+            return _shaped(table, reader.load(self.path(table)))
 
     def appended(self, table: Table, first: int, last: int) -> DataFrame:
         """The rows that the commits ``first`` to ``last`` appended, from the change feed; moved files do not count."""
@@ -255,6 +264,22 @@ def _shaped(table: Table, frame: DataFrame) -> DataFrame:
     return frame.selectExpr(
         *[f"`{x.name}`" if x.name in found else f"CAST(NULL AS {x.type}) AS `{x.name}`" for x in table.columns]
     )
+
+
+@contextlib.contextmanager
+def _forgotten(table: Table, version: int | None) -> Iterator[None]:
+    """Turns what Delta says about a version that is gone into a DataError that says what to do."""
+    from pyspark.errors import AnalysisException
+
+    try:
+        yield
+    except AnalysisException as error:
+        if "DELTA_VERSION_NOT_FOUND" not in str(error) and "TIME_TRAVEL" not in str(error):
+            raise
+        raise DataError(
+            f"Version {version} of {table.name}, which this run reads, is gone: an erasure or 'sparkrec maintain' has "
+            "removed old versions. Run the stages of this run before this one again, with the same --run-id."
+        ) from None
 
 
 def _quoted(value: str) -> str:

@@ -43,6 +43,13 @@ def test_same_jobs_in_the_same_order(dag) -> None:
         assert "{{ ds }}" in t.application_args
 
 
+def test_upkeep_is_weekly_and_by_itself(dag) -> None:
+    weekly = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_weekly"]
+    assert [task.task_id for task in weekly.tasks] == ["maintain"]
+    assert Path(weekly.get_task("maintain").application).is_file()
+    assert weekly.max_active_runs == 1
+
+
 def test_only_recommend_announces_new_recommendations(dag) -> None:
     announcing = {t.task_id for t in dag.tasks if t.outlets}
     assert announcing == {"recommend"}

@@ -72,5 +72,9 @@ class AmazonReviews(Source):
     def __init__(self, options: Section) -> None:
         super().__init__(options)
         assert isinstance(options, AmazonOptions)
-        self.event_files = (Files(options.reviews, JsonLines(), _reviews),)
+        self.event_files = (
+            Files(
+                options.reviews, JsonLines(), _reviews, ids={c.USER_ID: "reviewerID"}, texts=("summary", "reviewText")
+            ),
+        )
         self.item_files = (Files(options.meta, JsonLines(), _meta),) if options.meta else ()

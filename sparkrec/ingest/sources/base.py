@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,6 +26,9 @@ class Files:
 
     ``pattern`` is a glob below the source's folder, in which ``{date}`` stands for a day; ``needs`` are the columns
     without which a file is refused; ``optional`` files may be absent.
+
+    For ``sparkrec.privacy``: ``ids`` says in which field the id of a canonical column lies (user_id above all),
+    ``texts`` which fields are free text.
     """
 
     pattern: str
@@ -33,6 +36,8 @@ class Files:
     to: ToCanonical
     needs: tuple[str, ...] = ()
     optional: bool = False
+    ids: Mapping[str, str] = field(default_factory=dict)
+    texts: tuple[str, ...] = ()
 
 
 class Source:

@@ -68,7 +68,10 @@ class Mapped(Section):
             raise ValueError(f"columns must map {', '.join(missing)}")
 
     def to_files(self) -> Files:
-        return Files(self.files, self._format(), self._to, needs=tuple(dict.fromkeys(self.columns.values())))
+        needs = tuple(dict.fromkeys(self.columns.values()))
+        ids = {name: self.columns[name] for name in (c.USER_ID, c.SESSION_ID, c.ORDER_ID) if name in self.columns}
+        texts = tuple(self.columns[name] for name in (c.TEXT, c.QUERY) if name in self.columns)
+        return Files(self.files, self._format(), self._to, needs=needs, ids=ids, texts=texts)
 
     def _format(self) -> Format:
         csv = Csv(self.delimiter, self.names, self.encoding)

@@ -91,7 +91,7 @@ class MovieLens100k(Source):
     """See the module."""
 
     name = "movielens_100k"
-    event_files = (Files("u.data", Csv("\t", _RATING, quote=""), _ratings),)
+    event_files = (Files("u.data", Csv("\t", _RATING, quote=""), _ratings, ids={c.USER_ID: "user"}),)
     item_files = (Files("u.item", Csv("|", (*_ITEM, *_GENRES), encoding="ISO-8859-1", quote=""), _movies_100k),)
 
 
@@ -102,10 +102,13 @@ class MovieLens1mOptions(Section):
 
 
 _FORMS = {
-    "published": Files("ratings.dat", Csv("::", _RATING, quote=""), _ratings),
-    "ordered": Files("ordered_ratings.csv", Csv(), _ordered_ratings, needs=("user_id", "item_id", "rating", "seq_pos")),
+    "published": Files("ratings.dat", Csv("::", _RATING, quote=""), _ratings, ids={c.USER_ID: "user"}),
+    "ordered": Files(
+        "ordered_ratings.csv", Csv(), _ordered_ratings,
+        needs=("user_id", "item_id", "rating", "seq_pos"), ids={c.USER_ID: "user_id"},
+    ),
     "sequences": pairs("sasrec_sequences.txt"),
-}
+}  # fmt: skip
 
 
 @register

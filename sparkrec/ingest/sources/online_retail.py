@@ -6,6 +6,7 @@ CustomerID, Country.
 - An invoice that starts with C is a cancellation (type ``cancel``; its quantity is negative and passed on as it is),
   one that starts with A an accounting entry (``adjustment``, which clean refuses), any other a purchase.
 - CustomerID ``17850.0`` becomes ``17850``.
+- InvoiceNo is never made a pseudonym: its first letter says what the line is.
 - There is no catalogue: names are the Description of the lines.
 - Goods have five digits first, or are of the DCGS series (girls' and boys' party bags and the like). Not goods: postage
   and carriage (POST, DOT, C2), manual entries and samples (M, m, S), discounts (D), bank charges, Amazon fees,
@@ -55,7 +56,7 @@ class OnlineRetail(Source):
     """See the module."""
 
     name = "online_retail"
-    event_files = (Files("{date}.csv", Csv(), _events, needs=_COLUMNS),)
+    event_files = (Files("{date}.csv", Csv(), _events, needs=_COLUMNS, ids={c.USER_ID: "CustomerID"}),)
 
     def is_goods(self, item_id: Column) -> Column:
         return item_id.rlike(r"^(\d{5}|DCGS)")

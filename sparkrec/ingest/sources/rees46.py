@@ -48,4 +48,6 @@ class Rees46(Source):
     """See the module."""
 
     name = "rees46"
-    event_files = (Files("*.csv*", Csv(), _events, needs=_COLUMNS),)
+    event_files = (
+        Files("*.csv*", Csv(), _events, needs=_COLUMNS, ids={c.USER_ID: "user_id", c.SESSION_ID: "user_session"}),
+    )

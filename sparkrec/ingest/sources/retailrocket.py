@@ -84,8 +84,11 @@ class RetailRocket(Source):
 
     name = "retailrocket"
     event_files = (
-        Files("events.csv", Csv(), _events, needs=("timestamp", "visitorid", "event", "itemid", "transactionid")),
-    )
+        Files(
+            "events.csv", Csv(), _events, needs=("timestamp", "visitorid", "event", "itemid", "transactionid"),
+            ids={c.USER_ID: "visitorid", c.ORDER_ID: "transactionid"},
+        ),
+    )  # fmt: skip
     item_files = (
         Files(
             "item_properties_part*.csv", Csv(), _properties,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def pairs(pattern: str) -> Files:
     """Files of lines ``user item``; their events need :func:`in_time_order`."""
-    return Files(pattern, Csv(" ", ("user", "item"), quote=""), _pairs)
+    return Files(pattern, Csv(" ", ("user", "item"), quote=""), _pairs, ids={c.USER_ID: "user"})
 
 
 def in_time_order(events: DataFrame) -> DataFrame:
@@ -93,7 +93,9 @@ class Sequences(Source):
         self._are_pairs = options.format == "pairs"
         self.row_by_row = not self._are_pairs
         self.event_files = (
-            pairs(options.files) if self._are_pairs else Files(options.files, Adjacency(), _adjacency),
+            pairs(options.files)
+            if self._are_pairs
+            else Files(options.files, Adjacency(), _adjacency, ids={c.USER_ID: "user"}),
         )  # fmt: skip
         self.item_files = (Files(options.attributes, JsonObject(), _attributes),) if options.attributes else ()
 

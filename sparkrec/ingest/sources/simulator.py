@@ -77,7 +77,12 @@ class Simulator(Source):
 
     name = "simulator"
     Options = SimulatorOptions
-    event_files = (Files("events/date={date}/*.json", JsonLines(), _events),)
+    event_files = (
+        Files(
+            "events/date={date}/*.json", JsonLines(), _events,
+            ids={c.USER_ID: "user", c.SESSION_ID: "session", c.ORDER_ID: "order"}, texts=("text", "q"),
+        ),
+    )  # fmt: skip
     item_files = (Files("catalogue/date={date}/*.csv", Csv(), _items, needs=_CATALOGUE),)
 
     def prepare(self, run: Run) -> None:

@@ -43,4 +43,4 @@ class TaobaoUserBehavior(Source):
     """See the module."""
 
     name = "taobao_user_behavior"
-    event_files = (Files("UserBehavior*.csv*", Csv(columns=_COLUMNS), _events),)
+    event_files = (Files("UserBehavior*.csv*", Csv(columns=_COLUMNS), _events, ids={c.USER_ID: "user"}),)

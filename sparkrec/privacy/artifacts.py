@@ -1,0 +1,103 @@
+"""What a lake holds of persons outside its tables: rows of trained models, and reports that show somebody."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sparkrec.privacy.scan import Needles, in_file
+
+_TABLE = "user_id"
+_MANIFEST = "manifest.json"
+#: Folders below the lake: trained models with their checkpoints, MLflow's copies of them, reports.
+_MODELS, _TRACKED, _REPORTS, _SCRATCH = "models", "mlruns", "reports", "checkpoints"
+_BLOCK = 4096
+
+
+def forget_rows(lake: Path, indices: Sequence[int]) -> int:
+    """Zeros in the users' rows of every embedding table on disk, with the optimizer's state beside it.
+
+    Checkpoints, sharded or not, exported models and MLflow's copies; returns the files that were changed. Checksums of
+    a checkpoint are put right, unless it was damaged before.
+    """
+    changed = 0
+    for folder in sorted({path.parent for path in _arrays(lake)}):
+        manifest = _manifest(folder)
+        for path in sorted(folder.glob("*.npy")):
+            if place := _place(path, manifest):
+                changed += _forget(path, np.asarray(indices, np.int64), *place, manifest)
+        if manifest:
+            _write_manifest(folder, manifest)
+    return changed
+
+
+def remove_reports(lake: Path, needles: Needles) -> list[Path]:
+    """Delete reports, here and in MLflow's store, that show one of the users; ``evaluate`` makes them anew."""
+    found = [path for root in (_REPORTS, _TRACKED) for path in (lake / root).rglob("*.html")]
+    shown = [path for path in sorted(found) if in_file(path.absolute().as_uri(), needles)[1]]
+    for path in shown:
+        path.unlink()
+    return shown
+
+
+def remove_scratch(lake: Path) -> None:
+    """What a training that was killed left of its intermediate files."""
+    shutil.rmtree(lake / _SCRATCH, ignore_errors=True)
+
+
+def _arrays(lake: Path) -> Iterator[Path]:
+    for root in (_MODELS, _TRACKED):
+        yield from (path for path in (lake / root).rglob("*.npy") if _TABLE in path.name.split("."))
+
+
+def _place(path: Path, manifest: dict | None) -> tuple[int, int] | None:
+    """Of a table of users: the rank whose rows the file holds, and the number of ranks; of other files None."""
+    parts = path.name.removesuffix(".npy").split(".")
+    if _TABLE not in parts:
+        return None
+    rank = parts[parts.index(_TABLE) + 1 :]
+    return (int(rank[0]), int(manifest["ranks"])) if rank and manifest else (0, 1)
+
+
+def _forget(path: Path, indices: np.ndarray, rank: int, ranks: int, manifest: dict | None) -> bool:
+    whole = manifest is None or manifest["files"].get(path.name) == _checksum(path)
+    array = np.load(path, mmap_mode="r+")
+    rows = indices[indices % ranks == rank] // ranks
+    rows = rows[rows < len(array)]
+    touched = bool(len(rows)) and any(array[rows[i : i + _BLOCK]].any() for i in range(0, len(rows), _BLOCK))
+    if touched:
+        array[rows] = 0
+        array.flush()
+    del array
+    # A wrong checksum over rows that are zeros already: an erasure was killed before it could write the right one.
+    if manifest and len(rows) and (whole or not touched):
+        manifest["files"][path.name] = _checksum(path)
+    return touched
+
+
+def _manifest(folder: Path) -> dict | None:
+    path = folder / _MANIFEST
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text())
+    return content if isinstance(content, dict) and "files" in content else None
+
+
+def _write_manifest(folder: Path, manifest: dict) -> None:
+    temporary = folder / f".{_MANIFEST}.tmp"
+    with open(temporary, "w") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / _MANIFEST)
+
+
+def _checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,181 @@
+"""Removing persons from the lake for good, and proving it.
+
+The order makes a killed erasure safe to repeat: what finds a person's other rows (vocabulary, raw rows) goes last, and
+every step does nothing where it has been done before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import DataError
+from sparkrec.lake import maintenance
+from sparkrec.lake.maintenance import ERASURE
+from sparkrec.lake.tables import CURRENT
+from sparkrec.privacy import artifacts, persons, pseudonyms, scan
+from sparkrec.privacy.keys import Key
+from sparkrec.privacy.persons import Persons
+from sparkrec.privacy.scan import Needles, Scanned
+from sparkrec.schemas import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from sparkrec.ingest.sources import Source
+    from sparkrec.pipeline import Run
+
+#: What stands in run records where an id stood.
+GONE = "[erased]"
+
+
+def suppress(run: Run, who: Persons, key: Key) -> None:
+    """Enter the persons in the list that ingest consults, so that an old file does not bring them back."""
+    wanted = sorted({key.digest(pseudonyms.ERASED, user) for user in who.stored})
+    rows = [(digest, run.started) for digest in wanted]
+    frame = run.spark.createDataFrame(rows, schemas.SUPPRESSED.struct())
+    if run.lake.exists(schemas.SUPPRESSED):
+        frame = frame.join(run.lake.read(schemas.SUPPRESSED).select(c.DIGEST), c.DIGEST, "left_anti")
+    run.lake.append(schemas.SUPPRESSED, frame, f"erase:{run.started.isoformat()}")
+
+
+def forget(run: Run, who: Persons) -> int:
+    """Rows of trained models that belong to the persons become zeros; reports that show them are deleted."""
+    lake = local(run)
+    if lake is None:
+        return 0
+    indices = persons.indices(run, who.frame(run))
+    changed = artifacts.forget_rows(lake, indices)
+    artifacts.remove_scratch(lake)
+    for path in artifacts.remove_reports(lake, needles(who)):
+        run.say(f"removed {path.relative_to(lake)}, which showed one of them; evaluate writes it anew")
+    return changed
+
+
+def delete(run: Run, who: Persons, source: Source) -> dict[str, int]:
+    """Delete the persons' rows of every table; returns rows by table.
+
+    By MERGE with a frame of keys: a DELETE would write the ids into the log as its predicate.
+    """
+    deleted: dict[str, int] = {}
+    for table in persons.tables(run):
+        rows, on = persons.keys_of(run, table, who, source)
+        with maintenance.noted(run.spark, ERASURE):
+            deleted[table.name] = _delete(run, table, rows, on)
+    return deleted
+
+
+def _delete(run: Run, table: Table, rows: DataFrame, on: tuple[str, ...]) -> int:
+    from delta.tables import DeltaTable
+    from pyspark.sql import functions as F
+
+    condition = " AND ".join(f"old.`{name}` = gone.`{name}`" for name in on)
+    if table is schemas.QUARANTINE:
+        condition += f" AND old.`{c.TABLE}` = '{schemas.BRONZE_EVENTS.name}'"
+    old = DeltaTable.forPath(run.spark, run.lake.path(table)).alias("old")
+    result = old.merge(F.broadcast(rows).alias("gone"), condition).whenMatchedDelete().execute().first()
+    return int(result["num_deleted_rows"]) if result is not None else 0
+
+
+def open_records(run: Run, who: Persons) -> None:
+    """Run records before the purge: ids are taken out of examples, and versions that are current are marked as such.
+
+    The purge gives every table another number and forgets the old ones, so the mark stands until
+    :func:`close_records`; a stage that meets it says that an erasure was interrupted.
+    """
+    held = [table for table in schemas.TABLES if run.lake.exists(table) and table is not schemas.RUNS]
+    alike = {table.name: maintenance.oldest_alike(run.lake, table) for table in held if _is_purged(table)}
+    of_runs = {table.name for table in held if c.RUN_ID in table.partition_by}
+    cleaned = _cleaner(who)
+
+    def mended(row: dict[str, Any]) -> dict[str, Any]:
+        outputs = {
+            name: CURRENT if name in alike and (name in of_runs or version >= alike[name]) else version
+            for name, version in (row[c.OUTPUTS] or {}).items()
+        }
+        return row | {c.OUTPUTS: outputs, c.DETAILS: cleaned(row[c.DETAILS] or "{}")}
+
+    _rewrite_records(run, mended)
+
+
+def close_records(run: Run) -> None:
+    """Run records after the purge: what was marked as current gets the version's new number."""
+    newest = {table.name: run.lake.version(table) for table in schemas.TABLES if run.lake.exists(table)}
+
+    def closed(row: dict[str, Any]) -> dict[str, Any]:
+        outputs = {name: newest[name] if version == CURRENT else version for name, version in row[c.OUTPUTS].items()}
+        return row | {c.OUTPUTS: outputs}
+
+    _rewrite_records(run, closed)
+
+
+def _rewrite_records(run: Run, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Records are few (one a stage), so they are rewritten whole."""
+    if not run.lake.exists(schemas.RUNS):
+        return
+    rows = [row.asDict() for row in run.lake.read(schemas.RUNS).collect()]
+    changed = [change(row) for row in rows]
+    if changed != rows:
+        names = schemas.RUNS.column_names
+        frame = run.spark.createDataFrame([tuple(row[x] for x in names) for row in changed], schemas.RUNS.struct())
+        with maintenance.noted(run.spark, ERASURE):
+            run.lake.overwrite(schemas.RUNS, frame)
+
+
+def _cleaner(who: Persons) -> Callable[[str], str]:
+    """Takes ids out of a record's details. Ids that are anything (``42``) stay: there they are numbers."""
+    ids = sorted({x for x in (*who.given, *who.stored) if scan.is_distinctive(x)}, key=len, reverse=True)
+    if not ids:
+        return lambda text: text
+    written = {spelling for user in ids for spelling in (user, json.dumps(user)[1:-1])}
+    pattern = re.compile(r"(?<![0-9A-Za-z_])(?:" + "|".join(map(re.escape, written)) + r")(?![0-9A-Za-z_])")
+    return lambda text: pattern.sub(GONE, text)
+
+
+def purge(run: Run) -> None:
+    """Old files and logs of every table that held persons, or their ids, leave the disk."""
+    for table in schemas.TABLES:
+        if _is_purged(table) and run.lake.exists(table):
+            maintenance.purge(run.lake, table)
+            run.say(f"purged {table.name}: only its newest version is left")
+
+
+def _is_purged(table: Table) -> bool:
+    return bool(table.person) or table is schemas.RUNS
+
+
+def prove(run: Run, who: Persons) -> Scanned:
+    """Read every file of the lake, and find nobody. The log files of the source are not the lake's.
+
+    Raises
+    ------
+    DataError
+        Something was found. It names files and places, and no id.
+    """
+    source = run.settings.source.path
+    outside = [source] if local(run) or "://" in source else []
+    result = scan.scan(run.spark, run.settings.lake.path, needles(who), outside)
+    if result.found:
+        places = "; ".join(f"{name} ({where})" for name, where in result.found)
+        raise DataError(
+            f"The erasure is not complete: of the {result.files:,} files under {run.settings.lake.path} these still "
+            f"hold one of the ids: {places}. Files that sparkrec did not write must be removed by hand; then run erase "
+            "with the same users again."
+        )
+    return result
+
+
+def needles(who: Persons) -> Needles:
+    """What must not be found: the ids as stored, and as given where they cannot be mistaken for anything else."""
+    return Needles.of([*who.stored, *(user for user in who.given if scan.is_distinctive(user))])
+
+
+def local(run: Run) -> Path | None:
+    """The lake as a folder; None where it is none, and so holds no models or reports."""
+    path = run.settings.lake.path.removeprefix("file://")
+    return None if "://" in path else Path(path)

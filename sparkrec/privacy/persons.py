@@ -1,0 +1,143 @@
+"""Who is meant by a command, and which rows of which tables are theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.privacy import keys, protect, pseudonyms
+from sparkrec.privacy.keys import Key
+from sparkrec.schemas import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from sparkrec.ingest.sources import Source
+    from sparkrec.pipeline import Run
+
+#: Rows of these are found by file and line, through the raw rows.
+BY_LINE = (schemas.QUARANTINE, schemas.BRONZE_EVENTS)
+
+
+@dataclass(frozen=True)
+class Persons:
+    """``given``: ids as they were asked for; ``stored``: as the lake holds them, in the same order."""
+
+    given: tuple[str, ...]
+    stored: tuple[str, ...]
+
+    def frame(self, run: Run) -> DataFrame:
+        return run.spark.createDataFrame([(user,) for user in self.stored], f"{c.USER_ID} string")
+
+
+def named(text: str) -> tuple[str, ...]:
+    """Ids from a file, one a line, or from the text itself, separated by commas.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    path = Path(text)
+    try:
+        parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    except OSError as error:
+        raise ConfigError(f"The list of users {text} cannot be read: {error.strerror}.") from None
+    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not found:
+        raise ConfigError(
+            f"No user is named in '{text}'. Pass ids separated by commas, or a file with an id on each line (a command "
+            "line is seen by everyone on the machine, so prefer the file)."
+        )
+    return found
+
+
+def find(run: Run, given: Sequence[str]) -> Persons:
+    """The persons behind ids as the logs have them, or behind pseudonyms.
+
+    Raises
+    ------
+    ConfigError
+        The lake's pseudonyms are of another key.
+    DataError
+        There is no lake.
+    """
+    if not tables(run):
+        raise DataError(
+            f"The lake {run.lake.root} has no table with persons in it. Check lake.path: nobody was looked for."
+        )
+    held = protect.held_key(run)
+    if held is None:
+        return Persons(tuple(given), tuple(given))
+    key = key_of(run, held)
+    stored = [x if pseudonyms.PATTERN.fullmatch(x) else pseudonyms.pseudonym(key, c.USER_ID, x) for x in given]
+    return Persons(tuple(given), tuple(stored))
+
+
+def key_of(run: Run, held: str) -> Key:
+    """The key that made the lake's pseudonyms."""
+    key = keys.load(run.settings, create=False)
+    if key.id != held:
+        raise ConfigError(
+            f"The lake {run.lake.root} holds pseudonyms of the key {held}, and the key in {key.origin} is {key.id}. "
+            "Without the right one nobody can be found. Set privacy.key_file to it."
+        )
+    return key
+
+
+def tables(run: Run) -> list[Table]:
+    """The tables that hold rows of persons, those by which the others are found last."""
+    last = (schemas.VOCABULARY_USERS, *BY_LINE)
+    found = [table for table in schemas.TABLES if table.person and run.lake.exists(table)]
+    return sorted(found, key=lambda table: last.index(table) if table in last else -1)
+
+
+def indices(run: Run, who: DataFrame) -> list[int]:
+    """The persons' indices in gold.vocabulary_users; as many as persons were named, or fewer."""
+    if not run.lake.exists(schemas.VOCABULARY_USERS):
+        return []
+    rows = run.lake.read(schemas.VOCABULARY_USERS).join(who, c.USER_ID, "left_semi").select(c.USER_INDEX).collect()
+    return sorted(row[0] for row in rows)
+
+
+def keys_of(run: Run, table: Table, persons: Persons, source: Source) -> tuple[DataFrame, tuple[str, ...]]:
+    """The persons' rows of a table, as a frame of key values, and the columns of the table that these are."""
+    who = persons.frame(run)
+    if table in BY_LINE:
+        return lines(run, who, source), (c.SOURCE_FILE, c.LINE)
+    if table.person == c.USER_INDEX:
+        rows = [(index,) for index in indices(run, who)]
+        return run.spark.createDataFrame(rows, f"{c.USER_INDEX} int"), (c.USER_INDEX,)
+    if table.person != c.USER_ID:
+        raise DataError(f"{table.name} holds raw rows, and nothing says whose: see privacy.persons.BY_LINE.")
+    return who, (c.USER_ID,)
+
+
+def lines(run: Run, who: DataFrame, source: Source) -> DataFrame:
+    """Files and lines of the persons' raw events; of a line that cannot be parsed, where an id occurs in it."""
+    from pyspark.sql import functions as F
+
+    events = source.events(run.lake.read(schemas.BRONZE_EVENTS))
+    place = (c.SOURCE_FILE, c.LINE)
+    own = events.withColumn(c.USER_ID, F.trim(c.USER_ID)).join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
+    words = F.explode(F.array_distinct(F.split(c.RAW, r"[^\p{L}\p{N}_@.+-]+")))
+    torn = events.where(F.col(c.MALFORMED).isNotNull()).select(*place, words.alias(c.USER_ID))
+    named_in = torn.join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
+    return own.unionByName(named_in).distinct()
+
+
+def rows_of(run: Run, persons: Persons, source: Source) -> Iterator[tuple[Table, DataFrame]]:
+    """Each table with rows of persons, and theirs, as of its newest version."""
+    from pyspark.sql import functions as F
+
+    for table in reversed(tables(run)):
+        own, on = keys_of(run, table, persons, source)
+        rows = run.lake.read(table)
+        if table is schemas.QUARANTINE:
+            rows = rows.where(F.col(c.TABLE) == schemas.BRONZE_EVENTS.name)
+        yield table, rows.join(F.broadcast(own), list(on), "left_semi").select(*table.column_names)

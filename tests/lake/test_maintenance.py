@@ -1,0 +1,88 @@
+"""Small files become large ones, what runs read stays, and doing it again does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import DataError
+from sparkrec.jobs.maintain import maintain
+from sparkrec.lake import maintenance, upkeep
+from sparkrec.pipeline import Run
+
+pytestmark = pytest.mark.spark
+TABLE = schemas.VOCABULARY_USERS
+
+
+def users(run: Run, first: int, last: int) -> Any:
+    rows = [(f"u{i}", i, 1, None, None) for i in range(first, last)]
+    return run.spark.createDataFrame(rows, TABLE.struct())
+
+
+def test_compacted_once_and_what_the_newest_runs_read_stays(make_run: Callable[..., Run]) -> None:
+    """One lake through the whole story: dry run, upkeep, upkeep again, and a run that nobody keeps any more."""
+    settings = {"maintenance": {"retention_hours": 0, "keep_runs": 1}}
+    old = make_run("featurize", **settings)
+    old.run_id = "old"
+    old.write(TABLE, users(old, 0, 3))
+    old.finish()
+    new = make_run("featurize", **settings)
+    new.run_id = "new"
+    for k in range(6):
+        new.append(TABLE, users(new, 10 * k, 10 * k + 2), f"part {k}")
+    new.finish()
+    pinned = new.outputs[TABLE.name]
+
+    def upkept(**arguments: Any) -> upkeep.Upkeep:
+        run = make_run("maintain", **settings)
+        run.arguments = arguments
+        maintain(run)
+        return next(upkeep.Upkeep(**row) for row in run.details["tables"] if row["table"] == TABLE.name)
+
+    def rows(run_id: str) -> int:
+        run = make_run("train_als", **settings)
+        run.run_id = run_id
+        return run.read(TABLE).count()
+
+    dry = upkept(dry_run=True)
+    assert new.lake.version(TABLE) == pinned, "a dry run writes nothing"
+    assert dry.crowded == 1
+    assert "would compact 1 partition" in str(dry)
+    first = upkept()
+    assert first.crowded == 1
+    assert first.before != first.after
+    assert first.after.startswith("1 files")
+    assert rows("new") == 15, "OPTIMIZE came after what the run pinned, and nothing it needs was removed"
+    assert first.hours > 0, "so the retention was made longer than the configured 0 hours"
+    version = new.lake.version(TABLE)
+    second = upkept()
+    assert (second.crowded, second.removable) == (0, 0)
+    assert new.lake.version(TABLE) == version, "the second time there is nothing to do"
+
+
+def test_purge_leaves_the_newest_version_alone_on_the_disk(make_run: Callable[..., Run]) -> None:
+    run = make_run("featurize")
+    run.write(TABLE, users(run, 0, 3))
+    run.write(TABLE, users(run, 5, 9))
+    before = run.lake.read(TABLE).orderBy(c.USER_INDEX).collect()
+    maintenance.purge(run.lake, TABLE)
+    maintenance.purge(run.lake, TABLE)
+    assert run.lake.read(TABLE).orderBy(c.USER_INDEX).collect() == before
+    folder = Path(run.lake.path(TABLE))
+    log = sorted(path.name for path in (folder / "_delta_log").iterdir() if path.is_file())
+    newest = run.lake.version(TABLE)
+    assert all(int(name.lstrip(".")[:20]) >= newest - 1 for name in log if name.lstrip(".")[:1].isdigit()), log
+    text = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"u0" not in text
+    assert b"u8" in text
+    live = {path.name for path in folder.glob("*.parquet")}
+    assert live == {name.rsplit("/", 1)[-1] for name in run.lake.read(TABLE).inputFiles()}
+    with pytest.raises(DataError, match=r"Version 1 of gold\.vocabulary_users.* is gone"):
+        run.lake.read(TABLE, 1)
+    run.write(TABLE, users(run, 0, 3))
+    assert run.lake.read(TABLE).count() == 3, "and the table can be written again"

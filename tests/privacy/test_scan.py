@@ -1,0 +1,104 @@
+"""The proof can fail: ids planted in every kind of file are found, and what only looks like one is not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparkrec.errors import DataError
+from sparkrec.privacy import scan
+from sparkrec.privacy.scan import Needles
+
+pytestmark = pytest.mark.unit
+ANN = Needles.of(["U0000042"])
+
+
+def places(path: Path, needles: Needles = ANN) -> list[str]:
+    return scan.in_file(path.absolute().as_uri(), needles)[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"user":"U0000042"}', True), ("U0000042", True), ("x/U0000042/y", True), ("S-U0000042-1", True),
+        ("U00000421", False), ("XU0000042", False), ("U0000042_a", False), ("u0000042", False), ("", False),
+    ],
+)  # fmt: skip
+def test_whole_words_in_bytes(tmp_path: Path, text: str, found: bool) -> None:
+    (tmp_path / "00000000000000000007.json").write_text(text)
+    assert bool(places(tmp_path / "00000000000000000007.json")) is found
+    with gzip.open(tmp_path / "log.gz", "wt") as file:
+        file.write(text)
+    assert places(tmp_path / "log.gz") == (["its decompressed bytes"] if found else [])
+
+
+def test_a_match_across_two_windows_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_WINDOW", 16)
+    for before in range(40):
+        (tmp_path / "file").write_bytes(b"." * before + b"U0000042" + b"." * 30)
+        assert places(tmp_path / "file"), before
+        (tmp_path / "file").write_bytes(b"." * before + b"U00000421" + b"." * 30)
+        assert not places(tmp_path / "file"), before
+
+
+@pytest.mark.parametrize("codec", ["zstd", "snappy", "none"])
+def test_parquet_is_decoded_nested_columns_too(tmp_path: Path, codec: str) -> None:
+    def written(**columns: list) -> Path:
+        path = tmp_path / "part.parquet"
+        pq.write_table(
+            pa.table(columns), path, compression=codec, use_dictionary=codec != "snappy", write_statistics=False
+        )
+        return path
+
+    assert "column raw" in places(written(raw=['{"u":"U0000042"}'], item=["a"]))
+    assert "column x" in places(written(x=[{"a": [["-U0000042-"]]}], item=["a"]))
+    assert "column m" in places(written(m=pa.array([[("k", "U0000042")]], pa.map_(pa.string(), pa.string()))))
+    assert "column b" in places(written(b=[b"U0000042"]))
+    assert places(written(raw=["U000004", "2"], n=[42, 42])) == [], "two values are not one"
+
+
+def test_numeric_ids_count_only_where_they_are_users(tmp_path: Path) -> None:
+    needles, path = Needles.of(["42"]), tmp_path / "part.parquet"
+    pq.write_table(pa.table({"item_id": ["42"], "text": ["42 strings"], "user_id": ["4"]}), path)
+    assert places(path, needles) == []
+    pq.write_table(pa.table({"item_id": ["1"], "user_id": ["42"]}), path)
+    assert places(path, needles) == ["column user_id"]
+    commit = tmp_path / "00000000000000000001.json"
+    for user, found in (("42", True), ("421", False)):
+        stats = json.dumps({"minValues": {"user_id": user, "item_id": "42"}}, separators=(",", ":"))
+        commit.write_text(json.dumps({"add": {"stats": stats}}, separators=(",", ":")))
+        assert bool(places(commit, needles)) is found
+    (tmp_path / "report.html").write_text("<h3>User 42</h3> met 42")
+    assert places(tmp_path / "report.html", needles) == ["its bytes"]
+
+
+def test_the_name_of_a_file_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "user=U0000042"
+    folder.mkdir()
+    (folder / "part").write_text("")
+    assert places(folder / "part") == ["its name"]
+
+
+def test_damaged_files_are_no_proof(tmp_path: Path) -> None:
+    for name in ("a.parquet", "a.gz"):
+        (tmp_path / name).write_bytes(b"PAR1 not really")
+        with pytest.raises(DataError, match="nobody knows what is in it"):
+            places(tmp_path / name)
+
+
+WORDS = st.text("ab_.@é1 ", min_size=1, max_size=5).map(str.encode)
+
+
+@given(st.binary(max_size=10), WORDS, st.lists(WORDS, max_size=60))
+def test_many_needles_find_what_one_by_one_find(data: bytes, word: bytes, others: list[bytes]) -> None:
+    for text in (data, data + word + data, b"-" + word + b"-"):
+        few = any(scan.occurs(text, [needle]) for needle in [word, *others])
+        assert scan.occurs(text, [word, *others], scan._index([word, *others])) == few
+    assert scan.occurs(b"-" + word + b"-", [word])
