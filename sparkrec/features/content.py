@@ -13,12 +13,12 @@ _PRIORITY = "priority"
 _SHORTEST_WORD = 3
 
 
-def features(items: DataFrame, settings: Features) -> DataFrame:
+def features(items: DataFrame, settings: Features, n_items: int) -> DataFrame:
     """item_id, feature, priority: one row each; an item's features sort by (priority, feature), the best first.
 
     Structured ones come first (each prefix of the category path, brand, price decile, attributes), then words, the
-    rarest first. A word counts when it is among the ``settings.words`` most frequent that occur in at least two
-    items and in at most half of them.
+    rarest first. A word counts when it is among the ``settings.words`` most frequent that occur in at least two items
+    and in at most half of the ``n_items``.
     """
     listed = F.posexplode(_structured(settings)).alias("_position", c.FEATURE)
     structured = items.select(c.ITEM_ID, listed)
@@ -26,11 +26,10 @@ def features(items: DataFrame, settings: Features) -> DataFrame:
     if settings.words == 0:
         return structured
     found = items.select(c.ITEM_ID, F.explode(_words()).alias("_word"))
-    half = items.count() / 2
     vocabulary = (
         found.groupBy("_word")
         .agg(F.count("*").alias("_items"))
-        .where((F.col("_items") >= 2) & (F.col("_items") <= half))
+        .where((F.col("_items") >= 2) & (F.col("_items") <= n_items / 2))
         .orderBy(F.desc("_items"), "_word")
         .limit(settings.words)
     )
@@ -50,12 +49,24 @@ def counted(item_features: DataFrame) -> DataFrame:
 
 
 def encoded(item_features: DataFrame, vocabulary: DataFrame, most: int) -> DataFrame:
-    """item_id and ``features``: the indices of its ``most`` best features."""
+    """item_id, ``features``: the indices of its ``most`` best features, ``brand_code`` and ``category_codes``."""
     indices = vocabulary.select(c.FEATURE, c.FEATURE_INDEX)
-    ranked = F.sort_array(F.collect_list(F.struct(_PRIORITY, c.FEATURE, c.FEATURE_INDEX)))
-    lists = item_features.join(indices, c.FEATURE).groupBy(c.ITEM_ID).agg(ranked.alias("_ranked"))
+    entry = F.struct(_PRIORITY, c.FEATURE, c.FEATURE_INDEX)
+
+    def ranked(kind: str = "") -> Column:
+        return F.sort_array(F.collect_list(F.when(F.col(c.FEATURE).startswith(kind), entry)))
+
+    lists = (
+        item_features.join(indices, c.FEATURE)
+        .groupBy(c.ITEM_ID)
+        .agg(
+            ranked().alias("_ranked"),
+            ranked("category=").getField(c.FEATURE_INDEX).alias(c.CATEGORY_CODES),
+            F.min(F.when(F.col(c.FEATURE).startswith("brand="), F.col(c.FEATURE_INDEX))).alias(c.BRAND_CODE),
+        )
+    )
     best = F.slice("_ranked", 1, most) if most else F.slice("_ranked", 1, 0)
-    return lists.select(c.ITEM_ID, best.getField(c.FEATURE_INDEX).alias(c.FEATURES))
+    return lists.select(c.ITEM_ID, best.getField(c.FEATURE_INDEX).alias(c.FEATURES), c.BRAND_CODE, c.CATEGORY_CODES)
 
 
 def _structured(settings: Features) -> Column:
