@@ -287,9 +287,8 @@ def test_what_comes_later_does_not_change_the_past(poisoned, shop):
 
 def test_a_leak_of_the_future_would_be_noticed(poisoned, shop, monkeypatch):
     # a feature of users from all events, and the catalogue as it became
-    monkeypatch.setattr(
-        activity, "of_hours", lambda train: of_hours(Run(poisoned, "featurize", DATE).read(schemas.SILVER_EVENTS))
-    )
+    log = Run(poisoned, "featurize", DATE).read(schemas.SILVER_EVENTS)
+    monkeypatch.setattr(activity, "of_hours", lambda train: of_hours(log))
     monkeypatch.setattr(items, "as_of", lambda catalogue, moment: as_of(catalogue, moment + dt.timedelta(days=1)))
     changed = _changed(shop[2], tables(run_featurize(poisoned)))
     assert {schemas.GOLD_USERS.name, schemas.GOLD_ITEMS.name} <= changed
