@@ -7,7 +7,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.evaluation import holdout, splits
-from sparkrec.features import activity, content, items, prices, selection, users, vocabulary
+from sparkrec.features import activity, content, items, neighbors, prices, selection, users, vocabulary
 from sparkrec.features.sequences import sequences
 from sparkrec.pipeline import Run
 
@@ -56,6 +56,9 @@ def featurize(run: Run) -> None:
     habits = activity.of_hours(train).join(activity.of_countries(train), c.USER_ID, "left")
     profiles = users.rows(by_day, habits, pairs, gold_items, user_ids, at.as_of, settings.features.tastes)
     n_users = run.write(schemas.GOLD_USERS, profiles)
+    if settings.features.neighbors:
+        baskets = neighbors.baskets(pairs, gold_items, settings.features.neighbor_items).persist(KEEP)
+        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(baskets, settings.features))
     run.write(schemas.GOLD_SEQUENCES, sequences(train, user_ids, item_ids, settings.features.max_length))
 
     known_users = user_ids.where(F.col(c.COUNT) > 0)

@@ -97,6 +97,9 @@ REPEAT_RATE = "repeat_rate"
 MEAN_ORDER = "mean_order"
 BRANDS, BRAND_SHARES = "brands", "brand_shares"
 CATEGORIES, CATEGORY_SHARES = "categories", "category_shares"
+RELATION = "relation"
+NEIGHBOR_INDEX = "neighbor_index"
+LIFT, COSINE = "lift", "cosine"
 WEEKDAYS, HOURS = "weekdays", "hours"
 
 # --- models and what they write --------------------------------------------------------------------------

@@ -250,6 +250,21 @@ GOLD_ITEMS = Table(
     ),
 )
 
+GOLD_NEIGHBORS = Table(
+    "gold.item_neighbors",
+    (c.RELATION, c.ITEM_INDEX, c.RANK),
+    "Items that the same users met, by training events; where features.neighbors asks for them.",
+    (
+        Column(c.RELATION, "string", "seen: met in any way; bought: purchased"),
+        Column(c.ITEM_INDEX, "int", "index in gold.vocabulary_items"),
+        Column(c.RANK, "int", "1 has the largest cosine"),
+        Column(c.NEIGHBOR_INDEX, "int", "index of the other item"),
+        Column(c.COUNT, "bigint", "users who met (bought) both: of each user the newest neighbor_items count"),
+        Column(c.LIFT, "double", "how many times more often than if users met the two independently"),
+        Column(c.COSINE, "double", "count / √(users of the one × users of the other)"),
+    ),
+)
+
 GOLD_SEQUENCES = Table(
     "gold.sequences",
     (c.USER_INDEX, c.CHUNK),
@@ -370,6 +385,7 @@ TABLES: tuple[Table, ...] = (
     VOCABULARY_FEATURES,
     GOLD_USERS,
     GOLD_ITEMS,
+    GOLD_NEIGHBORS,
     GOLD_SEQUENCES,
     GOLD_HOLDOUT,
     VECTORS_USERS,

@@ -34,5 +34,10 @@ class Features(Section):
         20, ge=0, description="ratios of an item are smoothed as if so many more users had behaved like all users"
     )
     rating_prior: float = Field(5, ge=0, description="rating: as if so many more had given the mean of all stars")
+    neighbors: int = Field(
+        0, ge=0, description="gold.item_neighbors: most neighbours an item, of each relation; 0: no such table"
+    )
+    neighbor_items: int = Field(50, ge=2, description="a user's newest items that make neighbours: n² / 2 pairs a user")
+    neighbor_users: int = Field(2, ge=1, description="fewest users whom two neighbours share")
     # of users
     tastes: int = Field(8, ge=0, description="most brands, and most categories, of a user's taste")

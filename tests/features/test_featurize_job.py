@@ -3,6 +3,7 @@
 
 import datetime as dt
 import json
+import math
 import shutil
 from collections import Counter
 
@@ -21,7 +22,7 @@ from sparkrec.pipeline import Run, execute
 pytestmark = pytest.mark.spark
 
 #: Round numbers: the weight of an event halves every day, and two users' worth of prior belief in a ratio.
-FEATURES = {"half_life_days": 1, "conversion_prior": 2}
+FEATURES = {"half_life_days": 1, "conversion_prior": 2, "neighbors": 3, "neighbor_users": 1}
 SPLIT = {"kind": "time", "test_days": 2, "validation_days": 1}
 DATE = dt.date(2020, 1, 10)  # so: validation from the 8th, as of the 9th, test until the 10th
 
@@ -224,6 +225,13 @@ def test_item_features(shop):
         view_to_cart=0.0, cart_to_purchase=None, view_to_purchase=pytest.approx(1 / 3), bayes_rating=4.0,
     )  # fmt: skip
     assert len(items) == 3
+
+
+def test_neighbors(shop):
+    rows = {tuple(row) for row in shop[1].read(schemas.GOLD_NEIGHBORS).collect()}
+    # u1: lamp; u2: lamp, mug; bot2: lamp. Seen together by one of three, of three and of one; u1 and u2 bought lamps.
+    cosine = 1 / math.sqrt(3 * 1)
+    assert rows == {("seen", 0, 1, 1, 1, 1.0, cosine), ("seen", 1, 1, 0, 1, 1.0, cosine)}
 
 
 def test_sequences(shop):
