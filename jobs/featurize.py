@@ -7,7 +7,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.evaluation import holdout, splits
-from sparkrec.features import activity, content, items, neighbors, prices, selection, users, vocabulary
+from sparkrec.features import activity, content, items, neighbors, prices, selection, users, vectors, vocabulary
 from sparkrec.features.sequences import sequences
 from sparkrec.pipeline import Run
 
@@ -47,9 +47,11 @@ def featurize(run: Run) -> None:
     all_items = items.overall(members)
     bucketed = prices.with_bucket(members, all_items.prices)
     features = content.features(bucketed, settings.features, all_items.items).persist(KEEP)
-    strings = vocabulary.extended(run, schemas.VOCABULARY_FEATURES, content.counted(features))
-    n_features = run.write(schemas.VOCABULARY_FEATURES, strings)
-    lists = content.encoded(features, run.read(schemas.VOCABULARY_FEATURES), settings.features.max_item_features)
+    counted = content.counted(features)
+    n_features = run.write(schemas.VOCABULARY_FEATURES, vocabulary.extended(run, schemas.VOCABULARY_FEATURES, counted))
+    strings = run.read(schemas.VOCABULARY_FEATURES)
+    lists = content.encoded(features, strings, settings.features.max_item_features)
+    lists = vectors.with_content(lists, members, strings, settings.features, all_items.items)
     run.write(schemas.GOLD_ITEMS, items.rows(bucketed, lists, item_ids, all_items, settings.features, at.as_of))
 
     gold_items = run.read(schemas.GOLD_ITEMS)

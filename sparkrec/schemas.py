@@ -234,6 +234,7 @@ GOLD_ITEMS = Table(
         Column(c.STOCK, "double", "units in stock; null where not known"),
         Column(c.FOR_SALE, "boolean", "may be recommended"),
         Column(c.FEATURES, "array<int>", "indices of gold.vocabulary_features: category, brand, price, words"),
+        Column(c.CONTENT, "array<float>", "text and ready-made vectors at one width; null without features.content"),
         Column(c.N_EVENTS, "bigint", "training events"),
         Column(c.N_VIEWS, "bigint", "views and clicks"),
         Column(c.N_CARTS, "bigint", "cart events"),

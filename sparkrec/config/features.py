@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from sparkrec.config.base import EventType, Section
 
@@ -39,5 +41,27 @@ class Features(Section):
     )
     neighbor_items: int = Field(50, ge=2, description="a user's newest items that make neighbours: n² / 2 pairs a user")
     neighbor_users: int = Field(2, ge=1, description="fewest users whom two neighbours share")
+    content: tuple[Literal["tfidf", "word2vec", "sentence", "vector"], ...] = Field(
+        (), description="parts of the items' content vector; none: no vector"
+    )
+    content_encoder: Literal["pca", "autoencoder"] = Field("pca", description="brings the parts to one width")
+    content_width: int = Field(64, ge=1, description="of the content vector, and of word2vec's word vectors")
+    content_sample: int = Field(10_000, ge=1, description="items that the encoder is fitted on, on the driver")
+    content_seed: int = Field(17, description="of the autoencoder")
+    sentence_encoder: str = Field(
+        "wordllama", description="wordllama (pip install 'sparkrec[text]'), or module:function: texts → array"
+    )
+    vector_attribute: str | None = Field(None, description="vector: the catalogue attribute that holds the numbers")
     # of users
     tastes: int = Field(8, ge=0, description="most brands, and most categories, of a user's taste")
+
+    @model_validator(mode="after")
+    def _content_has_its_sources(self) -> Features:
+        if "vector" in self.content and not self.vector_attribute:
+            raise ValueError("content: vector needs vector_attribute, the catalogue attribute that holds the numbers")
+        if {"tfidf", "word2vec"} & set(self.content) and not 0 < self.words <= 5000:
+            raise ValueError(
+                "content: tfidf and word2vec hold a matrix of words × words on the driver, so words must lie between 1 "
+                f"and 5000, and is {self.words}"
+            )
+        return self

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pyspark.ml.feature import StopWordsRemover
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.config import Features
+from sparkrec.features import text
 
 _PRIORITY = "priority"
-_SHORTEST_WORD = 3
 
 
 def features(items: DataFrame, settings: Features, n_items: int) -> DataFrame:
@@ -25,7 +24,7 @@ def features(items: DataFrame, settings: Features, n_items: int) -> DataFrame:
     structured = structured.groupBy(c.ITEM_ID, c.FEATURE).agg(F.min("_position").cast("bigint").alias(_PRIORITY))
     if settings.words == 0:
         return structured
-    found = items.select(c.ITEM_ID, F.explode(_words()).alias("_word"))
+    found = items.select(c.ITEM_ID, F.explode(F.array_distinct(text.words())).alias("_word"))
     vocabulary = (
         found.groupBy("_word")
         .agg(F.count("*").alias("_items"))
@@ -85,10 +84,3 @@ def _structured(settings: Features) -> Column:
 def _attribute(name: str) -> Column:
     values = F.transform(F.split(F.col(c.ATTRIBUTES)[name], r"\|"), lambda value: F.trim(value))
     return F.transform(F.filter(values, lambda value: value != ""), lambda value: F.concat(F.lit(f"{name}="), value))
-
-
-def _words() -> Column:
-    text = F.lower(F.concat_ws(" ", c.NAME, c.TEXT))
-    stop = StopWordsRemover.loadDefaultStopWords("english")
-    words = F.split(text, r"[^\p{L}\p{N}]+")
-    return F.array_distinct(F.filter(words, lambda word: (F.length(word) >= _SHORTEST_WORD) & ~word.isin(*stop)))

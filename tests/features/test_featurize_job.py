@@ -22,7 +22,10 @@ from sparkrec.pipeline import Run, execute
 pytestmark = pytest.mark.spark
 
 #: Round numbers: the weight of an event halves every day, and two users' worth of prior belief in a ratio.
-FEATURES = {"half_life_days": 1, "conversion_prior": 2, "neighbors": 3, "neighbor_users": 1}
+FEATURES = {
+    "half_life_days": 1, "conversion_prior": 2, "neighbors": 3, "neighbor_users": 1, "content": ("tfidf", "vector"),
+    "vector_attribute": "image", "content_width": 2,
+}  # fmt: skip
 SPLIT = {"kind": "time", "test_days": 2, "validation_days": 1}
 DATE = dt.date(2020, 1, 10)  # so: validation from the 8th, as of the 9th, test until the 10th
 
@@ -76,9 +79,9 @@ def item(name, day, title=None, brand=None, category=None, price=None, for_sale=
 
 ITEMS = [
     item("lamp", 0, "Lamp", "Acme", ["Home", "Light"], 9.0),
-    item("lamp", 9, "Brass lamp", "Acme", ["Home", "Light"], 12.0, promotion=0.25),
+    item("lamp", 9, "Brass lamp", "Acme", ["Home", "Light"], 12.0, promotion=0.25, attributes={"image": "3 4"}),
     item("lamp", 10, "Gold lamp", "Luxury", ["Other"], 99.0),
-    item("mug", 0, "Clay mug", category=["Home"]),
+    item("mug", 0, "Clay mug", category=["Home"], attributes={"image": "0 1"}),
     item("post", 0, "Postage", for_sale=False),
     item("vase", 5, "Clay vase", price=20.0),
     item("newthing", 10, "New thing"),
@@ -86,7 +89,7 @@ ITEMS = [
 LATER_ITEMS = [
     item("vase", 10, "Vase", "Acme", ["Home"], price=9e5, promotion=0.9, stock=0.0, text="clay"),
     item("mug", 10, "Mug", "Acme", price=2.0, for_sale=False),
-    item("newer", 10, "Clay newer", "Newer", ["Home", "Light"], price=1.0),
+    item("newer", 10, "Clay newer", "Newer", ["Home", "Light"], price=1.0, attributes={"image": "9 9 9"}),
 ]
 
 
@@ -194,6 +197,8 @@ def test_item_features(shop):
     items = _by(shop[1], schemas.GOLD_ITEMS, c.ITEM_ID)
     for row in items.values():
         assert row.pop(c.AS_OF).timestamp() == at(9).timestamp()
+    content = {name: row.pop(c.CONTENT) for name, row in items.items()}
+    assert any(content["lamp"]) and any(content["mug"]) and content["vase"] == [0, 0]
     assert items["lamp"] == dict(
         item_index=0, item_id="lamp", name="Brass lamp", brand="Acme", category=["Home", "Light"], price=12.0,
         price_bucket=4, stock=None, for_sale=True, features=[4, 5, 3, 1], n_events=5, n_views=2, n_carts=0,
