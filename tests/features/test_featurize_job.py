@@ -198,7 +198,7 @@ def test_item_features(shop):
     for row in items.values():
         assert row.pop(c.AS_OF).timestamp() == at(9).timestamp()
     content = {name: row.pop(c.CONTENT) for name, row in items.items()}
-    assert any(content["lamp"]) and any(content["mug"]) and content["vase"] == [0, 0]
+    assert {name for name, vector in content.items() if any(vector)} == {"lamp", "mug"}
     assert items["lamp"] == dict(
         item_index=0, item_id="lamp", name="Brass lamp", brand="Acme", category=["Home", "Light"], price=12.0,
         price_bucket=4, stock=None, for_sale=True, features=[4, 5, 3, 1], n_events=5, n_views=2, n_carts=0,
