@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.evaluation.splits import utc
+from sparkrec.features import exact
 
 _SECONDS_A_DAY = 86_400.0
 # A decayed weight is counted in whole numbers of 2⁻²⁰: such sums are the same in any order.
@@ -30,9 +31,9 @@ def of_user_days(events: DataFrame) -> DataFrame:
     spent = F.col(c.PRICE) * F.coalesce(c.VALUE, F.lit(1.0))
     return events.groupBy(c.USER_ID, F.col(c.EVENT_TIME).cast("date").alias(c.EVENT_DATE)).agg(
         *_of_types(),
-        _exact(F.col(c.PRICE)).alias(PAID),
+        exact.sum_of(F.col(c.PRICE)).alias(PAID),
         F.count(c.PRICE).alias(N_PRICES),
-        _exact(F.when(_is(c.PURCHASE), spent)).alias(SPENT),
+        exact.sum_of(F.when(_is(c.PURCHASE), spent)).alias(SPENT),
     )
 
 
@@ -91,7 +92,8 @@ def median_prices(events: DataFrame, priced: DataFrame) -> DataFrame:
 def counts() -> list[Column]:
     """The fold of counts, stars and times over days or pairs, with :data:`STARS` and :data:`N_STARS` still apart."""
     return [
-        *[F.sum(name).alias(name) for name in (*COUNTS, STARS, N_STARS)],
+        *[F.sum(name).alias(name) for name in (*COUNTS, N_STARS)],
+        exact.fold(STARS).alias(STARS),
         F.min(c.FIRST_SEEN).alias(c.FIRST_SEEN),
         F.max(c.LAST_SEEN).alias(c.LAST_SEEN),
     ]
@@ -115,11 +117,6 @@ RATIOS = {
 }
 
 
-def mean(total: str, number: str) -> Column:
-    """The column ``total / number`` as a double; null where the number is 0."""
-    return F.col(total).cast("double") / F.col(number)
-
-
 def days_before(as_of: dt.datetime, time: Column) -> Column:
     """Days, with fractions, from ``time`` to ``as_of``."""
     return (F.unix_micros(utc(as_of)) - F.unix_micros(time)) / (1e6 * _SECONDS_A_DAY)
@@ -133,7 +130,7 @@ def _of_types() -> list[Column]:
         F.count_if(_is(c.CART)).alias(c.N_CARTS),
         F.count_if(_is(c.PURCHASE)).alias(c.N_PURCHASES),
         F.count_if(_is(c.RATING, c.REVIEW)).alias(c.N_RATINGS),
-        _exact(stars).alias(STARS),
+        exact.sum_of(stars).alias(STARS),
         F.count(stars).alias(N_STARS),
         F.min(c.EVENT_TIME).alias(c.FIRST_SEEN),
         F.max(c.EVENT_TIME).alias(c.LAST_SEEN),
@@ -142,8 +139,3 @@ def _of_types() -> list[Column]:
 
 def _is(*types: str) -> Column:
     return F.col(c.EVENT_TYPE).isin(*types)
-
-
-def _exact(value: Column) -> Column:
-    """Sums of doubles depend on the order of the rows; a rerun must give the same bits. Six decimals, exactly."""
-    return F.sum(value.cast("decimal(28,6)"))

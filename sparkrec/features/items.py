@@ -12,8 +12,8 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Features
 from sparkrec.evaluation.splits import utc
-from sparkrec.features import activity, prices
-from sparkrec.features.activity import days_before, mean
+from sparkrec.features import activity, exact, prices
+from sparkrec.features.activity import days_before
 
 _STATE = (c.NAME, c.BRAND, c.CATEGORY, c.PRICE, c.PROMOTION, c.STOCK, c.TEXT, c.FOR_SALE, c.ATTRIBUTES)
 _NUMBERS = (*activity.COUNTS, c.N_USERS, c.POPULARITY, activity.N_STARS, *activity.FUNNEL)
@@ -65,12 +65,12 @@ def members(by_item: DataFrame, median_prices: DataFrame, state: DataFrame) -> D
 
 def overall(members: DataFrame) -> Overall:
     """One pass over the members."""
-    steps = (activity.STARS, activity.N_STARS, *activity.FUNNEL)
-    sums = [F.sum(name).alias(name) for name in steps]
-    row = members.agg(F.count("*").alias("items"), *sums, *prices.borders()).first()
+    sums = [F.sum(name).alias(name) for name in (activity.N_STARS, *activity.FUNNEL)]
+    stars = exact.total(exact.fold(activity.STARS)).alias(activity.STARS)
+    row = members.agg(F.count("*").alias("items"), stars, *sums, *prices.borders()).first()
     assert row is not None
     ratios = {name: row[some] / row[of] if row[of] else None for name, (some, of) in activity.RATIOS.items()}
-    rating = float(row[activity.STARS]) / row[activity.N_STARS] if row[activity.N_STARS] else None
+    rating = row[activity.STARS] / row[activity.N_STARS] if row[activity.N_STARS] else None
     return Overall(row["items"], prices.Borders.of(row), ratios, rating)
 
 
@@ -83,12 +83,13 @@ def rows(
     left keep their row, with nothing in it, and are not for sale.
     """
     known = prices.filled(members, all_items.prices).drop(c.COUNT, c.FIRST_SEEN, c.LAST_SEEN)
+    stars, n_stars = exact.total(activity.STARS), F.col(activity.N_STARS)
     known = known.withColumns(
         {
-            c.MEAN_RATING: mean(activity.STARS, activity.N_STARS),
-            c.BAYES_RATING: smoothed(activity.STARS, activity.N_STARS, all_items.mean_rating, settings.rating_prior),
+            c.MEAN_RATING: stars / n_stars,
+            c.BAYES_RATING: smoothed(stars, n_stars, all_items.mean_rating, settings.rating_prior),
             **{
-                name: smoothed(some, of, all_items.ratios[name], settings.conversion_prior)
+                name: smoothed(F.col(some), F.col(of), all_items.ratios[name], settings.conversion_prior)
                 for name, (some, of) in activity.RATIOS.items()
             },
         }
@@ -107,7 +108,7 @@ def rows(
     return complete.select(*schemas.GOLD_ITEMS.column_names)
 
 
-def smoothed(total: str, number: str, of_all: float | None, prior: float) -> Column:
+def smoothed(total: Column, number: Column, of_all: float | None, prior: float) -> Column:
     """(total + prior × mean of all) / (number + prior): the mean as if ``prior`` more had been like all.
 
     The mean of a Beta (ratios) or normal (stars) posterior whose prior has that mean and that weight: Gelman et al.,
@@ -116,4 +117,4 @@ def smoothed(total: str, number: str, of_all: float | None, prior: float) -> Col
     """
     if of_all is None:
         return F.lit(None).cast("double")
-    return (F.coalesce(F.col(total).cast("double"), F.lit(0.0)) + prior * of_all) / (F.col(number) + F.lit(prior))
+    return (F.coalesce(total.cast("double"), F.lit(0.0)) + prior * of_all) / (number + F.lit(prior))

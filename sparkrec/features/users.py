@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.evaluation.splits import utc
-from sparkrec.features import activity
-from sparkrec.features.activity import days_before, mean
+from sparkrec.features import activity, exact
+from sparkrec.features.activity import days_before
 
 _DAYS_A_MONTH = 30
 _TASTES = {c.BRANDS: c.BRAND_SHARES, c.CATEGORIES: c.CATEGORY_SHARES}
@@ -22,21 +22,22 @@ def of_days(user_days: DataFrame) -> DataFrame:
     bought = F.col(c.N_PURCHASES) > 0
     day = F.when(bought, F.col(c.EVENT_DATE))
     weekday = F.weekday(c.EVENT_DATE)
-    sums = (activity.PAID, activity.N_PRICES, activity.SPENT)
     totals = user_days.groupBy(c.USER_ID).agg(
         *activity.counts(),
-        *[F.sum(name).alias(name) for name in sums],
+        *[exact.fold(name).alias(name) for name in (activity.PAID, activity.SPENT)],
+        F.sum(activity.N_PRICES).alias(activity.N_PRICES),
         F.count("*").alias(c.ACTIVE_DAYS),
         F.count(day).alias(c.PURCHASE_DAYS),
         F.datediff(F.max(day), F.min(day)).alias("_span"),
         F.array(*[_total(F.when(weekday == n, F.col(c.N_EVENTS))) for n in range(7)]).alias(c.WEEKDAYS),
     )
+    spend = F.coalesce(exact.total(activity.SPENT), F.lit(0.0))
     return totals.withColumns(
         {
-            c.MEAN_RATING: mean(activity.STARS, activity.N_STARS),
-            c.MEAN_PRICE: mean(activity.PAID, activity.N_PRICES),
-            c.SPEND: F.coalesce(F.col(activity.SPENT).cast("double"), F.lit(0.0)),
-            c.MEAN_ORDER: F.coalesce(F.col(activity.SPENT).cast("double"), F.lit(0.0)) / F.col(c.PURCHASE_DAYS),
+            c.MEAN_RATING: exact.total(activity.STARS) / F.col(activity.N_STARS),
+            c.MEAN_PRICE: exact.total(activity.PAID) / F.col(activity.N_PRICES),
+            c.SPEND: spend,
+            c.MEAN_ORDER: spend / F.col(c.PURCHASE_DAYS),
             # n days with a purchase have n − 1 gaps between them
             c.PURCHASE_GAP_DAYS: F.col("_span") / (F.col(c.PURCHASE_DAYS) - 1),
         }
@@ -47,15 +48,15 @@ def of_pairs(pairs: DataFrame) -> DataFrame:
     """One row a user: the profile's columns that items tell. ``pairs`` know their item's price percentile."""
     bought = F.count(activity.FIRST_BOUGHT)
     again = F.count_if(F.col(activity.LAST_BOUGHT).cast("date") > F.col(activity.FIRST_BOUGHT).cast("date"))
-    level = F.col(c.PRICE_PERCENTILE).cast("decimal(28,12)")
+    level = F.col(c.PRICE_PERCENTILE)
     priced = F.sum(F.when(level.isNotNull(), F.col(c.N_EVENTS)))
     totals = pairs.groupBy(c.USER_ID).agg(
         F.count("*").alias(c.N_ITEMS),
         (again / bought).alias(c.REPEAT_RATE),
-        (F.sum(level * F.col(c.N_EVENTS)).cast("double") / priced).alias(c.PRICE_LEVEL),
+        (exact.total(exact.sum_of(level * F.col(c.N_EVENTS))) / priced).alias(c.PRICE_LEVEL),
         *activity.funnel(),
     )
-    return totals.withColumns({name: mean(*steps) for name, steps in activity.RATIOS.items()})
+    return totals.withColumns({name: F.col(some) / F.col(of) for name, (some, of) in activity.RATIOS.items()})
 
 
 def tastes(pairs: DataFrame, most: int) -> DataFrame:

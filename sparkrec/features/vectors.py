@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,14 @@ def _wordllama(texts: list[str]) -> Floats:
 
 @lru_cache(maxsize=1)
 def _wordllama_model() -> Any:
-    """Once a process."""
-    from wordllama import WordLlama
+    """Once a process, and without the internet: weights and tokenizer come with the package.
 
-    return WordLlama.load()
+    It looks for its tokenizer in a folder of its own that is not the one it ships (0.3.9, 0.4.0), and then in the cache
+    folder: so that is the package.
+    """
+    import wordllama
+
+    return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
 def _known_words(words: DataFrame) -> list[tuple[str, int]]:
