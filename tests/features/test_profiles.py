@@ -168,9 +168,8 @@ def members(spark, log):
 @pytest.fixture(scope="module")
 def gold(spark, members):
     vocabulary = members.select(c.ITEM_ID, F.substring(c.ITEM_ID, 2, 9).cast("int").alias(c.ITEM_INDEX), c.FIRST_SEEN)
-    lists = members.select(
-        c.ITEM_ID, *[F.lit(None).alias(name) for name in (c.FEATURES, c.BRAND_CODE, c.CATEGORY_CODES)]
-    )
+    of_lists = (c.FEATURES, c.BRAND_CODE, c.CATEGORY_CODES, c.CONTENT)
+    lists = members.select(c.ITEM_ID, *[F.lit(None).alias(name) for name in of_lists])
     described = members.select("*", *[F.lit(None).alias(name) for name in (c.NAME, c.BRAND, c.STOCK, c.PROMOTION)])
     whole = items.overall(members)
     settings = Features(conversion_prior=CONVERSION, rating_prior=RATING)
