@@ -7,8 +7,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.evaluation import holdout, splits
-from sparkrec.features import activity, content, selection, vocabulary
-from sparkrec.features import items as catalogue
+from sparkrec.features import activity, content, items, neighbors, prices, selection, users, vectors, vocabulary
 from sparkrec.features.sequences import sequences
 from sparkrec.pipeline import Run
 
@@ -23,9 +22,11 @@ def featurize(run: Run) -> None:
     """
     settings, silver = run.settings, run.read(schemas.SILVER_EVENTS)
     at = splits.borders(settings.split, selection.end_of_log(silver, settings.features.event_types, run.date))
-    state = catalogue.as_of(run.read(schemas.SILVER_ITEMS), at.as_of).persist(KEEP)
+    state = items.as_of(run.read(schemas.SILVER_ITEMS), at.as_of).persist(KEEP)
 
-    marked = selection.mark(silver, run.read(schemas.SILVER_SUSPECTS), state, settings.features, at)
+    # By user, once: what is folded by user later needs no shuffle any more.
+    suspects = run.read(schemas.SILVER_SUSPECTS)
+    marked = selection.mark(silver, suspects, state, settings.features, at).repartition(c.USER_ID)
     usable = F.col(selection.LEFT_OUT).isNull()
     parted = splits.assign(marked, settings.split, at, usable).persist(KEEP)
     events = selection.without_rare(parted, settings.features)
@@ -34,36 +35,49 @@ def featurize(run: Run) -> None:
     splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
     run.say("events: " + ", ".join(f"{part} {n:,}" for part, n in parts.items()))
 
-    by_user = activity.of_users(train).persist(KEEP)
-    found_users = by_user.withColumnRenamed(c.N_EVENTS, c.COUNT)
+    pairs = activity.of_pairs(train, at.as_of, settings.features.half_life_days).persist(KEEP)
+    by_day = users.of_days(activity.of_user_days(train)).persist(KEEP)
+    found_users = by_day.withColumnRenamed(c.N_EVENTS, c.COUNT)
     run.write(schemas.VOCABULARY_USERS, vocabulary.extended(run, schemas.VOCABULARY_USERS, found_users))
-    users = run.read(schemas.VOCABULARY_USERS)
-    n_users = run.write(schemas.GOLD_USERS, activity.user_profiles(by_user, users, at.as_of))
+    user_ids = run.read(schemas.VOCABULARY_USERS)
 
-    members = catalogue.with_price_bucket(catalogue.members(activity.of_items(train), state).persist(KEEP))
+    medians = activity.median_prices(train, state.where(F.col(c.PRICE).isNotNull()))
+    members = items.members(activity.of_items(pairs), medians, state).persist(KEEP)
     run.write(schemas.VOCABULARY_ITEMS, vocabulary.extended(run, schemas.VOCABULARY_ITEMS, members))
-    items = run.read(schemas.VOCABULARY_ITEMS)
-    features = content.features(members, settings.features).persist(KEEP)
-    strings = vocabulary.extended(run, schemas.VOCABULARY_FEATURES, content.counted(features))
-    n_features = run.write(schemas.VOCABULARY_FEATURES, strings)
-    lists = content.encoded(features, run.read(schemas.VOCABULARY_FEATURES), settings.features.max_item_features)
-    run.write(schemas.GOLD_ITEMS, catalogue.rows(members, lists, items, at.as_of))
+    item_ids = run.read(schemas.VOCABULARY_ITEMS)
+    all_items = items.overall(members)
+    bucketed = prices.with_bucket(members, all_items.prices)
+    features = content.features(bucketed, settings.features, all_items.items).persist(KEEP)
+    counted = content.counted(features)
+    n_features = run.write(schemas.VOCABULARY_FEATURES, vocabulary.extended(run, schemas.VOCABULARY_FEATURES, counted))
+    strings = run.read(schemas.VOCABULARY_FEATURES)
+    lists = content.encoded(features, strings, settings.features.max_item_features)
+    lists = vectors.with_content(lists, members, strings, settings.features, all_items.items)
+    run.write(schemas.GOLD_ITEMS, items.rows(bucketed, lists, item_ids, all_items, settings.features, at.as_of))
 
-    run.write(schemas.GOLD_SEQUENCES, sequences(train, users, items, settings.features.max_length))
+    gold_items = run.read(schemas.GOLD_ITEMS)
+    habits = activity.of_hours(train).join(activity.of_countries(train), c.USER_ID, "left")
+    profiles = users.rows(by_day, habits, pairs, gold_items, user_ids, at.as_of, settings.features.tastes)
+    n_users = run.write(schemas.GOLD_USERS, profiles)
+    if settings.features.neighbors:
+        baskets = neighbors.baskets(pairs, gold_items, settings.features.neighbor_items).persist(KEEP)
+        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(baskets, settings.features))
+    run.write(schemas.GOLD_SEQUENCES, sequences(train, user_ids, item_ids, settings.features.max_length))
 
-    known_users = users.where(F.col(c.COUNT) > 0)
-    known_items = items.join(members, c.ITEM_ID, "left_semi")
+    known_users = user_ids.where(F.col(c.COUNT) > 0)
+    known_items = item_ids.join(members, c.ITEM_ID, "left_semi")
     asked = holdout.asked(events, settings).persist(KEEP)
     answerable = holdout.answerable(asked, train, settings)
-    pairs = run.write(schemas.GOLD_HOLDOUT, holdout.rows(answerable, known_users, known_items))
+    test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.rows(answerable, known_users, known_items))
 
     run.count(
         users=n_users,
-        items=members.count(),
+        items=all_items.items,
+        prices_filled=all_items.prices_filled,
         features=n_features,
         **{f"events_{part}": parts.get(part, 0) for part in (splits.TRAIN, splits.VALIDATION, splits.TEST)},
-        test_pairs=pairs,
-        holdout_already_seen=asked.count() - pairs,
+        test_pairs=test_pairs,
+        holdout_already_seen=asked.count() - test_pairs,
         **holdout.counts(run.read(schemas.GOLD_HOLDOUT)),
     )
     times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}

@@ -37,6 +37,7 @@ def configuration(folder: Path, logs: Path, **sections: Any) -> Path:
         },
         "spark": {"driver_memory": "1g", "shuffle_partitions": 2},
         "split": {"test_days": 5, "validation_days": 5},
+        "features": {"neighbors": 5},
         "als": {"rank": 8, "iterations": 3, "blocks": 2},
         "two_tower": {"epochs": 2, "width": 16, "batch": 64},
         "tracking": {"enabled": False},

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 
 from sparkrec.config.base import EventType, Section
 from sparkrec.config.clean import Clean
+from sparkrec.config.features import Features
 from sparkrec.config.privacy import Maintenance, Privacy
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
@@ -57,24 +58,6 @@ class Split(Section):
     validation_fraction: float = Field(
         0.1, ge=0, lt=1, description="given, none: this share of each user's training items is validation"
     )
-
-
-class Features(Section):
-    event_types: tuple[EventType, ...] = Field(
-        ("view", "click", "cart", "purchase", "rating", "review"),
-        description="the events that gold.sequences holds",
-    )
-    target_types: tuple[EventType, ...] = Field(
-        ("view", "click", "cart", "purchase", "rating", "review"),
-        description="the events that the test part asks for",
-    )
-    min_rating: float | None = Field(None, description="ratings below this are not positive: left out of gold")
-    min_user_events: int = Field(1, ge=1, description="users with fewer events stay out of gold")
-    min_item_events: int = Field(0, ge=0, description="items with fewer events stay out of gold")
-    max_length: int = Field(200, ge=1, description="events in one chunk of gold.sequences")
-    attributes: tuple[str, ...] = Field((), description="catalogue attributes that become item features")
-    words: int = Field(2000, ge=0, description="most words of names and texts that become item features")
-    max_item_features: int = Field(32, ge=0, description="most features of one item")
 
 
 class Popularity(Section):

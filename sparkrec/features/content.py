@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from pyspark.ml.feature import StopWordsRemover
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.config import Features
+from sparkrec.features import text
 
 _PRIORITY = "priority"
-_SHORTEST_WORD = 3
 
 
-def features(items: DataFrame, settings: Features) -> DataFrame:
+def features(items: DataFrame, settings: Features, n_items: int) -> DataFrame:
     """item_id, feature, priority: one row each; an item's features sort by (priority, feature), the best first.
 
     Structured ones come first (each prefix of the category path, brand, price decile, attributes), then words, the
-    rarest first. A word counts when it is among the ``settings.words`` most frequent that occur in at least two
-    items and in at most half of them.
+    rarest first. A word counts when it is among the ``settings.words`` most frequent that occur in at least two items
+    and in at most half of the ``n_items``.
     """
     listed = F.posexplode(_structured(settings)).alias("_position", c.FEATURE)
     structured = items.select(c.ITEM_ID, listed)
     structured = structured.groupBy(c.ITEM_ID, c.FEATURE).agg(F.min("_position").cast("bigint").alias(_PRIORITY))
     if settings.words == 0:
         return structured
-    found = items.select(c.ITEM_ID, F.explode(_words()).alias("_word"))
-    half = items.count() / 2
+    found = items.select(c.ITEM_ID, F.explode(F.array_distinct(text.words())).alias("_word"))
     vocabulary = (
         found.groupBy("_word")
         .agg(F.count("*").alias("_items"))
-        .where((F.col("_items") >= 2) & (F.col("_items") <= half))
+        .where((F.col("_items") >= 2) & (F.col("_items") <= n_items / 2))
         .orderBy(F.desc("_items"), "_word")
         .limit(settings.words)
     )
@@ -50,12 +48,24 @@ def counted(item_features: DataFrame) -> DataFrame:
 
 
 def encoded(item_features: DataFrame, vocabulary: DataFrame, most: int) -> DataFrame:
-    """item_id and ``features``: the indices of its ``most`` best features."""
+    """item_id, ``features``: the indices of its ``most`` best features, ``brand_code`` and ``category_codes``."""
     indices = vocabulary.select(c.FEATURE, c.FEATURE_INDEX)
-    ranked = F.sort_array(F.collect_list(F.struct(_PRIORITY, c.FEATURE, c.FEATURE_INDEX)))
-    lists = item_features.join(indices, c.FEATURE).groupBy(c.ITEM_ID).agg(ranked.alias("_ranked"))
+    entry = F.struct(_PRIORITY, c.FEATURE, c.FEATURE_INDEX)
+
+    def ranked(kind: str = "") -> Column:
+        return F.sort_array(F.collect_list(F.when(F.col(c.FEATURE).startswith(kind), entry)))
+
+    lists = (
+        item_features.join(indices, c.FEATURE)
+        .groupBy(c.ITEM_ID)
+        .agg(
+            ranked().alias("_ranked"),
+            ranked("category=").getField(c.FEATURE_INDEX).alias(c.CATEGORY_CODES),
+            F.min(F.when(F.col(c.FEATURE).startswith("brand="), F.col(c.FEATURE_INDEX))).alias(c.BRAND_CODE),
+        )
+    )
     best = F.slice("_ranked", 1, most) if most else F.slice("_ranked", 1, 0)
-    return lists.select(c.ITEM_ID, best.getField(c.FEATURE_INDEX).alias(c.FEATURES))
+    return lists.select(c.ITEM_ID, best.getField(c.FEATURE_INDEX).alias(c.FEATURES), c.BRAND_CODE, c.CATEGORY_CODES)
 
 
 def _structured(settings: Features) -> Column:
@@ -74,10 +84,3 @@ def _structured(settings: Features) -> Column:
 def _attribute(name: str) -> Column:
     values = F.transform(F.split(F.col(c.ATTRIBUTES)[name], r"\|"), lambda value: F.trim(value))
     return F.transform(F.filter(values, lambda value: value != ""), lambda value: F.concat(F.lit(f"{name}="), value))
-
-
-def _words() -> Column:
-    text = F.lower(F.concat_ws(" ", c.NAME, c.TEXT))
-    stop = StopWordsRemover.loadDefaultStopWords("english")
-    words = F.split(text, r"[^\p{L}\p{N}]+")
-    return F.array_distinct(F.filter(words, lambda word: (F.length(word) >= _SHORTEST_WORD) & ~word.isin(*stop)))

@@ -3,6 +3,7 @@
 
 import datetime as dt
 import json
+import math
 import shutil
 from collections import Counter
 
@@ -12,15 +13,19 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
+from sparkrec.features import activity, items
+from sparkrec.features.activity import of_hours
+from sparkrec.features.items import as_of
 from sparkrec.jobs.featurize import featurize
 from sparkrec.pipeline import Run, execute
 
 pytestmark = pytest.mark.spark
 
-GOLD = (
-    schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.VOCABULARY_FEATURES, schemas.GOLD_USERS,
-    schemas.GOLD_ITEMS, schemas.GOLD_SEQUENCES, schemas.GOLD_HOLDOUT,
-)  # fmt: skip
+#: Round numbers: the weight of an event halves every day, and two users' worth of prior belief in a ratio.
+FEATURES = {
+    "half_life_days": 1, "conversion_prior": 2, "neighbors": 3, "neighbor_users": 1, "content": ("tfidf", "vector"),
+    "vector_attribute": "image", "content_width": 2,
+}  # fmt: skip
 SPLIT = {"kind": "time", "test_days": 2, "validation_days": 1}
 DATE = dt.date(2020, 1, 10)  # so: validation from the 8th, as of the 9th, test until the 10th
 
@@ -57,29 +62,35 @@ EVENTS = [
     event("bot2", "lamp", "view", at(5)),
     event("bot2", "mug", "view", at(10), suspect=True),
 ]
+#: The poisoned future: every type of event, from the very moment of the split on, with numbers nobody can overlook.
 LATER = [
-    *[event(user, item, "purchase", when, value=3.0, price=7.0, country="NL")
-      for user in ("u1", "u2", "u4") for item in ("lamp", "newer") for when in (at(9), at(10, 23), at(12))],
+    *[event(user, item, kind, when, value=5e5, price=9e5, country="NL")
+      for user in ("u1", "u2", "u4") for item in ("lamp", "newer", "vase") for kind in c.EVENT_TYPES
+      for when in (at(9), at(10, 23), at(12))],
     event("u1", "mug", "view", at(9, 1), suspect=True),
 ]  # fmt: skip
 
 
-def item(name, day, title=None, brand=None, category=None, price=None, for_sale=True):
+def item(name, day, title=None, brand=None, category=None, price=None, for_sale=True, **more):
     valid_from = at(day) if day else dt.datetime(1995, 1, 1, tzinfo=dt.UTC)
     return dict(item_id=name, valid_from=valid_from, name=title, brand=brand, category=category, price=price,
-                for_sale=for_sale)  # fmt: skip
+                for_sale=for_sale, **more)  # fmt: skip
 
 
 ITEMS = [
     item("lamp", 0, "Lamp", "Acme", ["Home", "Light"], 9.0),
-    item("lamp", 9, "Brass lamp", "Acme", ["Home", "Light"], 12.0),
+    item("lamp", 9, "Brass lamp", "Acme", ["Home", "Light"], 12.0, promotion=0.25, attributes={"image": "3 4"}),
     item("lamp", 10, "Gold lamp", "Luxury", ["Other"], 99.0),
-    item("mug", 0, "Clay mug", category=["Home"]),
+    item("mug", 0, "Clay mug", category=["Home"], attributes={"image": "0 1"}),
     item("post", 0, "Postage", for_sale=False),
     item("vase", 5, "Clay vase", price=20.0),
     item("newthing", 10, "New thing"),
 ]
-LATER_ITEMS = [item("vase", 10, "Vase", price=1.0), item("mug", 10, "Mug", "Acme", price=2.0), item("newer", 10)]
+LATER_ITEMS = [
+    item("vase", 10, "Vase", "Acme", ["Home"], price=9e5, promotion=0.9, stock=0.0, text="clay"),
+    item("mug", 10, "Mug", "Acme", price=2.0, for_sale=False),
+    item("newer", 10, "Clay newer", "Newer", ["Home", "Light"], price=1.0, attributes={"image": "9 9 9"}),
+]
 
 
 def write_silver(settings, events, items):
@@ -109,8 +120,8 @@ def run_featurize(settings, date=DATE):
 
 
 def tables(run):
-    """Every gold table as sorted text: NaN equals NaN, and a last bit would show."""
-    rows = {table.name: run.read(table).collect() for table in GOLD}
+    """Every table that the run wrote, all its columns, as sorted text: NaN equals NaN, and a last bit would show."""
+    rows = {table.name: run.read(table).collect() for table in schemas.TABLES if table.name in run.outputs}
     return {name: sorted(json.dumps(row.asDict(), default=str) for row in found) for name, found in rows.items()}
 
 
@@ -122,6 +133,7 @@ def make(spark, tmp_path_factory):
             "lake": {"path": str(tmp_path_factory.mktemp("lake"))},
             "source": {"name": "generic", "path": "unused"},
             "split": SPLIT,
+            "features": FEATURES,
             "tracking": {"enabled": False},
         }
         return Settings.model_validate(base | sections)
@@ -164,11 +176,24 @@ def test_user_profiles(shop):
     assert users["u1"] == dict(
         user_index=0, user_id="u1", country="UK", n_events=3, n_views=1, n_carts=0, n_purchases=1, n_ratings=1,
         n_items=1, mean_rating=4.0, mean_price=10.0, spend=20.0, recency_days=0.5, tenure_days=8.0,
+        # on 3 of the 8 days from the 1st to the 8th; one purchase day
+        active_days=3, frequency=3 / 8, purchase_days=1, purchase_rate=30 / 8, purchase_gap_days=None,
+        repeat_rate=0.0, mean_order=20.0, price_level=0.5, view_to_cart=0.0, cart_to_purchase=None,
+        view_to_purchase=1.0, brands=[3], brand_shares=[1.0], categories=[5], category_shares=[1.0],
+        # the 1st and the 8th were Wednesdays
+        weekdays=[0, 0, 2, 1, 0, 0, 0], hours=[2] + [0] * 11 + [1] + [0] * 11,
     )  # fmt: skip
     users["u2"].pop(c.AS_OF)
     assert users["u2"] == dict(
         user_index=1, user_id="u2", country="DE", n_events=3, n_views=2, n_carts=0, n_purchases=1, n_ratings=0,
         n_items=2, mean_rating=None, mean_price=6.5, spend=9.5, recency_days=2.5, tenure_days=6.0,
+        active_days=3, frequency=3 / 6, purchase_days=1, purchase_rate=30 / 6, purchase_gap_days=None,
+        # the lamp was bought and not viewed, the mug viewed and not bought
+        repeat_rate=0.0, mean_order=9.5, price_level=0.5, view_to_cart=0.0, cart_to_purchase=None,
+        view_to_purchase=0.0, brands=[3], brand_shares=[1.0], categories=[4, 5],
+        category_shares=[pytest.approx(2 / 3), pytest.approx(1 / 3)],
+        # Friday, Saturday, Monday
+        weekdays=[1, 0, 0, 0, 1, 1, 0], hours=[2] + [0] * 11 + [1] + [0] * 11,
     )  # fmt: skip
     assert set(users) == {"u1", "u2", "bot2"}
 
@@ -177,23 +202,46 @@ def test_item_features(shop):
     items = _by(shop[1], schemas.GOLD_ITEMS, c.ITEM_ID)
     for row in items.values():
         assert row.pop(c.AS_OF).timestamp() == at(9).timestamp()
+    content = {name: row.pop(c.CONTENT) for name, row in items.items()}
+    assert {name for name, vector in content.items() if any(vector)} == {"lamp", "mug"}
     assert items["lamp"] == dict(
         item_index=0, item_id="lamp", name="Brass lamp", brand="Acme", category=["Home", "Light"], price=12.0,
         price_bucket=4, stock=None, for_sale=True, features=[4, 5, 3, 1], n_events=5, n_views=2, n_carts=0,
-        n_purchases=2, n_ratings=1, n_users=3, mean_rating=4.0, age_days=8.0,
+        n_purchases=2, n_ratings=1, n_users=3, mean_rating=4.0, age_days=8.0, brand_code=3, category_codes=[4, 5],
+        # the only one in its category; 12 is the price from the 9th on
+        price_source="catalogue", price_percentile=0.5, promotion=0.25,
+        # 8, 7, 4, 2 and 0 whole days before the 9th
+        popularity=2**-8 + 2**-7 + 2**-4 + 2**-2 + 1,
+        # u1 and bot2 viewed it, u1 bought it; u2 bought it and had not viewed it. Of all 3 views of an item by a user
+        # 1 led to a purchase, 0 to a cart; nobody had a cart.
+        view_to_cart=0.0, cart_to_purchase=None, view_to_purchase=pytest.approx((1 + 2 / 3) / (2 + 2)),
+        bayes_rating=4.0,
     )  # fmt: skip
     # no price in the catalogue: the median of its events before the split, 6 and 4
     assert items["mug"] == dict(
         item_index=1, item_id="mug", name="Clay mug", brand=None, category=["Home"], price=5.0, price_bucket=0,
         stock=None, for_sale=True, features=[4, 0], n_events=2, n_views=2, n_carts=0, n_purchases=0, n_ratings=0,
-        n_users=1, mean_rating=None, age_days=6.0,
+        n_users=1, mean_rating=None, age_days=6.0, brand_code=None, category_codes=[4],
+        price_source="events", price_percentile=0.5, promotion=None, popularity=2**-6 + 2**-5,
+        view_to_cart=0.0, cart_to_purchase=None, view_to_purchase=pytest.approx((0 + 2 / 3) / (1 + 2)),
+        bayes_rating=4.0,
     )  # fmt: skip
     assert items["vase"] == dict(
         item_index=2, item_id="vase", name="Clay vase", brand=None, category=None, price=20.0, price_bucket=9,
         stock=None, for_sale=True, features=[2], n_events=0, n_views=0, n_carts=0, n_purchases=0, n_ratings=0,
-        n_users=0, mean_rating=None, age_days=None,
+        n_users=0, mean_rating=None, age_days=None, brand_code=None, category_codes=[],
+        # without a category there is none to be dear in
+        price_source="catalogue", price_percentile=None, promotion=None, popularity=0.0,
+        view_to_cart=0.0, cart_to_purchase=None, view_to_purchase=pytest.approx(1 / 3), bayes_rating=4.0,
     )  # fmt: skip
     assert len(items) == 3
+
+
+def test_neighbors(shop):
+    rows = {tuple(row) for row in shop[1].read(schemas.GOLD_NEIGHBORS).collect()}
+    # u1: lamp; u2: lamp, mug; bot2: lamp. Seen together by one of three, of three and of one; u1 and u2 bought lamps.
+    cosine = 1 / math.sqrt(3 * 1)
+    assert rows == {("seen", 0, 1, 1, 1, 1.0, cosine), ("seen", 1, 1, 0, 1, 1.0, cosine)}
 
 
 def test_sequences(shop):
@@ -224,7 +272,7 @@ def test_holdout(shop):
 def test_counts_and_what_was_left_out(shop):
     run = shop[1]
     assert run.counts == dict(
-        users=3, items=3, features=6, events_train=6, events_validation=1, events_test=5, test_pairs=3,
+        users=3, items=3, prices_filled=0, features=6, events_train=6, events_validation=1, events_test=5, test_pairs=3,
         holdout_already_seen=1, test_users=3, test_users_unseen=1, test_items_unseen=1,
     )  # fmt: skip
     assert run.details["left_out"] == {"cancelled": 1, "not_for_sale": 1, "other_type": 3, "suspect": 2}
@@ -236,15 +284,32 @@ def test_a_rerun_changes_nothing(shop):
     assert tables(run_featurize(settings)) == before
 
 
-def test_what_comes_later_does_not_change_the_past(make, shop):
-    _, _, before = shop
-    poisoned = make()
+@pytest.fixture(scope="module")
+def poisoned(make):
+    """The same shop, and a future that everything in it would notice."""
+    settings = make()
     # A training purchase is taken back, and a user turns into a bot, after the split.
     events = [row | {c.CANCELLED_AT: at(10, 5)} if row == EVENTS[1] else row for row in EVENTS]
-    write_silver(poisoned, events + LATER, ITEMS + LATER_ITEMS)
-    after = tables(run_featurize(poisoned))
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {schemas.GOLD_HOLDOUT.name}
+    write_silver(settings, events + LATER, ITEMS + LATER_ITEMS)
+    return settings
+
+
+def _changed(before, after):
+    assert set(before) == set(after)
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_what_comes_later_does_not_change_the_past(poisoned, shop):
+    assert _changed(shop[2], tables(run_featurize(poisoned))) == {schemas.GOLD_HOLDOUT.name}
+
+
+def test_a_leak_of_the_future_would_be_noticed(poisoned, shop, monkeypatch):
+    # a feature of users from all events, and the catalogue as it became
+    log = Run(poisoned, "featurize", DATE).read(schemas.SILVER_EVENTS)
+    monkeypatch.setattr(activity, "of_hours", lambda train: of_hours(log))
+    monkeypatch.setattr(items, "as_of", lambda catalogue, moment: as_of(catalogue, moment + dt.timedelta(days=1)))
+    changed = _changed(shop[2], tables(run_featurize(poisoned)))
+    assert {schemas.GOLD_USERS.name, schemas.GOLD_ITEMS.name} <= changed
 
 
 def test_growth_keeps_indices_and_departed_items_are_not_for_sale(make, shop):

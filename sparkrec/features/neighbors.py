@@ -1,0 +1,62 @@
+"""gold.item_neighbors: which items the same users met, and bought."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import Features
+from sparkrec.features import activity
+
+SEEN, BOUGHT = "seen", "bought"
+_BASKET, _POSITION = "_basket", "_position"
+_OWN, _OTHER = "_own", "_other"
+
+
+def baskets(pairs: DataFrame, items: DataFrame, most: int) -> DataFrame:
+    """user_id, relation, ``_basket``: of each user and relation the indices of the newest ``most`` items, ascending.
+
+    The cap is what keeps a user of a million items from making 10¹² pairs; such a user still counts, with the newest.
+    """
+    met = pairs.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID)
+    last = {SEEN: F.col(c.LAST_SEEN), BOUGHT: F.col(activity.LAST_BOUGHT)}
+    kinds = F.array(*[F.struct(F.lit(name).alias(c.RELATION), time.alias("_last")) for name, time in last.items()])
+    times = met.select(c.USER_ID, c.ITEM_INDEX, F.inline(kinds)).where(F.col("_last").isNotNull())
+    newest = Window.partitionBy(c.USER_ID, c.RELATION).orderBy(F.desc("_last"), c.ITEM_INDEX)
+    kept = times.withColumn(_POSITION, F.row_number().over(newest)).where(F.col(_POSITION) <= most)
+    return kept.groupBy(c.USER_ID, c.RELATION).agg(F.sort_array(F.collect_list(c.ITEM_INDEX)).alias(_BASKET))
+
+
+def neighbors(baskets: DataFrame, settings: Features) -> DataFrame:
+    """Rows of gold.item_neighbors from :func:`baskets`, which are read three times: persist them.
+
+    Of n baskets, with n_a that hold a, n_b that hold b, and n_ab both: lift = n · n_ab / (n_a · n_b) and
+    cosine = n_ab / √(n_a · n_b) (Tan, Kumar and Srivastava, Selecting the right interestingness measure for association
+    patterns, KDD 2002). Pairs are counted once, the smaller index first, and turned round when few are left.
+    """
+    first = baskets.select(c.RELATION, F.posexplode(_BASKET).alias(_POSITION, "_a"), _BASKET)
+    rest = F.slice(_BASKET, F.col(_POSITION) + 2, F.size(_BASKET))
+    together = first.select(c.RELATION, "_a", F.explode(rest).alias("_b")).groupBy(c.RELATION, "_a", "_b").count()
+    both = F.array(
+        F.struct(F.col("_a").alias(c.ITEM_INDEX), F.col("_b").alias(c.NEIGHBOR_INDEX)),
+        F.struct(F.col("_b").alias(c.ITEM_INDEX), F.col("_a").alias(c.NEIGHBOR_INDEX)),
+    )
+    shared = together.where(F.col("count") >= settings.neighbor_users).select(c.RELATION, F.inline(both), c.COUNT)
+    alone = baskets.select(c.RELATION, F.explode(_BASKET).alias(c.ITEM_INDEX)).groupBy(c.RELATION, c.ITEM_INDEX)
+    own = alone.agg(F.count("*").alias(_OWN))
+    other = own.select(c.RELATION, F.col(c.ITEM_INDEX).alias(c.NEIGHBOR_INDEX), F.col(_OWN).alias(_OTHER))
+    all_baskets = F.broadcast(baskets.groupBy(c.RELATION).agg(F.count("*").alias("_n")))
+    joined = (
+        shared.join(own, [c.RELATION, c.ITEM_INDEX])
+        .join(other, [c.RELATION, c.NEIGHBOR_INDEX])
+        .join(all_baskets, c.RELATION)
+    )
+    product = F.col(_OWN).cast("double") * F.col(_OTHER)
+    measured = joined.withColumns(
+        {c.LIFT: F.col(c.COUNT) * F.col("_n") / product, c.COSINE: F.col(c.COUNT) / F.sqrt(product)}
+    )
+    best = Window.partitionBy(c.RELATION, c.ITEM_INDEX).orderBy(F.desc(c.COSINE), F.desc(c.COUNT), c.NEIGHBOR_INDEX)
+    ranked = measured.withColumn(c.RANK, F.row_number().over(best)).where(F.col(c.RANK) <= settings.neighbors)
+    return ranked.select(*schemas.GOLD_NEIGHBORS.column_names)

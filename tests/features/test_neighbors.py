@@ -1,0 +1,74 @@
+"""Which items are met by the same users: against plain Python."""
+
+import random
+from collections import Counter
+from itertools import combinations
+from math import sqrt
+
+import pytest
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec.config import Features
+from sparkrec.features import activity, neighbors
+
+pytestmark = pytest.mark.spark
+SETTINGS = Features(neighbors=4, neighbor_items=6, neighbor_users=2)
+
+
+def _met():
+    """(user, item) → when last met, when last bought (some never); one user has met everything."""
+    chance = random.Random(3)
+    times = iter(chance.sample(range(10_000), 2_000))
+    met = {(f"u{user}", chance.randrange(15)) for user in range(40) for _ in range(chance.randint(1, 9))}
+    met |= {("greedy", item) for item in range(15)}
+    return {pair: (next(times), next(times) if chance.random() < 0.5 else None) for pair in sorted(met)}
+
+
+MET = _met()
+
+
+@pytest.fixture(scope="module")
+def found(spark):
+    rows = [(user, f"i{item}", *times) for (user, item), times in MET.items()]
+    schema = f"user_id string, item_id string, {c.LAST_SEEN} int, {activity.LAST_BOUGHT} int"
+    ids = F.concat(F.lit("i"), "id").alias(c.ITEM_ID)
+    items = spark.range(15).select(ids, F.col("id").cast("int").alias(c.ITEM_INDEX))
+    pairs = spark.createDataFrame(rows, schema)
+    baskets = neighbors.baskets(pairs, items, SETTINGS.neighbor_items).persist()
+    return baskets.collect(), neighbors.neighbors(baskets, SETTINGS).collect()
+
+
+def _baskets(which):
+    by_user = {}
+    for (user, item), times in MET.items():
+        if times[which] is not None:
+            by_user.setdefault(user, []).append((times[which], item))
+    return {user: sorted(item for _, item in sorted(met)[-6:]) for user, met in by_user.items()}
+
+
+@pytest.mark.parametrize(("which", "relation"), enumerate([neighbors.SEEN, neighbors.BOUGHT]))
+def test_baskets_hold_the_newest_items(found, which, relation):
+    baskets = {row[c.USER_ID]: row["_basket"] for row in found[0] if row[c.RELATION] == relation}
+    assert baskets == _baskets(which)
+    assert len(baskets["greedy"]) == (6, 4)[which]
+
+
+@pytest.mark.parametrize(("which", "relation"), enumerate([neighbors.SEEN, neighbors.BOUGHT]))
+def test_counts_lift_cosine_and_rank(found, which, relation):
+    baskets = _baskets(which).values()
+    alone = Counter(item for basket in baskets for item in basket)
+    together = Counter(pair for basket in baskets for pair in combinations(basket, 2))
+    expected = {}
+    for item in alone:
+        others = {a + b - item: n for (a, b), n in together.items() if item in (a, b) and n >= 2}
+        cosine = {other: n / sqrt(alone[item] * alone[other]) for other, n in others.items()}
+        best = sorted(others, key=lambda other: (-cosine[other], -others[other], other))[:4]
+        for rank, other in enumerate(best, 1):
+            lift = others[other] * len(baskets) / (alone[item] * alone[other])
+            expected[item, rank] = (other, others[other], pytest.approx(lift), pytest.approx(cosine[other]))
+    rows = [row for row in found[1] if row[c.RELATION] == relation]
+    assert len(rows) == len(expected)
+    for row in rows:
+        values = (row[c.NEIGHBOR_INDEX], row[c.COUNT], row[c.LIFT], row[c.COSINE])
+        assert values == expected[row[c.ITEM_INDEX], row[c.RANK]]
