@@ -63,7 +63,7 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The newest version of an existing table."""
-        return int(self._commit_files(table)[-1].getName()[:20])
+        return max(self._versions(table))
 
     def commits(self, table: Table, after: int) -> list[Commit]:
         """The commits after a version, oldest first.
@@ -73,13 +73,13 @@ class Lake:
         DataError
             The log does not reach back that far.
         """
-        files = [file for file in self._commit_files(table) if int(file.getName()[:20]) > after]
-        if files and int(files[0].getName()[:20]) != after + 1:
+        versions = sorted(version for version in self._versions(table) if version > after)
+        if versions and versions[0] != after + 1:
             raise DataError(
-                f"The log of {table.name} in the lake {self.root} begins at version {int(files[0].getName()[:20])}, "
+                f"The log of {table.name} in the lake {self.root} begins at version {versions[0]}, "
                 f"and what happened after version {after} is asked for. Compute that table anew (clean.full=true)."
             )
-        return [self._commit(table, file) for file in files]
+        return [self._commit(table, version) for version in versions]
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """A table, whole, at a version (default: the newest). Columns that an old version lacks are null.
@@ -183,27 +183,29 @@ class Lake:
             )
         return (before, 0) if mine is None else (mine.version, mine.rows)
 
-    def _commit_files(self, table: Table) -> list[Any]:
+    def _versions(self, table: Table) -> list[int]:
+        """Those whose commit is still in the log."""
         files, log = self._log(table)
-        paths = [file.getPath() for file in files.listStatus(log)]
-        return sorted((path for path in paths if _COMMIT.fullmatch(path.getName())), key=lambda path: path.getName())
+        names = [file.getPath().getName() for file in files.listStatus(log)]
+        return [int(name[:20]) for name in names if _COMMIT.fullmatch(name)]
 
-    def _commit(self, table: Table, path: Any) -> Commit:
+    def _commit(self, table: Table, version: int) -> Commit:
         """From the commit's file: Delta's history would start a Spark job."""
         about: dict[str, Any] = next(
-            (action["commitInfo"] for action in self._actions(table, path) if "commitInfo" in action), {}
+            (action["commitInfo"] for action in self._actions(table, version) if "commitInfo" in action), {}
         )
         return Commit(
-            version=int(path.getName()[:20]),
+            version=version,
             operation=about.get("operation", "unknown"),
             mode=about.get("operationParameters", {}).get("mode", ""),
             rows=int(about.get("operationMetrics", {}).get("numOutputRows", 0)),
             token=about.get("userMetadata"),
         )
 
-    def _actions(self, table: Table, path: Any) -> Iterator[dict[str, Any]]:
+    def _actions(self, table: Table, version: int) -> Iterator[dict[str, Any]]:
         jvm: Any = self.spark._jvm
-        files, _ = self._log(table)
+        files, log = self._log(table)
+        path = jvm.org.apache.hadoop.fs.Path(log, f"{version:020}.json")
         lines = jvm.java.io.BufferedReader(jvm.java.io.InputStreamReader(files.open(path), "UTF-8"))
         try:  # one line an action; commitInfo is the first
             yield from (json.loads(line) for line in iter(lines.readLine, None))

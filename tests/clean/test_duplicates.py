@@ -40,7 +40,9 @@ def _events(spark, seconds, **columns):
     rows = [(f"e{i}", "u", "a", "view", None, second) for i, second in enumerate(seconds)]
     frame = spark.createDataFrame(rows, "event_id string, user_id string, item_id string, event_type string, "
                                         "query string, at long")  # fmt: skip
-    return frame.selectExpr("*", "timestamp_seconds(at) AS event_time", "false AS _before")
+    return frame.selectExpr(
+        "*", "timestamp_seconds(at) AS event_time", "false AS _before", "CAST(NULL AS STRING) AS merged_into"
+    )
 
 
 def _merged(events, seconds):
