@@ -5,8 +5,8 @@ hour), **regularity** (spread of the logarithm of the gaps; equal gaps have 0, a
 **breadth** (distinct items per view), **no_purchase** (most views in a row without a cart, purchase, rating or the
 like) and **around_the_clock** (hours of the day with an event). A sign of strength s and weight w leaves 1 − w s of
 the doubt; the score is 1 minus the product of what they leave (a noisy-or; Pearl, 1988, 4.3). So no sign condemns by
-itself unless its weight reaches the threshold. All but the number of events look at views, clicks and searches only: scrapers look,
-while people also rate or order by the hundred in an hour (MovieLens, wholesale).
+itself unless its weight reaches the threshold. All but the number of events look at views, clicks and searches only:
+scrapers look, while people also rate or order by the hundred in an hour (MovieLens, wholesale).
 
 The statistics of a (user, day) are counts and sums of whole numbers: exact in any order, and a day that grows is
 computed anew without the others.
