@@ -5,7 +5,8 @@ hour), **regularity** (spread of the logarithm of the gaps; equal gaps have 0, a
 **breadth** (distinct items per view), **no_purchase** (most views in a row without a cart, purchase, rating or the
 like) and **around_the_clock** (hours of the day with an event). A sign of strength s and weight w leaves 1 − w s of
 the doubt; the score is 1 minus the product of what they leave (a noisy-or; Pearl, 1988, 4.3). So no sign condemns by
-itself unless its weight reaches the threshold.
+itself unless its weight reaches the threshold. All but the number of events look at views, clicks and searches only:
+scrapers look, while people also rate or order by the hundred in an hour (MovieLens, wholesale).
 
 The statistics of a (user, day) are counts and sums of whole numbers: exact in any order, and a day that grows is
 computed anew without the others.
@@ -41,12 +42,13 @@ def day_statistics(events: DataFrame, min_events: int) -> DataFrame:
     in_time = Window.partitionBy(*_DAY).orderBy(c.EVENT_TIME, c.EVENT_ID)
     micros = F.unix_micros(c.EVENT_TIME)
     gap = (micros - F.lag(micros).over(in_time)) / 1e6
-    acts = F.when(~F.col(c.EVENT_TYPE).isin(*_BROWSING), F.col("_position"))
+    browses = F.col(c.EVENT_TYPE).isin(*_BROWSING)
+    acts = F.when(~browses, F.col("_position"))
     viewed = F.col(c.EVENT_TYPE).isin(c.VIEW, c.CLICK)
     hours = [f"_hour_{hour}" for hour in range(24)]
     return (
         events.join(busy, list(_DAY), "left_semi")
-        .withColumns({"_position": F.row_number().over(in_time), "_gap": F.when(gap > 0, gap)})
+        .withColumns({"_position": F.row_number().over(in_time), "_gap": F.when(browses & (gap > 0), gap)})
         .withColumns(
             {
                 "_log": F.round(_UNIT * F.log("_gap")).cast("bigint"),
@@ -58,7 +60,7 @@ def day_statistics(events: DataFrame, min_events: int) -> DataFrame:
             F.count("*").alias(c.N_EVENTS),
             F.count_if(viewed).alias(c.N_VIEWS),
             F.count_distinct(F.when(viewed, F.col(c.ITEM_ID))).alias(c.N_ITEMS),
-            *[F.count_if(F.hour(c.EVENT_TIME) == hour).alias(name) for hour, name in enumerate(hours)],
+            *[F.count_if(browses & (F.hour(c.EVENT_TIME) == hour)).alias(name) for hour, name in enumerate(hours)],
             F.count("_log").alias(c.N_GAPS),
             F.sum("_log").alias(_LOGS),
             F.sum(F.col("_log") * F.col("_log")).alias(_SQUARES),

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.clean.outliers import Noticed
-from sparkrec.clean.verdicts import Rule, configured
+from sparkrec.clean.verdicts import Rule, tuned
 from sparkrec.config import Clean
 from sparkrec.errors import ConfigError
 
@@ -36,7 +36,7 @@ def notice(events: DataFrame, settings: Clean) -> list[Noticed]:
     ConfigError
         One of the rules is to quarantine: which of several rows would be wrong is not known.
     """
-    rules = {rule.name: rule for rule in configured(declared(), settings.rules, "events")}
+    rules = {rule.name: rule for rule in tuned(declared(), settings.rules)}
     for name, rule in rules.items():
         if rule.severity != "warn":
             raise ConfigError(

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.clean import parsing
-from sparkrec.clean.verdicts import PARSED, Rule, configured
+from sparkrec.clean.verdicts import PARSED, Rule, tuned
 from sparkrec.config import Clean
 
 PRICE, QUANTITY = "outlier_price", "outlier_quantity"
@@ -41,7 +41,7 @@ def notice(checked: DataFrame, items: DataFrame | None, settings: Clean) -> list
     ``items`` : silver.items, for the categories; None where only the log knows them. One shuffle of (item, value)
     with its number of rows, so of a shop's prices and not of its events.
     """
-    rules = {rule.name: rule for rule in configured(declared(), settings.rules, "events") if rule.severity == "warn"}
+    rules = {rule.name: rule for rule in tuned(declared(), settings.rules) if rule.severity == "warn"}
     if not rules:
         return []
     values = (
@@ -60,7 +60,7 @@ def notice(checked: DataFrame, items: DataFrame | None, settings: Clean) -> list
 
 def refuse(checked: DataFrame, items: DataFrame | None, settings: Clean) -> DataFrame:
     """The checked rows, outliers refused too where a rule about them has the severity ``quarantine``."""
-    rules = [r for r in configured(declared(), settings.rules, "events") if r.severity == "quarantine"]
+    rules = [r for r in tuned(declared(), settings.rules) if r.severity == "quarantine"]
     for rule in rules:
         value = _measures()[rule.name]
         rows = checked.withColumns({_CATEGORY: _own_category(), _X: value, _MEASURE: F.lit(rule.name)})

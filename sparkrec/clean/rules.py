@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.clean import funnels, outliers, parsing, repairs
 from sparkrec.clean.repairs import Repairs
-from sparkrec.clean.verdicts import PARSED, Rule, check, configured, found, require_known
+from sparkrec.clean.verdicts import PARSED, Rule, added, check, found, require_known, tuned
 from sparkrec.config import Clean
 
 __all__ = ["KNOWN_ITEM", "PARSED", "Rule", "check", "event_rules", "item_rules", "parse_events", "parse_items"]
@@ -85,13 +85,13 @@ def event_rules(settings: Clean, latest: dt.date | None) -> list[Rule]:
     what is ingested later.
     """
     _require_known(settings)
-    return configured(_events(settings, latest), settings.rules, "events")
+    return tuned(_events(settings, latest), settings.rules) + added(settings.rules, "events")
 
 
 def item_rules(settings: Clean) -> list[Rule]:
     """The rules of catalogue rows. A missing price is no fault; a wrong one is."""
     _require_known(settings)
-    return configured(_items(settings), settings.rules, "items")
+    return tuned(_items(settings), settings.rules) + added(settings.rules, "items")
 
 
 def _events(settings: Clean, latest: dt.date | None) -> list[Rule]:

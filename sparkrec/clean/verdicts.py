@@ -54,8 +54,8 @@ class Rule:
     when: str | None = None
 
 
-def configured(declared: Sequence[Rule], settings: Mapping[str, RuleSettings], on: str) -> list[Rule]:
-    """The rules that are on, as ``clean.rules`` has them, then those it adds for these rows (``events``, ``items``).
+def tuned(declared: Sequence[Rule], settings: Mapping[str, RuleSettings]) -> list[Rule]:
+    """The declared rules that are on, as ``clean.rules`` has them.
 
     Raises
     ------
@@ -69,6 +69,18 @@ def configured(declared: Sequence[Rule], settings: Mapping[str, RuleSettings], o
             result.append(rule)
         elif _applied(rule, own):
             result.append(_tuned(rule, own))
+    return result
+
+
+def added(settings: Mapping[str, RuleSettings], on: str) -> list[Rule]:
+    """The rules that ``clean.rules`` adds for these rows (``events`` or ``items``).
+
+    Raises
+    ------
+    ConfigError
+        One of them is to mend.
+    """
+    result = []
     for name, own in settings.items():
         if own.when is not None and own.on == on and own.enabled:
             if own.severity == "repair":
@@ -108,24 +120,24 @@ def check(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     ConfigError
         The SQL of an added rule is not a condition over this frame's columns.
     """
-    added = [rule for rule in rules if rule.when is not None]
-    frame = _with_added(frame, added)
+    from_settings = [rule for rule in rules if rule.when is not None]
+    frame = _with_added(frame, from_settings)
     readable = F.col(c.MALFORMED).isNull()
     refusing: list[Verdict] = []
     noting: list[Verdict] = []
     for rule in rules:
-        breaks = F.col(_ADDED)[added.index(rule)] if rule.when is not None else rule.breaks
+        breaks = F.col(_ADDED)[from_settings.index(rule)] if rule.when is not None else rule.breaks
         found = _found_by(frame, rule.when) if rule.when is not None else rule.found
         assert breaks is not None, f"{rule.name} is a rule over many rows"
         assert found is not None
         broken = F.coalesce(breaks, F.lit(False)) & (F.lit(True) if rule.name == "malformed" else readable)
         reason = F.concat(found, F.lit(f"; expected {rule.expects}"))
         (refusing if rule.severity == "quarantine" else noting).append((broken, rule.name, reason))
-    verdicts = {
-        c.RULES: _names(refusing), c.RULE: _first(refusing, 1), c.REASON: _first(refusing, 2),
-        c.NOTES: _names(noting), c.REMARK: _first(noting, 2),
-    }  # fmt: skip
-    return frame.withColumns(verdicts).drop(_ADDED)
+    # First the names, and from them the sentence: each condition is written out once.
+    frame = frame.withColumns({c.RULES: _names(refusing), c.NOTES: _names(noting)}).drop(_ADDED)
+    first = {c.RULE: F.get(c.RULES, F.lit(0)), "_note": F.get(c.NOTES, F.lit(0))}
+    sentences = {c.REASON: _sentence(c.RULE, refusing), c.REMARK: _sentence("_note", noting)}
+    return frame.withColumns(first).withColumns(sentences).drop("_note")
 
 
 def found(name: str) -> Column:
@@ -165,14 +177,15 @@ def _names(verdicts: Sequence[Verdict]) -> Column:
     return F.array_compact(F.array(*names)) if names else F.array().cast("array<string>")
 
 
-def _first(verdicts: Sequence[Verdict], part: int) -> Column:
-    values = [F.when(v[0], F.lit(v[part]) if isinstance(v[part], str) else v[part]) for v in verdicts]
-    return F.coalesce(*values) if values else F.lit(None).cast("string")
+def _sentence(rule: str, verdicts: Sequence[Verdict]) -> Column:
+    """The sentence of the rule that the column ``rule`` names; null where it names none."""
+    sentences = [F.when(F.col(rule) == name, sentence) for _, name, sentence in verdicts]
+    return F.when(F.col(rule).isNotNull(), F.coalesce(*sentences)) if sentences else F.lit(None).cast("string")
 
 
-def _with_added(frame: DataFrame, added: Sequence[Rule]) -> DataFrame:
+def _with_added(frame: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     """The added rules see typed values under the names of the columns; the rows stay as they are."""
-    if not added:
+    if not rules:
         return frame
     typed = frame.select(
         *[F.col(f"{PARSED}.{name}").alias(name) for name in _typed(frame)],
@@ -180,7 +193,7 @@ def _with_added(frame: DataFrame, added: Sequence[Rule]) -> DataFrame:
         F.struct(*frame.columns).alias("_row"),
     )
     empty = frame.sparkSession.createDataFrame([], typed.drop("_row").schema)
-    conditions = [_condition(empty, rule) for rule in added]
+    conditions = [_condition(empty, rule) for rule in rules]
     return typed.withColumn(_ADDED, F.array(*conditions)).select("_row.*", _ADDED)
 
 

@@ -42,9 +42,10 @@ def test_rules_are_switched_given_another_severity_and_added(canonical_events):
         decimal_comma={"severity": "quarantine"},
     )  # fmt: skip
     assert [(row[c.RULE], row[c.NOTES]) for row in found] == [
-        ("dear_in_nl", []), (None, []), (None, []), (None, []), (None, ["bad_price"]), ("price_not_a_number", []),
+        ("dear_in_nl", []), (None, []), (None, []), (None, []), (None, ["bad_price"]),
+        ("price_not_a_number", ["purchase_without_price"]),
     ]  # fmt: skip
-    assert found[0][c.REASON] == "value is 2.0, price is 11.0, country is 'NL'; expected a modest price"
+    assert found[0][c.REASON] == "country is 'NL', value is 2.0, price is 11.0; expected a modest price"
     assert found[5][c.RULES] == ["price_not_a_number", "decimal_comma"]
 
 
