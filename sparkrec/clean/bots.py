@@ -123,7 +123,8 @@ def _signs(settings: Bots) -> list[tuple[str, Column, Signal]]:
 def _strength(value: Column, signal: Signal) -> Column:
     """0 at ``signal.person`` or on its side of it, 1 at ``signal.bot``; 0 where the value is not known."""
     part = (value - signal.person) / (signal.bot - signal.person)
-    return F.coalesce(F.greatest(F.lit(0.0), F.least(F.lit(1.0), part)), F.lit(0.0))
+    # Spark's least and greatest pass over nulls.
+    return F.when(part.isNotNull(), F.greatest(F.lit(0.0), F.least(F.lit(1.0), part))).otherwise(0.0)
 
 
 def _spread() -> Column:
