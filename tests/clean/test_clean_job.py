@@ -132,8 +132,8 @@ def test_a_rerun_changes_nothing(shop):
     again = _run(settings, clean)
     assert again.outputs == first.outputs, "nothing is written"
     assert again.counts == first.counts | {"rows_new": 0}
-    assert {name: again.details[name] for name in ("facts", "refused_by_rule")} == {
-        name: first.details[name] for name in ("facts", "refused_by_rule")
+    assert {name: again.details[name] for name in ("facts", "rules", "suspects")} == {
+        name: first.details[name] for name in ("facts", "rules", "suspects")
     }
 
 
