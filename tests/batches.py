@@ -91,6 +91,7 @@ def content(run: Run) -> dict[str, list[str]]:
 
 
 def record(run: Run) -> dict[str, Any]:
-    """What the report says, but for what is of one run only."""
+    """What the report says, but for what is of one run only (rules over many rows warn of the rows of one run)."""
     counts = {name: n for name, n in run.counts.items() if name != "rows_new"}
-    return {"counts": counts, "facts": run.details["facts"], "rules": run.details["refused_by_rule"]}
+    rules = [rule for rule in run.details["rules"] if rule["severity"] == "quarantine"]
+    return {"counts": counts, "rules": rules} | {name: run.details[name] for name in ("facts", "noted", "suspects")}

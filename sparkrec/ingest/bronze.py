@@ -44,16 +44,19 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
         No folder, no file, no file of ``run.date``, a file that changed, has other columns, or is damaged.
     """
     folder = Folder(run.spark, run.settings.source.path)
+    if not run.lake.exists(table):
+        find(run, folder, table, kinds)  # what is wrong with the files is said before a table is made
+    guard = protect.guard(run, table)
     # Which files are new is judged by this version, and the commit is made on top of it or not at all.
-    base = run.lake.prepare(table) if run.lake.exists(table) else 0
+    base = run.lake.prepare(table)
     found = find(run, folder, table, kinds)
     counts = {"files": len(found.files), "files_new": len(found.new_files), "rows": 0}
-    if run.lake.exists(table) and not found.new:
+    if not found.new:
         run.keep(table)
         run.say(f"{table.name}: {len(found.files):,} files, none of them new")
         return counts
     with reading(folder.root):
-        counts["rows"] = run.append(table, _rows(run, folder, table, found), base)
+        counts["rows"] = run.append(table, _rows(run, guard, folder, table, found), base)
     protect.count_marks(run, table)
     if table is schemas.BRONZE_EVENTS and not counts["rows"] and len(found.files) == len(found.new_files):
         raise DataError(
@@ -98,10 +101,9 @@ def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Foun
     return found
 
 
-def _rows(run: Run, folder: Folder, table: Table, found: Found) -> DataFrame:
+def _rows(run: Run, guard: protect.Guard, folder: Folder, table: Table, found: Found) -> DataFrame:
     from pyspark.sql import functions as F
 
-    guard = protect.guard(run, table)
     parts = [guard(files, files.format.read(folder, new, files.needs)) for files, new in found.new]
     if not parts:
         return run.spark.createDataFrame([], table.struct())

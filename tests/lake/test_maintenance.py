@@ -34,7 +34,7 @@ def test_compacted_once_and_what_the_newest_runs_read_stays(make_run: Callable[.
     new = make_run("featurize", **settings)
     new.run_id = "new"
     for k in range(6):
-        new.append(TABLE, users(new, 10 * k, 10 * k + 2), f"part {k}")
+        new.append(TABLE, users(new, 10 * k, 10 * k + 2), new.lake.prepare(TABLE))
     new.finish()
     pinned = new.outputs[TABLE.name]
 
