@@ -66,7 +66,8 @@ def time_from_pattern(text: Column, pattern: str) -> Column:
     """
     from pyspark.sql import functions as F
 
-    has_offset = re.search("[VzOXxZ]", re.sub("'[^']*'", "", pattern)) is not None
+    literal = re.search("'[^']*(UTC|GMT|Z)[^']*'", pattern)
+    has_offset = literal or re.search("[VzOXxZ]", re.sub("'[^']*'", "", pattern))
     time = _iso(F.try_to_timestamp(text, F.lit(pattern)))
     return F.coalesce(time if has_offset else F.rtrim(time, F.lit("Z")), text)
 
