@@ -44,19 +44,17 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
         No folder, no file, no file of ``run.date``, a file that changed, has other columns, or is damaged.
     """
     folder = Folder(run.spark, run.settings.source.path)
-    if not run.lake.exists(table):
-        find(run, folder, table, kinds)  # what is wrong with the files is said before a table is made
-    guard = protect.guard(run, table)
     # Which files are new is judged by this version, and the commit is made on top of it or not at all.
-    base = run.lake.prepare(table)
+    base = run.lake.prepare(table) if run.lake.exists(table) else None
     found = find(run, folder, table, kinds)
     counts = {"files": len(found.files), "files_new": len(found.new_files), "rows": 0}
-    if not found.new:
+    if base is not None and not found.new:
         run.keep(table)
         run.say(f"{table.name}: {len(found.files):,} files, none of them new")
         return counts
     with reading(folder.root):
-        counts["rows"] = run.append(table, _rows(run, guard, folder, table, found), base)
+        rows = _rows(run, folder, table, found)
+        counts["rows"] = run.append(table, rows, _begun(run, table) if base is None else base)
     protect.count_marks(run, table)
     if table is schemas.BRONZE_EVENTS and not counts["rows"] and len(found.files) == len(found.new_files):
         raise DataError(
@@ -101,9 +99,16 @@ def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Foun
     return found
 
 
-def _rows(run: Run, guard: protect.Guard, folder: Folder, table: Table, found: Found) -> DataFrame:
+def _begun(run: Run, table: Table) -> int:
+    """The version of a table that was not there, on top of which to append: 0 is too old if somebody has appended."""
+    version = run.lake.prepare(table)
+    return 0 if any(commit.appends for commit in run.lake.commits(table, 0)) else version
+
+
+def _rows(run: Run, folder: Folder, table: Table, found: Found) -> DataFrame:
     from pyspark.sql import functions as F
 
+    guard = protect.guard(run, table)
     parts = [guard(files, files.format.read(folder, new, files.needs)) for files, new in found.new]
     if not parts:
         return run.spark.createDataFrame([], table.struct())
