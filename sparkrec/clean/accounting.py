@@ -100,12 +100,11 @@ def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str
     """
     facts = facts or {}
     sums = [F.sum(F.when(condition, F.col(c.COPIES)).otherwise(0)) for condition in facts.values()]
+    sets = checked.groupBy(c.RULES, c.NOTES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
+    # Apart, and of those rows only: Spark sorts all rows for an aggregate that holds a text.
+    first = F.coalesce(F.get(c.RULES, F.lit(0)), F.get(c.NOTES, F.lit(0)))
     place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), F.coalesce(c.REASON, c.REMARK))
-    sets = checked.groupBy(c.RULES, c.NOTES).agg(F.count("*"), F.sum(c.COPIES), *sums, F.min(place)).collect()
-    examples: dict[str, str] = {}
-    for row in sets:
-        for name in (row[0] or row[1])[:1]:
-            examples[name] = min(row[-1], examples.get(name, row[-1]))
+    examples: dict[str, str] = dict(checked.where(first.isNotNull()).groupBy(first).agg(F.min(place)).collect())
     by_rule = [
         _entry(
             table,
