@@ -51,19 +51,20 @@ def notice(events: DataFrame, settings: Clean) -> list[Noticed]:
         BEFORE_VIEW: _seconds("_purchase") + 60 * minutes < _seconds("_view"),
         WITHOUT_CART: F.col("_remove").isNotNull() & ~F.coalesce(F.col("_cart") <= F.col("_remove"), F.lit(False)),
     }
+    example = F.struct(F.coalesce("_purchase", "_remove").alias("time"), c.ITEM_ID)
     counts = [F.count_if(contradicts[name] & _drawn(rule)) for name, rule in rules.items()]
-    places = [F.min(F.when(contradicts[name] & _drawn(rule), F.col("_place"))) for name, rule in rules.items()]
+    places = [F.min(F.when(contradicts[name] & _drawn(rule), example)) for name, rule in rules.items()]
     row = _visits(events, share).agg(*counts, *places).first()
     assert row is not None
     found = []
     for number, rule in enumerate(rules.values()):
         place = row[len(rules) + number]
-        found.append((rule, int(row[number]), f"{place[0]}, line {place[1]}" if place else None))
+        found.append((rule, int(row[number]), f"item {place[1]} at {place[0]:%Y-%m-%d %H:%M}" if place else None))
     return found
 
 
 def _visits(events: DataFrame, share: float) -> DataFrame:
-    """A row for each user, item and visit: the first time of each kind of event, and where it stands."""
+    """A row for each user, item and visit: the first time of each kind of event, and no more."""
     kinds = {"_view": (c.VIEW, c.CLICK), "_cart": (c.CART,), "_purchase": (c.PURCHASE,), "_remove": (c.REMOVE,)}
     wanted = [kind for names in kinds.values() for kind in names]
     of_interest = events.where(F.col(c.EVENT_TYPE).isin(*wanted) & (_lot() < share))
@@ -72,9 +73,8 @@ def _visits(events: DataFrame, share: float) -> DataFrame:
         for column, names in kinds.items()
     ]
     visit = F.coalesce(c.SESSION_ID, F.col(c.EVENT_DATE).cast("string")).alias("_visit")
-    return of_interest.groupBy(c.USER_ID, c.ITEM_ID, visit).agg(
-        *times, F.min(F.struct(c.SOURCE_FILE, c.LINE)).alias("_place")
-    )
+    # No text among the aggregates: Spark would sort all events for it.
+    return of_interest.groupBy(c.USER_ID, c.ITEM_ID, visit).agg(*times)
 
 
 def _lot() -> Column:

@@ -21,7 +21,6 @@ from sparkrec.config import Clean
 PRICE, QUANTITY = "outlier_price", "outlier_quantity"
 _NORMAL, _LEAST_SCALE = 0.7413, 0.5
 _CATEGORY, _MEASURE, _X, _Z = "_category", "_measure", "_x", "_z"
-_WHERE = (c.SOURCE_FILE, c.LINE)
 
 Noticed = tuple[Rule, int, str | None]
 
@@ -36,7 +35,7 @@ def declared() -> list[Rule]:
 
 
 def notice(checked: DataFrame, items: DataFrame | None, settings: Clean) -> list[Noticed]:
-    """How many good rows each warning rule finds, and an example: file and line of the first.
+    """How many good rows each warning rule finds, and an example: the first item, and the value.
 
     ``items`` : silver.items, for the categories; None where only the log knows them. One shuffle of (item, value)
     with its number of rows, so of a shop's prices and not of its events.
@@ -44,17 +43,13 @@ def notice(checked: DataFrame, items: DataFrame | None, settings: Clean) -> list
     rules = {rule.name: rule for rule in tuned(declared(), settings.rules) if rule.severity == "warn"}
     if not rules:
         return []
-    values = (
-        _values(checked.where(F.col(c.RULE).isNull()))
-        .groupBy(c.ITEM_ID, _CATEGORY, _MEASURE, _X)
-        .agg(F.count("*").alias(c.COUNT), F.min(F.struct(*_WHERE)).alias("_first"))
-    )
+    values = _values(checked.where(F.col(c.RULE).isNull())).groupBy(c.ITEM_ID, _CATEGORY, _MEASURE, _X).count()
     scored = _scored(_categorised(values, items), F.col(c.COUNT))
     beyond = F.lit(False)
     for name, rule in rules.items():
         beyond = beyond | ((F.col(_MEASURE) == name) & (F.col(_Z) > rule.options["z"]))
-    rows = scored.where(beyond).groupBy(_MEASURE).agg(F.sum(c.COUNT), F.min(F.struct("_first", _X))).collect()
-    found = {name: (int(n), f"{first[0][0]}, line {first[0][1]}: {first[1]:g}") for name, n, first in rows}
+    rows = scored.where(beyond).groupBy(_MEASURE).agg(F.sum(c.COUNT), F.min(F.struct(c.ITEM_ID, _X))).collect()
+    found = {name: (int(n), f"item {first[0]}: {first[1]:g}") for name, n, first in rows}
     return [(rule, *found.get(name, (0, None))) for name, rule in rules.items()]
 
 
@@ -84,13 +79,13 @@ def _measures() -> dict[str, Column]:
 
 
 def _values(good: DataFrame) -> DataFrame:
-    """A row for each price and each quantity: item, category that the row itself names, measure, value, place."""
+    """A row for each price and each quantity: item, category that the row itself names, measure, value."""
     pairs = [F.when(x.isNotNull(), F.struct(F.lit(name).alias("m"), x.alias("x"))) for name, x in _measures().items()]
     item = F.col(f"{PARSED}.{c.ITEM_ID}").alias(c.ITEM_ID)
     rows = good.select(
-        item, _own_category().alias(_CATEGORY), *_WHERE, F.explode(F.array_compact(F.array(*pairs))).alias("_pair")
+        item, _own_category().alias(_CATEGORY), F.explode(F.array_compact(F.array(*pairs))).alias("_pair")
     )
-    return rows.select(c.ITEM_ID, _CATEGORY, *_WHERE, F.col("_pair.m").alias(_MEASURE), F.col("_pair.x").alias(_X))
+    return rows.select(c.ITEM_ID, _CATEGORY, F.col("_pair.m").alias(_MEASURE), F.col("_pair.x").alias(_X))
 
 
 def _own_category() -> Column:
