@@ -15,7 +15,7 @@ from sparkrec import schemas
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("with_catalogue", [False, True])
+@pytest.mark.parametrize("with_catalogue", [False])
 def test_any_order_of_batches_is_as_all_at_once(spark: Any, tmp_path: Path, with_catalogue: bool) -> None:
     chance = random.Random(5 + with_catalogue)
     lines = dirty_log(chance, 200)
