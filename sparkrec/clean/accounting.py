@@ -18,8 +18,7 @@ from sparkrec.clean.sessions import on
 from sparkrec.errors import DataError
 
 if TYPE_CHECKING:
-    from sparkrec.clean.increments import Days
-    from sparkrec.clean.state import State
+    from sparkrec.clean.state import Days, State
     from sparkrec.pipeline import Run
 
 _MOST_COUNTRIES = 1000

@@ -8,7 +8,6 @@ repeats and sessions may run on over midnight, and a cancel may take back a purc
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyspark import StorageLevel
@@ -20,33 +19,16 @@ from sparkrec import schemas
 from sparkrec.clean import cancellations, catalogue, duplicates, sessions, silver
 from sparkrec.clean.duplicates import HELD
 from sparkrec.clean.sessions import on
+from sparkrec.clean.state import Days, State
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sparkrec.clean.state import State
     from sparkrec.config import Clean
     from sparkrec.pipeline import Run
 
 _KEEP = StorageLevel.MEMORY_AND_DISK
-
-
-@dataclass(frozen=True)
-class Days:
-    """The days that are written anew; None: all of them.
-
-    ``judged``: rows may come or go (the day None: rows without a readable day). ``linked``: those with a day, and the
-    days into which their events run on.
-    """
-
-    judged: frozenset[dt.date | None] | None
-    linked: frozenset[dt.date] | None
-
-    @property
-    def names(self) -> list[str] | None:
-        """For the run record: the days that were written; None: all."""
-        return None if self.linked is None else [str(day) for day in sorted(self.linked)]
 
 
 ALL = Days(None, None)

@@ -6,6 +6,7 @@ is taken back first.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,23 @@ CONTINUED = (
     schemas.QUARANTINE,
 )
 _WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
+
+
+@dataclass(frozen=True)
+class Days:
+    """The days that are written anew; None: all of them.
+
+    ``judged``: rows may come or go (the day None: rows without a readable day). ``linked``: those with a day, and the
+    days into which their events run on.
+    """
+
+    judged: frozenset[dt.date | None] | None
+    linked: frozenset[dt.date] | None
+
+    @property
+    def names(self) -> list[str] | None:
+        """For the run record: the days that were written; None: all."""
+        return None if self.linked is None else [str(day) for day in sorted(self.linked)]
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ def _flow(report: Report) -> list[tuple[str, int]]:
     steps = [
         ("raw rows", clean.get("rows_in")), ("repeats merged", clean.get("duplicates")),
         ("rows refused, each with its reason", clean.get("quarantined")), ("clean events kept", clean.get("kept")),
-        ("events of suspected bots, left out", clean.get("suspect_events")),
+        ("events on days of suspected bots", clean.get("suspect_events")),
         ("cancellations, with the purchase found", clean.get("cancellations_matched")),
         ("cancellations, all", clean.get("cancellations")),
         ("users to train on", featurize.get("users")), ("items to recommend from", featurize.get("items")),

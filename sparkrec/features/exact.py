@@ -1,7 +1,7 @@
 """Sums of doubles that do not depend on the order of the rows, to six decimals.
 
 A number is a whole part and millionths, each summed in a bigint: the same bits on every run. A sum of decimals would do
-as well, and costs four times as much, for Spark keeps wide decimals as objects.
+as well, and costs about twice as much, for Spark keeps wide decimals as objects.
 """
 
 from __future__ import annotations

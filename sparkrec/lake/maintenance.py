@@ -27,7 +27,6 @@ _OF_VERSION = re.compile(r"\.?(\d{20})\..+")
 _CLUSTERED = {schemas.SILVER_EVENTS.name: c.USER_ID}
 #: Written on commits that changed no row that anybody may still read.
 ERASURE = "sparkrec erase"
-_SAME_ROWS = ("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES")
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,12 @@ def hours_since_left(lake: Lake, table: Table, version: int) -> float | None:
 
 def oldest_alike(lake: Lake, table: Table) -> int:
     """The oldest version from which on nothing but maintenance and erasures happened to the table."""
-    rows = lake.spark.sql(f"DESCRIBE HISTORY {_quoted(lake, table)}")
-    newest = None
-    for row in rows.select("version", "operation", "userMetadata").orderBy("version", ascending=False).collect():
-        newest = row[0]
-        if row[1] not in _SAME_ROWS and row[2] != ERASURE:
+    oldest = lake.version(table)
+    for commit in reversed(lake.commits(table)):
+        oldest = commit.version
+        if not commit.keeps_content and commit.token != ERASURE:
             break
-    assert newest is not None
-    return int(newest)
+    return oldest
 
 
 def purge(lake: Lake, table: Table) -> None:

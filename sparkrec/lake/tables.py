@@ -41,7 +41,7 @@ class Commit:
     def keeps_content(self) -> bool:
         """Files moved, properties changed: every row is what it was."""
         kind = self.operation.split()[0]
-        return kind in {"OPTIMIZE", "VACUUM", "SET", "UNSET", "ADD"} or self.operation == "CREATE TABLE"
+        return kind in {"OPTIMIZE", "REORG", "VACUUM", "SET", "UNSET", "ADD"} or self.operation == "CREATE TABLE"
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,16 @@ class Lake:
         """The newest version of an existing table."""
         return max(self._versions(table))
 
-    def commits(self, table: Table, after: int) -> list[Commit]:
-        """The commits after a version, oldest first.
+    def commits(self, table: Table, after: int | None = None) -> list[Commit]:
+        """The commits after a version (default: all that the log has), oldest first.
 
         Raises
         ------
         DataError
             The log does not reach back that far.
         """
-        versions = sorted(version for version in self._versions(table) if version > after)
-        if versions and versions[0] != after + 1:
+        versions = sorted(version for version in self._versions(table) if after is None or version > after)
+        if after is not None and versions and versions[0] != after + 1:
             raise DataError(
                 f"The log of {table.name} in the lake {self.root} begins at version {versions[0]}, "
                 f"and what happened after version {after} is asked for. Compute that table anew (clean.full=true)."

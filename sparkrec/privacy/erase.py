@@ -123,8 +123,7 @@ def _rewrite_records(run: Run, change: Callable[[dict[str, Any]], dict[str, Any]
     if changed != rows:
         names = schemas.RUNS.column_names
         frame = run.spark.createDataFrame([tuple(row[x] for x in names) for row in changed], schemas.RUNS.struct())
-        with maintenance.noted(run.spark, ERASURE):
-            run.lake.overwrite(schemas.RUNS, frame)
+        run.lake.overwrite(schemas.RUNS, frame)
 
 
 def _cleaner(who: Persons) -> Callable[[str], str]:
