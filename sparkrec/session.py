@@ -34,6 +34,8 @@ _DEFAULTS = {
     "spark.databricks.delta.stats.skipping": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.python.worker.reuse": "true",
+    # Noting the line of Python of every column costs as much as half of all calls; switch it on to hunt a defect.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.log.level": "ERROR",
 }
 _LOG4J = Path(__file__).with_name("log4j2.properties")

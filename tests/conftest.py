@@ -21,6 +21,10 @@ os.environ.setdefault(
     f"-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC {known_classes()}",
 )
 
+#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo, the slow
+#: tests and spark-submit compile.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
 DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -29,7 +33,7 @@ def spark() -> Iterator[Any]:
     from sparkrec.session import get_session
 
     with tempfile.TemporaryDirectory() as scratch:
-        conf = {"spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"}
+        conf = {"spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"} | INTERPRETED
         session = get_session(config.Spark(driver_memory="1g", shuffle_partitions=2, conf=conf), "tests")
         yield session
         session.stop()
