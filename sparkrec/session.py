@@ -34,6 +34,8 @@ _DEFAULTS = {
     "spark.databricks.delta.stats.skipping": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.python.worker.reuse": "true",
+    # A method of more bytes than this is never compiled by the JVM: half the speed where a plan's whole code is one.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
     # Noting the line of Python of every column costs as much as half of all calls; switch it on to hunt a defect.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     "spark.log.level": "ERROR",

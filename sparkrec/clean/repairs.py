@@ -23,8 +23,8 @@ NAMES = (TEXT, DECIMAL, PRICE_SIGN, CONVERTED, UNKNOWN_CURRENCY, UNIT, PERCENT, 
 UNKNOWN_BRAND = "unknown"
 SIGNS = {"€": "EUR", "£": "GBP", "$": "USD", "¥": "JPY", "₹": "INR", "zł": "PLN", "kr": "SEK"}
 
-# Anything that normalising could change; most texts have none of it, and are only trimmed.
-_ODD = r"[^ -%'-~]|&[#a-zA-Z]|  "
+# Anything that normalising or trimming could change; most texts have none of it, and stay as they are.
+_ODD = r"[^ -%'-~]|  "
 _INVISIBLE = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u2060\ufeff]"
 _WHITE = r"[\s\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 _GROUP = r"[ '’\u00a0\u202f]"
@@ -51,19 +51,29 @@ class Repairs:
         self.settings, self.active = settings, frozenset(active)
         self.flags: dict[str, Column] = {}
 
-    def read(self, frame: DataFrame, texts: Sequence[str], numbers: Sequence[str]) -> DataFrame:
+    def read(
+        self, frame: DataFrame, texts: Sequence[str], numbers: Sequence[str], others: Sequence[str] = ()
+    ) -> DataFrame:
         """Adds what the values are made of, each once and most of it null: other writings are rare.
 
-        In layers, so that no expression is written out again wherever it is used.
+        ``texts`` are free texts, ``others`` the columns that are only trimmed. In layers, so that no expression is
+        written out again wherever it is used.
         """
         first = {_PLAIN + name: self._plain(name) for name in numbers}
-        # First the row, then the text: one look at a row whose texts are all in order.
-        frame = frame.withColumns({**first, _ODD_TEXTS: F.concat_ws(" ", *texts).rlike(_ODD)})
+        # First the row, then the text: one look at a row whose texts are all in order. A blank at the end of one of
+        # them stands beside the blank between two.
+        row = F.concat(F.lit(" "), F.concat_ws(" ", *texts, *others), F.lit(" "))
+        frame = frame.withColumns({**first, _ODD_TEXTS: row.rlike(_ODD)})
         other = F.col(_ODD_TEXTS)
         written = {_OTHER + name: F.when(other & F.col(name).rlike(_ODD), _normalised(name)) for name in texts}
         parts = {_OTHER + name: F.when(F.col(_PLAIN + name).isNull(), _parts(name)) for name in numbers}
         frame = frame.withColumns({**written, **parts})
         return frame.withColumns({_NUMBER + name: self._number(f"{_OTHER}{name}.digits") for name in numbers})
+
+    def present(self, name: str) -> Column:
+        """:func:`parsing.present` of one of the texts or others; a row that is in order is not looked at again."""
+        text = F.when(F.col(_ODD_TEXTS), F.btrim(name, F.lit(parsing.BLANKS))).otherwise(F.col(name))
+        return F.nullif(text, F.lit(""))
 
     def mend(self, rule: str, value: Column, applies: Column, mended: Column) -> Column:
         """``mended`` where the rule applies and is on, else ``value``; notes that it applies."""
@@ -75,7 +85,7 @@ class Repairs:
         """Free text: HTML entities as characters, Unicode NFKC, no control characters, one blank between words."""
         other = F.col(_OTHER + name)
         changed = other.isNotNull() & (other != F.btrim(name, F.lit(parsing.BLANKS)))
-        return self.mend(TEXT, parsing.present(F.col(name)), changed, F.nullif(other, F.lit("")))
+        return self.mend(TEXT, self.present(name), changed, F.nullif(other, F.lit("")))
 
     def number(self, name: str) -> Column:
         """A number, also with a decimal comma or with thousands set apart."""
@@ -99,9 +109,9 @@ class Repairs:
 
     def price(self, name: str, currency: str) -> tuple[Column, Column]:
         """Price and currency: a currency's sign or code is taken off the number; then all in one currency."""
-        value, code = self.number(name), _code(F.col(currency))
+        value, code = self.number(name), _code(self.present(currency))
         before, after = F.col(f"{_OTHER}{name}.before"), F.col(f"{_OTHER}{name}.after")
-        sign = _code(F.concat(before, after))  # one of the two, or it is no price
+        sign = _code(parsing.present(F.concat(before, after)))  # one of the two, or it is no price
         is_sign = sign.rlike("^[A-Z]{3}$") & F.col(_NUMBER + name).isNotNull()
         value = self.mend(PRICE_SIGN, value, is_sign, F.col(_NUMBER + name))
         code = self.mend(PRICE_SIGN, code, is_sign & code.isNull(), sign)
@@ -175,6 +185,6 @@ def _point(text: Column) -> Column:
 
 def _code(text: Column) -> Column:
     """A currency's code in capitals; of a sign, the code that it most often stands for."""
-    code = F.upper(parsing.present(text))
+    code = F.upper(text)
     signs = F.create_map(*[F.lit(part) for sign, name in SIGNS.items() for part in (sign.upper(), name)])
     return F.coalesce(signs[code], code)

@@ -45,10 +45,10 @@ _WHAT_REPAIRS_DO = {
 def parse_events(events: DataFrame, settings: Clean | None = None) -> DataFrame:
     """Adds the struct ``parsed``: every canonical column as silver.events will hold it; and ``mended``."""
     mend = _repairs(settings)
-    rows = mend.read(events, _FREE_TEXTS, (c.VALUE, c.PRICE))
+    rows = mend.read(events, _FREE_TEXTS, (c.VALUE, c.PRICE), (*_EVENT_IDS, c.CURRENCY))
     price, currency = mend.price(c.PRICE, c.CURRENCY)
     values = {
-        **{name: parsing.present(F.col(name)) for name in _EVENT_IDS},
+        **{name: mend.present(name) for name in _EVENT_IDS},
         **{name: mend.text(name) for name in _FREE_TEXTS},
         c.EVENT_TIME: mend.time(F.col(c.EVENT_TIME)),
         c.VALUE: mend.quantity(c.VALUE),
@@ -61,10 +61,11 @@ def parse_events(events: DataFrame, settings: Clean | None = None) -> DataFrame:
 def parse_items(items: DataFrame, settings: Clean | None = None, fill_brand: bool = False) -> DataFrame:
     """Adds the struct ``parsed``, the columns of silver.items; ``fill_brand``: a missing brand is called unknown."""
     mend = _repairs(settings)
-    rows = mend.read(items, (c.NAME, c.BRAND, c.CATEGORY, c.TEXT), (c.PRICE, c.STOCK, c.PROMOTION))
+    texts = (c.NAME, c.BRAND, c.CATEGORY, c.TEXT)
+    rows = mend.read(items, texts, (c.PRICE, c.STOCK, c.PROMOTION), (c.ITEM_ID, c.CURRENCY))
     price, currency = mend.price(c.PRICE, c.CURRENCY)
     values = {
-        c.ITEM_ID: parsing.present(F.col(c.ITEM_ID)),
+        c.ITEM_ID: mend.present(c.ITEM_ID),
         c.NAME: mend.text(c.NAME),
         c.BRAND: mend.brand(mend.text(c.BRAND), fill_brand),
         c.CATEGORY: parsing.path(mend.text(c.CATEGORY)),
@@ -198,7 +199,7 @@ def _malformed() -> Rule:
 
 
 def _not_a_number(name: str) -> Rule:
-    wrong = parsing.present(F.col(name)).isNotNull() & _parsed(name).isNull()
+    wrong = _parsed(name).isNull() & parsing.present(F.col(name)).isNotNull()
     if name == c.PRICE:  # left out on purpose
         wrong = wrong & ~F.col(f"{_MENDED}.{repairs.UNKNOWN_CURRENCY}")
     return Rule(f"{name}_not_a_number", "a number, or none", wrong, found(name))

@@ -173,8 +173,10 @@ def _tuned(rule: Rule, own: RuleSettings) -> Rule:
 
 
 def _names(verdicts: Sequence[Verdict]) -> Column:
-    names = [F.when(broken, F.lit(name)) for broken, name, _ in verdicts]
-    return F.array_compact(F.array(*names)) if names else F.array().cast("array<string>")
+    # As one text first: array_compact is not compiled, and takes all the conditions within it along.
+    names = F.concat_ws(",", *[F.when(broken, F.lit(name)) for broken, name, _ in verdicts])
+    nothing = F.array().cast("array<string>")
+    return F.when(names != "", F.split(names, ",")).otherwise(nothing) if verdicts else nothing
 
 
 def _sentence(rule: str, verdicts: Sequence[Verdict]) -> Column:
