@@ -84,7 +84,8 @@ def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
     options = {
         "lake.path": folder / "lake", "source.path": folder / "logs", "tracking.enabled": "false",
         "source.options": json.dumps(shop(events)), "clean.bots": json.dumps(BOTS),
-        "spark.master": f"local[{os.cpu_count()}]", "spark.driver_memory": MEMORY, "spark.shuffle_partitions": max(4, events // 500_000),
+        "spark.master": f"local[{os.cpu_count()}]", "spark.driver_memory": MEMORY,
+        "spark.shuffle_partitions": max(4, events // 500_000),
         "spark.conf": json.dumps({"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{log}"}),
     }  # fmt: skip
     command = ["sparkrec", "run", "--conf", "conf/demo.yaml", "--from", stage, "--until", stage]
