@@ -6,6 +6,7 @@ from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
+from drivers import INTERPRETED
 
 from sparkrec import columns as c
 from sparkrec import schemas
@@ -27,7 +28,8 @@ def settings_of(folder: Path, pseudonymize: bool) -> Settings:
         {
             "name": "small", "lake": {"path": str(folder / "lake")}, "tracking": {"enabled": False},
             "source": {"name": "generic", "path": str(folder / "logs"), "options": options},
-            "spark": {"driver_memory": "1g", "shuffle_partitions": 2}, "privacy": {"pseudonymize": pseudonymize},
+            "spark": {"driver_memory": "1g", "shuffle_partitions": 2, "conf": INTERPRETED},
+            "privacy": {"pseudonymize": pseudonymize},
         }
     )  # fmt: skip
 
