@@ -16,11 +16,8 @@ import shop
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
-def start(*arguments: str | Path, limit: int | None = None) -> subprocess.Popen[str]:
-    """``sparkrec ARGUMENTS``; ``limit``: no file may grow beyond so many bytes."""
-    command = ["sparkrec", *map(str, arguments)]
-    if limit is not None:
-        command = ["prlimit", f"--fsize={limit}", *command]
+def start(*command: str | Path) -> subprocess.Popen[str]:
+    """``sparkrec run …``, say."""
     return subprocess.Popen(
         command, cwd=shop.HOME, env=shop.environment(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -34,14 +31,17 @@ def finish(process: subprocess.Popen[str], *codes: int) -> str:
     return printed
 
 
-def kill(process: subprocess.Popen[str], stage: str, lines: int, later: float) -> str:
-    """``kill -9`` of the group, ``later`` seconds after so many lines of a stage's progress; what it printed."""
+def kill(process: subprocess.Popen[str], lines: int, later: float, *stages: str, until: tuple[str, ...] = ()) -> str:
+    """``kill -9`` of the group, ``later`` seconds after so many lines of the stages' progress; what it printed.
+
+    At the latest when it comes to one of the stages ``until``.
+    """
     assert process.stdout is not None
     printed = []
     for line in process.stdout:
         printed.append(line)
-        lines -= f"  {stage} " in line
-        if lines <= 0:
+        lines -= any(f"  {stage} " in line for stage in stages)
+        if lines <= 0 or any(f"  {stage} " in line for stage in until):
             break
     time.sleep(later)
     os.killpg(process.pid, signal.SIGKILL)

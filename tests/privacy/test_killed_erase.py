@@ -1,4 +1,7 @@
-"""``kill -9`` in the middle of an erasure, at seeded moments; the last run finishes, and nobody is left."""
+"""``kill -9`` in the middle of an erasure, at seeded moments; the last run finishes, and nobody is left.
+
+Here ids lie in the lake as the log has them; pseudonyms in test_erase.py.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,9 @@ def test_killed_again_and_again_it_finishes(spark: object, tmp_path: Path) -> No
     settings = build(tmp_path, pseudonymize=False)
     conf = tmp_path / "small.yaml"
     conf.write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude={"tracking": {"password", "token"}})))
-    erase = ("erase", "--conf", conf, "--users", ",".join(GONE))
+    erase = ("sparkrec", "erase", "--conf", conf, "--users", ",".join(GONE))
     for lines, later in MOMENTS:
-        printed = drivers.kill(drivers.start(*erase), "erase", lines, later)
+        printed = drivers.kill(drivers.start(*erase), lines, later, "erase")
         assert "erase" in printed, printed
         assert "none of them is left" not in printed, "killed too late"
     assert "none of them is left" in drivers.finish(drivers.start(*erase))
