@@ -56,10 +56,11 @@ _EPILOG = "Exit codes: 0 done, 1 a defect, 2 bad configuration, 3 bad data, 4 a 
 _RETRYABLE = (
     "ConcurrentAppendException", "ConcurrentDeleteReadException", "ConcurrentTransactionException",
     "ConcurrentWriteException", "MetadataChangedException", "ProtocolChangedException", "DELTA_CONCURRENT",
-    "ExecutorLostFailure", "FetchFailedException", "No space left on device", "Connection refused",
-    "Connection reset", "Initial job has not accepted any resources", "SparkContext was shut down",
+    "ExecutorLostFailure", "FetchFailedException", "Connection refused", "Connection reset",
+    "Initial job has not accepted any resources", "SparkContext was shut down",
     "stopped SparkContext", "OutOfMemoryError",
 )  # fmt: skip
+_NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -225,6 +226,12 @@ def _from_spark(error: Exception) -> SparkrecError | None:
     ours = re.search(r"sparkrec\.errors\.(ConfigError|DataError|RetryableError): (.+)", text)
     if ours:  # raised on an executor
         return {x.__name__: x for x in (ConfigError, DataError, RetryableError)}[ours[1]](ours[2])
+    full = next((word for word in _NO_ROOM if word in text), None)
+    if full:
+        return RetryableError(
+            f"A disk is full ({full}). The tables are whole, and nothing half-written is visible. Make room where "
+            "lake.path and Spark's spark.local.dir lie, then run this again."
+        )
     found = next((word for word in _RETRYABLE if word in text), None)
     if found:
         return RetryableError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drivers import INTERPRETED
 
 from sparkrec import config
 from sparkrec.config import Settings
@@ -20,10 +21,6 @@ os.environ.setdefault(
     "JDK_JAVA_OPTIONS",
     f"-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC {known_classes()}",
 )
-
-#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo, the slow
-#: tests and spark-submit compile.
-INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -29,6 +29,7 @@ def raising(error: BaseException) -> int:
         (RetryableError("the host z"), 4, "worth a retry"),
         (OSError(28, "No space left on device", "some/file"), 4, "some/file"),
         (Exception("Py4J: ConcurrentAppendException: two writers"), 4, "ConcurrentAppendException"),
+        (Exception("Caused by: java.io.IOException: Disk quota exceeded"), 4, "A disk is full (Disk quota exceeded)"),
         (Exception("java.io.EOFException: Unexpected end of input stream"), 3, "damaged"),
         (Exception("worker:\n  sparkrec.errors.DataError: Row 3 holds NaN.\nstack"), 3, "bad data: Row 3 holds NaN.\n"),
         (ZeroDivisionError("oops"), 1, "defect"),

@@ -1,0 +1,56 @@
+"""Real driver processes: started in a group of their own, killed after some of their lines, and what they printed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import shop
+
+#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo, the quiet
+#: runs of the slow tests and spark-submit compile.
+INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
+def start(*command: str | Path) -> subprocess.Popen[str]:
+    """``sparkrec run …``, say."""
+    return subprocess.Popen(
+        command, cwd=shop.HOME, env=shop.environment(), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str], *codes: int) -> str:
+    """Waits; the exit code must be one of ``codes`` (default: 0). Returns what was printed."""
+    printed, _ = process.communicate()
+    assert process.returncode in (codes or (0,)), printed
+    return printed
+
+
+def kill(process: subprocess.Popen[str], lines: int, later: float, *stages: str, until: tuple[str, ...] = ()) -> str:
+    """``kill -9`` of the group, ``later`` seconds after so many lines of the stages' progress; what it printed.
+
+    At the latest when it comes to one of the stages ``until``.
+    """
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        lines -= any(f"  {stage} " in line for stage in stages)
+        if lines <= 0 or any(f"  {stage} " in line for stage in until):
+            break
+    time.sleep(later)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    return "".join(printed)
+
+
+def moments(seed: int, last_lines: tuple[int, ...], seconds: float = 1.5) -> list[tuple[int, float]]:
+    """A moment of death for each of ``last_lines``: after 1 to so many lines, and a part of the time to the next."""
+    chance = random.Random(seed)
+    return [(chance.randint(1, last), round(chance.uniform(0, seconds), 2)) for last in last_lines]
