@@ -38,6 +38,9 @@ _DEFAULTS = {
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # Noting the line of Python of every column costs as much as half of all calls; switch it on to hunt a defect.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
+    # A plan is written out for each action and each frame that is kept, and one that rests on kept frames holds theirs.
+    "spark.sql.maxPlanStringLength": "10000",
+    "spark.sql.ui.explainMode": "simple",
     "spark.log.level": "ERROR",
 }
 _LOG4J = Path(__file__).with_name("log4j2.properties")
