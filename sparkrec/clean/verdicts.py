@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: The struct of typed values beside the text.
 PARSED = "parsed"
 _ADDED = "_added"
+# Not in the name of a rule: those that are added may have commas.
+_SEPARATOR = "\x1f"
 _AS_TEXT = (c.EVENT_TYPE, c.FOR_SALE, c.ATTRIBUTES)
 
 #: Whether the row breaks the rule, its name, and the sentence.
@@ -174,9 +176,9 @@ def _tuned(rule: Rule, own: RuleSettings) -> Rule:
 
 def _names(verdicts: Sequence[Verdict]) -> Column:
     # As one text first: array_compact is not compiled, and takes all the conditions within it along.
-    names = F.concat_ws(",", *[F.when(broken, F.lit(name)) for broken, name, _ in verdicts])
+    names = F.concat_ws(_SEPARATOR, *[F.when(broken, F.lit(name)) for broken, name, _ in verdicts])
     nothing = F.array().cast("array<string>")
-    return F.when(names != "", F.split(names, ",")).otherwise(nothing) if verdicts else nothing
+    return F.when(names != "", F.split(names, _SEPARATOR)).otherwise(nothing) if verdicts else nothing
 
 
 def _sentence(rule: str, verdicts: Sequence[Verdict]) -> Column:

@@ -1,9 +1,12 @@
 """What is mended and to what, worked by hand; switched off, the value stays as the log has it."""
 
+import random
+
 import pytest
+from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec.clean import rules
+from sparkrec.clean import parsing, rules
 from sparkrec.config import Clean
 
 pytestmark = pytest.mark.spark
@@ -63,6 +66,26 @@ def test_an_event_is_mended_to_this_by_these(mended, number):
     row = mended[number]
     assert row["parsed"][column] == expected
     assert [name for name, applies in row["mended"].asDict().items() if applies] == names
+
+
+def test_blanks_around_ids_are_taken_off_in_whatever_row_they_are(spark):
+    """Against Python's strip, on rows of several ids; most have no blank, as in a log."""
+    chance = random.Random(3)
+    ids, blanks = ("user_id", "item_id", "session_id", "order_id", "split"), ["", *parsing.BLANKS, "  "]
+
+    def blank():
+        return chance.choice(blanks) if chance.random() < 0.1 else ""
+
+    made = [
+        [n, *[chance.choice([None, blank() + chance.choice(["", "a", "a b"]) + blank()]) for _ in ids]]
+        for n in range(500)
+    ]
+    frame = spark.createDataFrame(made, "i int, " + ", ".join(f"{name} string" for name in ids))
+    others = {name: F.lit(None).cast("string") for name in NAMES if name not in ids}
+    found = rules.parse_events(frame.withColumns(others), Clean()).orderBy("i").collect()
+    for row, (_, *texts) in zip(found, made, strict=True):
+        expected = [(text or "").strip(parsing.BLANKS) or None for text in texts]
+        assert [row["parsed"][name] for name in ids] == expected, texts
 
 
 def test_a_price_says_its_currency_where_the_row_does_not(mended):

@@ -38,13 +38,14 @@ def test_rules_are_switched_given_another_severity_and_added(canonical_events):
     rows = [{"price": "11", "country": " NL "}, {"price": "9", "country": "NL"}, {"price": "11"}, {"value": "-1"},
             {"price": "-1"}, {"price": "1,5"}]  # fmt: skip
     found = verdicts(
-        canonical_events, rows, bad_price={"severity": "warn"}, bad_quantity={"enabled": False}, dear_in_nl=added,
-        decimal_comma={"severity": "quarantine"},
+        canonical_events, rows, bad_price={"severity": "warn"}, bad_quantity={"enabled": False},
+        decimal_comma={"severity": "quarantine"}, **{"dear, in NL": added},
     )  # fmt: skip
     assert [(row[c.RULE], row[c.NOTES]) for row in found] == [
-        ("dear_in_nl", []), (None, []), (None, []), (None, []), (None, ["bad_price"]),
+        ("dear, in NL", []), (None, []), (None, []), (None, []), (None, ["bad_price"]),
         ("price_not_a_number", ["purchase_without_price"]),
     ]  # fmt: skip
+    assert found[0][c.RULES] == ["dear, in NL"]
     assert found[0][c.REASON] == "country is 'NL', value is 2.0, price is 11.0; expected a modest price"
     assert found[5][c.RULES] == ["price_not_a_number", "decimal_comma"]
 
