@@ -24,6 +24,16 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", f"-XX:TieredStopAtLevel=1 {_LASTING}")
 DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests first: then two processes that share the files end at about the same time."""
+    marks = ("slow", "workers", "spark")
+    longest: dict[Path, tuple[bool, ...]] = {}
+    for item in items:
+        own = tuple(item.get_closest_marker(mark) is not None for mark in marks)
+        longest[item.path] = max(own, longest.get(item.path, own))
+    items.sort(key=lambda item: longest[item.path], reverse=True)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
     from sparkrec.session import get_session

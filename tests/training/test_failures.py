@@ -32,13 +32,24 @@ SETTINGS = {
     "ranks": 2, "epochs": 12, "patience": 12, "checkpoint_steps": 2, "average": 0.9, "restarts": 1,
     "placement": {"user_id": "sharded", "history_item": "replicated_sparse"},
 }  # fmt: skip
+#: Long enough that a slow machine comes to disturb it before it ends: 360 steps, a checkpoint after each tenth.
+LONG = SETTINGS | {"epochs": 60, "patience": 60, "checkpoint_steps": 10, "checkpoint_epochs": 60}
+
+
+def by_threads(folder: Path, settings: dict[str, Any]) -> Any:
+    """The result and the model of two ranks that are threads: two processes compute the same bits."""
+    plan = small.make_plan(folder, **settings)
+    return small.train(plan)[0], exported.load(plan.path("model")).weights
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The result and the model of two ranks that are threads: two processes compute the same bits."""
-    plan = small.make_plan(tmp_path_factory.mktemp("undisturbed"), **SETTINGS)
-    return small.train(plan)[0], exported.load(plan.path("model")).weights
+    return by_threads(tmp_path_factory.mktemp("undisturbed"), SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_long(tmp_path_factory):
+    return by_threads(tmp_path_factory.mktemp("undisturbed_long"), LONG)
 
 
 def assert_same(plan: Plan, undisturbed: Any) -> None:
@@ -105,8 +116,8 @@ def test_twenty_kills_anywhere_change_nothing(tmp_path, undisturbed):
     assert_same(plan, undisturbed)
 
 
-def test_a_hung_rank_is_killed_and_the_training_goes_on(tmp_path, monkeypatch, undisturbed):
-    plan = on_spark(small.make_plan(tmp_path, heartbeat_seconds=20, **SETTINGS))
+def test_a_hung_rank_is_killed_and_the_training_goes_on(tmp_path, monkeypatch, undisturbed_long):
+    plan = on_spark(small.make_plan(tmp_path, heartbeat_seconds=20, **LONG))
     trained = Trained(plan, monkeypatch, lambda pids: os.kill(pids[1], signal.SIGSTOP))
     assert trained.error is None
     assert len(trained.said) == 1
@@ -114,7 +125,7 @@ def test_a_hung_rank_is_killed_and_the_training_goes_on(tmp_path, monkeypatch, u
     assert "Starting again from the last checkpoint (1 of 1)" in trained.said[0]
     assert any(note.startswith("resumed from the checkpoint at") for note in trained.noted)
     assert not trained.left
-    assert_same(plan, undisturbed)
+    assert_same(plan, undisturbed_long)
 
 
 def test_a_loss_that_is_no_number_is_a_bad_configuration_and_not_tried_again(tmp_path, monkeypatch):
@@ -167,7 +178,7 @@ def test_slots_that_do_not_come_are_named(tmp_path, monkeypatch):
     assert not trained.left
 
 
-def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_path, monkeypatch, undisturbed):
+def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_path, monkeypatch, undisturbed_long):
     """A machine of a real cluster is lost for good: its worker, its executor and its rank are killed."""
 
     def lose(pids: list[int]) -> None:
@@ -177,7 +188,7 @@ def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_p
 
     with standalone(tmp_path, left=[], right=[]) as cluster:
         plan = small.make_plan(
-            tmp_path, **SETTINGS, elastic=True, start_timeout_seconds=90, network_interface="lo",
+            tmp_path, **LONG, elastic=True, start_timeout_seconds=100, network_interface="lo",
             environment={"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
         )  # fmt: skip
         conf = {"spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"}
@@ -186,7 +197,7 @@ def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_p
     assert "Starting again from the last checkpoint (1 of 1)" in trained.said[0]
     assert "trains on 1 of 2 ranks: there are no slots for more" in trained.noted
     assert len(trained.result["ranks"]) == 1
-    expected, weights = undisturbed
+    expected, weights = undisturbed_long
     losses = [[row["loss"] for row in result["curve"]] for result in (trained.result, expected)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     for name, weight in exported.load(plan.path("model")).weights.items():
