@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +142,13 @@ def _of(array: NDArray[Any] | None) -> int | None:
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
-    found = sorted(Path(__file__).parent.glob("_scan*.so"))
-    if not found:
+    file = Path(__file__).with_name("_scan" + EXTENSION_SUFFIXES[0])
+    if not file.exists():
         raise ConfigError(
             "The native kernel of the similarity join is not built. Type: make setup   (or, in a checkout of your own: "
             "python setup.py build_ext --inplace)"
         )
-    library = ctypes.CDLL(str(found[0]))
+    library = ctypes.CDLL(str(file))
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.sparkrec_units.restype = i32
     library.sparkrec_pack.argtypes = [pointer, i32, i32, pointer, i64, i64, i64, *[pointer] * 4]

@@ -29,7 +29,6 @@ namespace {
 constexpr int LANES = 16;          // users in one vector
 constexpr int GROUP = 2 * LANES;   // users in one pass over a block of items
 constexpr int ROWS = 32;           // items in one tile of scores
-constexpr int CACHE = 512 << 10;   // bytes of packed items that stay in the second-level cache while users pass
 constexpr int STATE = 8 << 20;     // bytes of candidates that are held at a time
 constexpr int SAMPLE = 16;         // one tile in so many is scored first, to guess where the threshold will end
 constexpr float INF = std::numeric_limits<float>::infinity();
@@ -42,7 +41,8 @@ struct Catalogue {
     const float* rounded;     // [blocks] the largest ‖v'‖, v' being v in bfloat16
     const float* residuals;   // [blocks] the largest ‖v − v'‖
     const float* vectors;     // [items, depth] as they came
-    int64_t rows, items, block;
+    int64_t rows, items;
+    int64_t block;            // rows in a block: as many as stay in the second-level cache while the users pass
     int32_t width, depth;     // width is depth rounded up to a multiple of 32
 };
 
