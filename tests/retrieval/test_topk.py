@@ -45,14 +45,14 @@ def problems(draw):
     share = draw(st.sampled_from([0.0, 0.3, 1.0]))
     seen = [list(np.flatnonzero(random.random(m) < share)) for _ in range(n)]
     allowed = random.random(m) < draw(st.sampled_from([0.0, 0.7, 1.0]))
-    return users, items, draw(st.integers(1, 12)), seen, allowed
+    return users, items, draw(st.integers(1, 12)), seen, allowed, draw(st.sampled_from(kernel.units()))
 
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_equals_brute_force(problem):
-    users, items, k, seen, allowed = problem
-    indices, scores = top_k(users, items, k, as_csr(seen), allowed)
+    users, items, k, seen, allowed, unit = problem
+    indices, scores = kernel.search(topk.pack(items, allowed), users, k, as_csr(seen), unit)
     expected_indices, expected_scores = brute_force(users, items, k, seen, allowed)
     assert indices.dtype == np.int32
     assert scores.dtype == np.float32
@@ -112,19 +112,18 @@ def test_every_unit_equals_sorting_everything_to_the_bit(unit, monkeypatch, d, k
 
 
 def test_the_order_is_right_where_bfloat16_turns_it_round(unit):
-    # Every element of a better item lies just below the middle between two bfloat16 numbers, of a worse one just
-    # above: rounded, the worse one wins by a step. All errors have one sign, as far as the bound allows.
-    m, d = 4096, 64
-    better = np.float32(1 + 2.0**-8 - 2.0**-20)
-    items = np.full((m, d), 1 + 2.0**-8 + 2.0**-20, np.float32) * np.float32(1 - 2.0**-18)
-    items[::2] = better
-    items[::64] += np.float32(2.0**-22)
-    users = np.full((3, d), 1 + 2.0**-8 - 2.0**-21, np.float32)
-    same(top_k(users, items, 100), sorted_whole(users, items, 100))
-    random = np.random.default_rng(3)
-    step = random.choice([-1.0, 1.0], (m, d)) * 2.0**-8 * (1 - 2.0**-10)
-    items = (1 + step * random.random((m, 1))).astype(np.float32)
-    same(top_k(users, items, 50), sorted_whole(users, items, 50))
+    # Of a worse item every element but one lies just above the middle between two bfloat16 numbers, of a better one
+    # just below: rounded, the worse ones win by nearly what the bound allows for the items.
+    middle, m, d = 1 + 2.0**-8, 8192, 64
+    items = np.full((m, d), middle + 2.0**-20, np.float32)
+    items[:, -1] = 1.0
+    items[3::64] = middle - 2.0**-20
+    low = (items.view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
+    assert low[3::64].sum(axis=1).max() < low[0::64].sum(axis=1).min()
+    users = np.full((3, d), middle - 2.0**-20, np.float32)
+    found = top_k(users, items, 100)
+    same(found, sorted_whole(users, items, 100))
+    assert (found[0] % 64 == 3).all()
 
 
 @pytest.mark.parametrize("scale", [2.0**-80, 2.0**-140, 2.0**61 / 16])
@@ -150,12 +149,13 @@ def test_the_result_does_not_depend_on_blocks_to_the_bit(unit, monkeypatch):
 
 
 def test_a_guess_that_is_too_high_is_found_out(unit):
-    # The sample, every 16th tile, holds all of what is good, and so promises more than there is.
-    users = np.ones((40, 4), np.float32)
-    items = np.repeat(np.linspace(1.0, 1.01, 4096, dtype=np.float32)[::-1, None], 4, axis=1)
-    tiles = items.reshape(-1, 32, 4)
-    seen = [[i for t in range(len(tiles)) if t % 16 != 8 for i in range(32 * t, 32 * t + 32)] + [256 + u] for u in range(40)]
-    same(top_k(users, items, 64, as_csr(seen)), sorted_whole(users, items, 64, seen))
+    # The sample is every 16th tile of 32, the longest vectors first: it holds all of what points the user's way.
+    items = np.full((4096, 2), [1.0, 0.0], np.float32)
+    items[np.arange(4096) // 32 % 16 == 8] = [0.5, np.sqrt(0.75) - 1e-4]
+    users = np.array([[-1.0, 3.0 + u] for u in range(40)], np.float32)
+    same(top_k(users, items, 64), sorted_whole(users, items, 64))
+    same(top_k(users, items, 64, as_csr([range(8 * 32 + u, 4096) for u in range(40)])),
+         sorted_whole(users, items, 64, [range(8 * 32 + u, 4096) for u in range(40)]))  # fmt: skip
 
 
 def test_a_catalogue_of_one_item_many_times_is_a_list_of_the_first(unit):
