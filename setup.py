@@ -7,7 +7,7 @@ NATIVE = "sparkrec/retrieval/native"
 setup(
     ext_modules=[
         Extension(
-            "sparkrec.retrieval._scan",  # loaded by ctypes; the compiler's flags are those that every CPU of its kind has
+            "sparkrec.retrieval._scan",  # loaded by ctypes; it asks the CPU which of its instructions to use
             [f"{NATIVE}/scan.cpp"],
             depends=[f"{NATIVE}/{name}.inc" for name in ("search", "unit_avx512", "unit_plain")],
             extra_compile_args=["-std=c++17", "-O3", "-Wno-psabi", "-Wno-maybe-uninitialized"],

@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,14 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
+from sparkrec.retrieval import topk
+from sparkrec.retrieval.kernel import Packed
+from sparkrec.retrieval.planner import Plan, plan
 
 ALLOWED = "allowed"
+#: Of items that a machine holds at a time, unless configured.
+MEMORY_MB = 8192
+_PACKED = ("rows", "order", "starts", "sizes")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,14 @@ class ItemMatrix:
 
     model: str
     name: str
+    plan: Plan
+
+    @cached_property
+    def searchable(self) -> topk.Catalogue:
+        """What :func:`topk.top_k` searches: the items that may be recommended."""
+        parts, bounds = self.plan.parts, topk.part_bounds(self.plan.items, self.plan.parts)
+        packed = [self._packed(f"{number}", self.vectors[bounds[number]]) for number in range(parts)]
+        return topk.Catalogue(self.vectors, tuple(packed))
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -57,8 +71,12 @@ class ItemMatrix:
         with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
             return pa.ipc.open_stream(source).read_all()
 
-    def __getstate__(self) -> dict[str, str]:
-        return {"model": self.model, "name": self.name}  # what is open stays on its machine
+    def _packed(self, part: str, vectors: NDArray[np.float32]) -> Packed:
+        arrays = {name: np.load(SparkFiles.get(f"{self.name}.{part}.{name}.npy"), mmap_mode="r") for name in _PACKED}
+        return Packed(vectors, **arrays)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"model": self.model, "name": self.name, "plan": self.plan}  # what is open stays on its machine
 
 
 def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
@@ -69,7 +87,7 @@ def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
     return items.select(c.ITEM_INDEX, c.ITEM_ID, allowed.alias(ALLOWED))
 
 
-def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
+def publish(catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: float = MEMORY_MB) -> ItemMatrix:
     """Brings a model's item vectors to every executor.
 
     Parameters
@@ -78,6 +96,8 @@ def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
         From :func:`offered`: every item index from 0 to m − 1, once.
     vectors
         Item index and vector. Items without one are not recommended.
+    memory_mb
+        Of items that a machine holds at a time; a larger catalogue is searched in parts.
 
     Raises
     ------
@@ -97,11 +117,12 @@ def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
     folder = Path(tempfile.mkdtemp(prefix="sparkrec-items-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     name = f"{model}-{uuid.uuid4().hex}"
-    files = folder / f"{name}.npy", folder / f"{name}.arrow"
-    _write(record_batches(joined.orderBy(c.ITEM_INDEX)), catalogue.count(), int(first[0]), files)
-    for file in files:
+    chosen = plan(catalogue.count(), int(first[0]), memory_mb)
+    _write(record_batches(joined.orderBy(c.ITEM_INDEX)), chosen, folder / name)
+    _pack(chosen, folder / name)
+    for file in sorted(folder.iterdir()):
         vectors.sparkSession.sparkContext.addFile(str(file))
-    return ItemMatrix(model, name)
+    return ItemMatrix(model, name, chosen)
 
 
 def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
@@ -130,10 +151,12 @@ def rectangle(lists: pa.Array, width: int, what: str) -> NDArray[np.float32]:
     return flat.reshape(-1, width)
 
 
-def _write(batches: Iterator[pa.RecordBatch], m: int, width: int, files: tuple[Path, Path]) -> None:
+def _write(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) -> None:
+    """``NAME.npy``: the vectors; ``NAME.arrow``: ids and :data:`ALLOWED`."""
     schema = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())])
-    matrix = np.lib.format.open_memmap(files[0], "w+", np.float32, (m, width))
-    with pa.ipc.new_stream(str(files[1]), schema) as writer:
+    m, width = plan.items, plan.width
+    matrix = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, (m, width))
+    with pa.ipc.new_stream(f"{name}.arrow", schema) as writer:
         done = 0
         for batch in batches:
             index = batch.column(c.ITEM_INDEX).to_numpy()
@@ -150,3 +173,15 @@ def _write(batches: Iterator[pa.RecordBatch], m: int, width: int, files: tuple[P
             writer.write_batch(pa.RecordBatch.from_arrays([ids, batch.column(ALLOWED)], schema=schema))
             done += len(index)
     matrix.flush()
+
+
+def _pack(plan: Plan, name: Path) -> None:
+    """``NAME.PART.FIELD.npy``: the parts in the kernel's form, from what :func:`_write` left."""
+    vectors = np.load(f"{name}.npy", mmap_mode="r")
+    with pa.memory_map(f"{name}.arrow") as source:
+        allowed = np.asarray(pa.ipc.open_stream(source).read_all()[ALLOWED].to_numpy())
+    for number, part in enumerate(topk.part_bounds(plan.items, plan.parts)):
+        rows = partial(np.lib.format.open_memmap, f"{name}.{number}.rows.npy", "w+", np.uint16)
+        packed = topk.pack_part(vectors, allowed, part, rows)
+        for field in _PACKED[1:]:
+            np.save(f"{name}.{number}.{field}.npy", getattr(packed, field))

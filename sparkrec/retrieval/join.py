@@ -83,7 +83,7 @@ def _kernel(
 
 def _for_known(users: pa.RecordBatch, items: ItemMatrix, k: int) -> pa.RecordBatch:
     vectors = rectangle(users.column(c.VECTOR), items.vectors.shape[1], f"tables of vectors of '{items.model}'")
-    return _lists(users, items, *top_k(vectors, items.vectors, k, _seen(users), items.allowed))
+    return _lists(users, items, *top_k(vectors, items.searchable, k, _seen(users)))
 
 
 def _for_unknown(users: pa.RecordBatch, popular: ItemMatrix, k: int) -> pa.RecordBatch:

@@ -141,25 +141,28 @@ def test_twice_is_the_same_to_the_bit(done):
     assert table(first) == table(second)
 
 
-def test_any_partitions_and_blocks_give_the_same_to_the_bit(done, spark):
+def test_any_partitions_blocks_and_parts_give_the_same_to_the_bit(done, spark):
     random = np.random.default_rng(6)
     vectors = [(n, random.normal(size=16).astype(np.float32).tolist()) for n in range(300)]
     named = f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>"
     shelf = spark.createDataFrame(
         [(n, f"i{n}", True) for n in range(300)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
     )
-    items = catalogue.publish(shelf, spark.createDataFrame(vectors, named), "toy")
+    whole, parts = (
+        catalogue.publish(shelf, spark.createDataFrame(vectors, named), "toy", megabytes) for megabytes in (1, 0.015)
+    )
+    assert [whole.plan.parts, parts.plan.parts] == [1, 3]
     users = spark.createDataFrame(
         [(n, f"u{n}", [n, n + 1]) for n in range(200)],
         f"{c.USER_INDEX} int, {c.USER_ID} string, {join.SEEN} array<int>",
     )
     tastes = spark.createDataFrame(vectors[:200][::-1], f"{c.USER_INDEX} int, {c.VECTOR} array<float>")
     results = []
-    for parts, block in ((2, 4096), (50, 3)):
-        frame = join.similarity_join(users.repartition(parts), tastes.repartition(parts), items, items, 10, block)
+    for items, number, block in ((whole, 2, 4096), (whole, 50, 3), (parts, 2, 70)):
+        frame = join.similarity_join(users.repartition(number), tastes.repartition(number), items, items, 10, block)
         results.append(sorted(map(tuple, frame.collect())))
     assert len(results[0]) == 2000
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
 
 
 def test_a_model_without_vectors_is_refused_by_name(done):

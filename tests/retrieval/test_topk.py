@@ -45,14 +45,19 @@ def problems(draw):
     share = draw(st.sampled_from([0.0, 0.3, 1.0]))
     seen = [list(np.flatnonzero(random.random(m) < share)) for _ in range(n)]
     allowed = random.random(m) < draw(st.sampled_from([0.0, 0.7, 1.0]))
-    return users, items, draw(st.integers(1, 12)), seen, allowed, draw(st.sampled_from(kernel.units()))
+    k, unit, parts = draw(st.integers(1, 12)), draw(st.sampled_from(kernel.units())), draw(st.integers(1, 3))
+    return users, items, k, seen, allowed, unit, parts
 
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_equals_brute_force(problem):
-    users, items, k, seen, allowed, unit = problem
-    indices, scores = kernel.search(topk.pack(items, allowed), users, k, as_csr(seen), unit)
+    users, items, k, seen, allowed, unit, parts = problem
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kernel.VARIABLE, unit)
+        indices, scores = top_k(users, topk.pack(items, allowed, parts), k, as_csr(seen))
+        later = top_k(users, topk.pack(items, None, parts), k, as_csr(seen), allowed)
+    same((indices, scores), later)
     expected_indices, expected_scores = brute_force(users, items, k, seen, allowed)
     assert indices.dtype == np.int32
     assert scores.dtype == np.float32
@@ -143,9 +148,10 @@ def test_the_result_does_not_depend_on_blocks_to_the_bit(unit, monkeypatch):
     same(top_k(users, items, 20), whole)
     for cache in (1 << 12, 1 << 16, 1 << 22):
         monkeypatch.setattr(kernel, "_CACHE", cache)
-        packed = topk.pack(items)
-        parts = [top_k(users[i : i + 7], packed, 20) for i in range(0, 301, 7)]
-        same([np.concatenate(part) for part in zip(*parts, strict=True)], whole)
+        for number in (1, 3):
+            packed = topk.pack(items, parts=number)
+            lists = [top_k(users[i : i + 7], packed, 20) for i in range(0, 301, 7)]
+            same([np.concatenate(part) for part in zip(*lists, strict=True)], whole)
 
 
 def test_a_guess_that_is_too_high_is_found_out(unit):
@@ -163,6 +169,13 @@ def test_a_catalogue_of_one_item_many_times_is_a_list_of_the_first(unit):
     indices, _ = top_k(users, items, 50, as_csr([[], [0, 2], [1]]))
     assert indices[:, :3].tolist() == [[0, 1, 2], [1, 3, 4], [0, 2, 3]]
     assert (np.diff(indices[:, 3:], axis=1) == 1).all()
+
+
+def test_the_score_of_a_pair_is_a_double_product_by_a_fixed_tree_of_sums(unit):
+    for d in (1, 3, 16, 77):
+        users, items = draws(d, 9, 50, d)
+        rows, columns = np.divmod(np.arange(450), 50)
+        same((topk.exact_scores(users, items, rows, columns),), (exact_scores(users, items).reshape(-1),))
 
 
 def test_a_unit_that_is_not_there_is_refused_by_name(monkeypatch):

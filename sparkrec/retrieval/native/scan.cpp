@@ -41,13 +41,25 @@ struct Catalogue {
     const float* rounded;     // [blocks] the largest ‖v'‖, v' being v in bfloat16
     const float* residuals;   // [blocks] the largest ‖v − v'‖
     const float* vectors;     // [items, depth] as they came
-    int64_t rows, items;
-    int64_t block;            // rows in a block: as many as stay in the second-level cache while the users pass
+    const int64_t* starts;    // [blocks + 1] rows at which the blocks begin, whole tiles
+    int64_t rows, items, blocks;
     int32_t width, depth;     // width is depth rounded up to a multiple of 32
+};
+
+// What one call asks for; kernel.py fills it in the same order. The last four may be null.
+struct Request {
+    const float* users;       // [n, depth]
+    int64_t n;
+    int32_t k, probes;        // probes: blocks in which to look for each user; 0: all, and then the result is exact
+    const int64_t* indptr;    // [n + 1] with `excluded`: items that each user is not to be offered
+    const int32_t* excluded;
+    const uint8_t* allowed;   // [items] false: offered to none of these users
+    const int32_t* nearest;   // [n, probes] blocks, the most promising first
 };
 
 // One user: the vector's sizes, what is excluded, and the candidates so far.
 struct Query {
+    int64_t row;              // of the request
     const float* vector;
     const int32_t *excluded, *excluded_end;
     double norm, rounded, residual;
@@ -123,17 +135,47 @@ void best_first(std::vector<uint64_t>& keys, size_t k) {
     std::sort(keys.begin(), keys.end());
 }
 
-// What one call asks for, and the memory that it works in.
+// One call, and the memory that it works in.
 struct Search {
     const Catalogue& items;
+    const Request& request;
     int k, capacity;
-    std::vector<uint64_t> excluded;  // a bit for each item; zero between users
+    std::vector<uint64_t> hidden;    // a bit for each item that is not allowed
+    std::vector<uint64_t> excluded;  // and for each that is excluded; zero between users
     std::vector<uint64_t> keys;
     std::vector<double> terms;
 
-    Search(const Catalogue& catalogue, int wanted)
-        : items(catalogue), k(wanted), capacity((std::max(4 * wanted, 256) + 2 * LANES) / LANES * LANES),
-          excluded(catalogue.items / 64 + 1), terms(catalogue.depth + 1) {}
+    Search(const Catalogue& catalogue, const Request& asked)
+        : items(catalogue), request(asked), k(asked.k),
+          capacity((std::max(4 * asked.k, 256) + 2 * LANES) / LANES * LANES), hidden(catalogue.items / 64 + 1),
+          excluded(catalogue.items / 64 + 1), terms(catalogue.depth + 1) {
+        for (int64_t item = 0; asked.allowed && item < catalogue.items; ++item)
+            if (!asked.allowed[item]) hidden[item >> 6] |= uint64_t(1) << (item & 63);
+    }
+};
+
+// Which users (their places in `queries`) look into each block; all of them where there are no probes.
+struct Visits {
+    std::vector<int64_t> start, user;
+    size_t everyone;
+
+    Visits(const Search& search, const std::vector<Query>& queries, int first, int last) : everyone(queries.size()) {
+        const Request& request = search.request;
+        if (!request.probes) return;
+        start.assign(search.items.blocks + 1, 0);
+        const auto each = [&](auto act) {
+            for (size_t i = 0; i < queries.size(); ++i)
+                for (int probe = first; probe < last; ++probe)
+                    act(request.nearest[queries[i].row * request.probes + probe], int64_t(i));
+        };
+        each([&](int32_t block, int64_t) { if (block >= 0) ++start[block + 1]; });
+        for (size_t block = 1; block < start.size(); ++block) start[block] += start[block - 1];
+        user.resize(start.back());
+        std::vector<int64_t> next(start);
+        each([&](int32_t block, int64_t i) { if (block >= 0) user[next[block]++] = i; });
+    }
+    size_t count(int64_t block) const { return start.empty() ? everyone : size_t(start[block + 1] - start[block]); }
+    size_t place(int64_t block, size_t i) const { return start.empty() ? i : size_t(user[start[block] + i]); }
 };
 
 #define SPARKREC_VECTOR 16  // bytes
@@ -207,33 +249,39 @@ int32_t sparkrec_units() {
     return units;
 }
 
-// Rows `first` to `last` of the packed matrix from `order`, and the sizes of their blocks; `first` begins a block.
-void sparkrec_pack(const float* vectors, int32_t depth, int32_t width, const int32_t* order, int64_t first, int64_t last,
-                   int64_t block, uint16_t* packed, float* norms, float* rounded, float* residuals) {
-    for (int64_t row = first; row < last; ++row) {
-        uint16_t* target = packed + row * width;
-        if (order[row] < 0) {
-            std::fill(target, target + width, uint16_t(0));
-            continue;
+// The packed matrix from `order`, and the sizes of its blocks.
+void sparkrec_pack(const float* vectors, int32_t depth, int32_t width, const int32_t* order, const int64_t* starts,
+                   int64_t blocks, uint16_t* packed, float* norms, float* rounded, float* residuals) {
+    for (int64_t block = 0; block < blocks; ++block) {
+        float* largest[] = {norms + block, rounded + block, residuals + block};
+        for (int64_t row = starts[block]; row < starts[block + 1]; ++row) {
+            uint16_t* target = packed + row * width;
+            double sizes[3] = {0, 0, 0};
+            if (order[row] < 0) std::fill(target, target + width, uint16_t(0));
+            else round_vector(vectors + int64_t(order[row]) * depth, depth, width, target, sizes);
+            for (int i = 0; i < 3; ++i) *largest[i] = std::max(*largest[i], std::nextafter(float(sizes[i]), INF));
         }
-        double sizes[3];
-        round_vector(vectors + int64_t(order[row]) * depth, depth, width, target, sizes);
-        float* largest[] = {norms + row / block, rounded + row / block, residuals + row / block};
-        for (int i = 0; i < 3; ++i) *largest[i] = std::max(*largest[i], std::nextafter(float(sizes[i]), INF));
     }
 }
 
-// The k best of each user. indptr and excluded may be null. 0, or 1 where there was not enough memory.
-int32_t sparkrec_search(int32_t unit, const Catalogue* items, const float* users, int64_t n, int32_t k,
-                        const int64_t* indptr, const int32_t* excluded, int32_t* indices, float* scores) {
+// The exact score of each pair of a user and an item.
+void sparkrec_exact(const float* users, const float* items, int32_t depth, const int64_t* rows, const int64_t* columns,
+                    int64_t pairs, float* scores) {
+    std::vector<double> terms(depth + 1);
+    for (int64_t i = 0; i < pairs; ++i)
+        scores[i] = generic::exact(users + rows[i] * depth, items + columns[i] * depth, depth, terms.data());
+}
+
+// The k best of each user. 0, or 1 where there was not enough memory.
+int32_t sparkrec_search(int32_t unit, const Catalogue* items, const Request* request, int32_t* indices, float* scores) {
     try {
         switch (unit) {
 #if defined(__x86_64__)
-            case AMX_BF16: amx_bf16::search(*items, users, n, k, indptr, excluded, indices, scores); break;
-            case AVX512_BF16: avx512_bf16::search(*items, users, n, k, indptr, excluded, indices, scores); break;
-            case AVX2: avx2::search(*items, users, n, k, indptr, excluded, indices, scores); break;
+            case AMX_BF16: amx_bf16::search(*items, *request, indices, scores); break;
+            case AVX512_BF16: avx512_bf16::search(*items, *request, indices, scores); break;
+            case AVX2: avx2::search(*items, *request, indices, scores); break;
 #endif
-            default: generic::search(*items, users, n, k, indptr, excluded, indices, scores);
+            default: generic::search(*items, *request, indices, scores);
         }
     } catch (const std::bad_alloc&) {
         return 1;
