@@ -19,9 +19,7 @@ _ROUNDS = 8
 _BLOCK = 1 << 16  # items assigned at a time
 
 
-def build(
-    vectors: F32, norms: NDArray[np.floating], items: I64, cells: int, seed: int = 0
-) -> tuple[I32, I64, F32]:
+def build(vectors: F32, norms: NDArray[np.floating], items: I64, cells: int, seed: int = 0) -> tuple[I32, I64, F32]:
     """Cells of ``items`` (rows of ``vectors`` that may be offered).
 
     Returns
