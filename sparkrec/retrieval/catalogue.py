@@ -1,8 +1,8 @@
 """A model's item matrix, brought to every executor once and memory-mapped there.
 
-The driver streams the table to two files a block at a time and hands them to Spark, which copies them to each machine
-once: its workers share the pages. What is on the driver's disk grows with the catalogue; what is in its memory does
-not.
+The driver streams the table to files a block at a time, puts the kernel's form beside them and hands them to Spark,
+which copies them to each machine once: its workers share the pages. What is on the driver's disk grows with the
+catalogue; in its memory are a few bytes of each item (length, order), and the vectors only as pages of a file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,14 +26,14 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
-from sparkrec.retrieval import topk
+from sparkrec.retrieval import cells, kernel, topk
 from sparkrec.retrieval.kernel import Packed
 from sparkrec.retrieval.planner import Plan, plan
 
 ALLOWED = "allowed"
 #: Of items that a machine holds at a time, unless configured.
 MEMORY_MB = 8192
-_PACKED = ("rows", "order", "starts", "sizes")
+_PACKED = ("rows", "order", "starts", "sizes")  # the fields of kernel.Packed beside the vectors
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,13 @@ class ItemMatrix:
     @cached_property
     def searchable(self) -> topk.Catalogue:
         """What :func:`topk.top_k` searches: the items that may be recommended."""
-        parts, bounds = self.plan.parts, topk.part_bounds(self.plan.items, self.plan.parts)
-        packed = [self._packed(f"{number}", self.vectors[bounds[number]]) for number in range(parts)]
-        return topk.Catalogue(self.vectors, tuple(packed))
+        parts: list[Packed] = []
+        centres: list[Packed] = []
+        for number, part in enumerate(topk.part_bounds(self.plan.items, self.plan.parts)):
+            parts.append(Packed(self.vectors[part], *(self._array(number, name) for name in _PACKED)))
+            if self.plan.probes:
+                centres += topk.pack(self._array(number, "centres")).parts
+        return topk.Catalogue(self.vectors, tuple(parts), tuple(centres), self.plan.probes)
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -71,9 +76,9 @@ class ItemMatrix:
         with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
             return pa.ipc.open_stream(source).read_all()
 
-    def _packed(self, part: str, vectors: NDArray[np.float32]) -> Packed:
-        arrays = {name: np.load(SparkFiles.get(f"{self.name}.{part}.{name}.npy"), mmap_mode="r") for name in _PACKED}
-        return Packed(vectors, **arrays)
+    def _array(self, part: int, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(SparkFiles.get(f"{self.name}.{part}.{name}.npy"), mmap_mode="r")
+        return array
 
     def __getstate__(self) -> dict[str, object]:
         return {"model": self.model, "name": self.name, "plan": self.plan}  # what is open stays on its machine
@@ -87,7 +92,9 @@ def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
     return items.select(c.ITEM_INDEX, c.ITEM_ID, allowed.alias(ALLOWED))
 
 
-def publish(catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: float = MEMORY_MB) -> ItemMatrix:
+def publish(
+    catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: float = MEMORY_MB, probes: int = 0
+) -> ItemMatrix:
     """Brings a model's item vectors to every executor.
 
     Parameters
@@ -98,6 +105,8 @@ def publish(catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: flo
         Item index and vector. Items without one are not recommended.
     memory_mb
         Of items that a machine holds at a time; a larger catalogue is searched in parts.
+    probes
+        Cells that a search looks into, of each part; 0: the search is exact.
 
     Raises
     ------
@@ -117,7 +126,7 @@ def publish(catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: flo
     folder = Path(tempfile.mkdtemp(prefix="sparkrec-items-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     name = f"{model}-{uuid.uuid4().hex}"
-    chosen = plan(catalogue.count(), int(first[0]), memory_mb)
+    chosen = plan(catalogue.count(), int(first[0]), memory_mb, probes)
     _write(record_batches(joined.orderBy(c.ITEM_INDEX)), chosen, folder / name)
     _pack(chosen, folder / name)
     for file in sorted(folder.iterdir()):
@@ -181,7 +190,14 @@ def _pack(plan: Plan, name: Path) -> None:
     with pa.memory_map(f"{name}.arrow") as source:
         allowed = np.asarray(pa.ipc.open_stream(source).read_all()[ALLOWED].to_numpy())
     for number, part in enumerate(topk.part_bounds(plan.items, plan.parts)):
+        norms = topk.lengths(vectors[part], "item", part.start)
+        if plan.probes:
+            offered = np.flatnonzero(allowed[part])
+            order, starts, centres = cells.build(vectors[part], norms, offered, min(plan.cells, len(offered)))
+            np.save(f"{name}.{number}.centres.npy", centres)
+        else:
+            order, starts = kernel.by_length(norms, kernel.width_of(plan.width), allowed[part])
         rows = partial(np.lib.format.open_memmap, f"{name}.{number}.rows.npy", "w+", np.uint16)
-        packed = topk.pack_part(vectors, allowed, part, rows)
+        packed = kernel.pack(vectors[part], order, starts, rows)
         for field in _PACKED[1:]:
             np.save(f"{name}.{number}.{field}.npy", getattr(packed, field))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from sparkrec.retrieval.kernel import width_of
+from sparkrec.retrieval.kernel import TILE, width_of
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``parts``: in how many the items come into memory. ``cells``, ``probes``: of each part; 0: the search is exact."""
+    """``parts``: in how many the items come into memory. ``cells``, ``probes``: of each part; 0: an exact search."""
 
     items: int
     width: int
@@ -34,8 +35,9 @@ def item_bytes(width: int) -> int:
     return 4 * width + 2 * width_of(width) + 4
 
 
-def plan(items: int, width: int, memory_mb: float, cells: int = 0, probes: int = 0) -> Plan:
-    """As few parts as fit the memory. ``cells`` and ``probes`` as configured; never more than there are tiles for."""
+def plan(items: int, width: int, memory_mb: float, probes: int = 0) -> Plan:
+    """As few parts as fit the memory; with ``probes``, four times as many cells in each as its items' square root."""
     parts = max(1, -(-items * item_bytes(width) // int(memory_mb * 2**20)))
-    cells = min(cells, items // parts // 64)
-    return Plan(items, width, parts, cells if probes else 0, min(probes, cells))
+    inside = items // parts
+    cells = min(4 * math.isqrt(inside), inside // (2 * TILE)) if probes else 0
+    return Plan(items, width, parts, cells, min(probes, cells))

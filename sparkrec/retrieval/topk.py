@@ -7,7 +7,6 @@ the result is the same to the bit however users and items are cut into blocks, p
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,8 +109,11 @@ def pack(items: F32, allowed: NDArray[np.bool_] | None = None, parts: int = 1) -
     """An item matrix in the kernel's form, for as many calls of :func:`top_k` as there are."""
     if allowed is not None and len(allowed) != len(items):
         raise DataError(f"top_k was given {len(allowed)} marks of what is allowed, for {len(items)} items.")
-    bounds = part_bounds(len(items), parts)
-    packed = [pack_part(items, allowed, part) for part in bounds]
+    packed = []
+    for part in part_bounds(len(items), parts):
+        norms = lengths(items[part], "item", part.start)
+        known = None if allowed is None else allowed[part]
+        packed.append(kernel.pack(items[part], *kernel.by_length(norms, kernel.width_of(items.shape[1]), known)))
     return Catalogue(items, tuple(packed))
 
 
@@ -119,19 +121,6 @@ def part_bounds(items: int, parts: int) -> list[slice]:
     """The rows of each part."""
     ends = [items * number // parts for number in range(parts + 1)]
     return [slice(*ends[number : number + 2]) for number in range(parts)]
-
-
-def pack_part(
-    items: F32,
-    allowed: NDArray[np.bool_] | None,
-    part: slice,
-    place: Callable[[tuple[int, int]], NDArray[np.uint16]] | None = None,
-) -> Packed:
-    """Some consecutive items in the kernel's form."""
-    vectors = items[part]
-    norms = lengths(vectors, "item", part.start)
-    order, starts = kernel.by_length(norms, kernel.width_of(items.shape[1]), None if allowed is None else allowed[part])
-    return kernel.pack(vectors, order, starts, place)
 
 
 def lengths(vectors: F32, what: str, first: int = 0) -> NDArray[np.float64]:
