@@ -44,8 +44,14 @@ def lake(chosen: Settings, users: np.ndarray, items: np.ndarray, seen: Lists) ->
         c.EVENT_TYPE: np.zeros(len(seen[1]), np.int8), c.EVENT_TIME: np.zeros(len(seen[1]), np.int64),
         c.VALUE: np.zeros(len(seen[1]), np.float32), c.VALIDATION: np.zeros(len(seen[1]), bool), c.ITEM_INDEX: seen[1],
     }  # fmt: skip
-    sequences = {c.USER_INDEX: _index(users), c.CHUNK: np.zeros(len(users), np.int32), c.LENGTH: lengths.astype(np.int32)}
-    sequences |= {name: pa.ListArray.from_arrays(pa.array(seen[0], pa.int32()), pa.array(v)) for name, v in flat.items()}
+    sequences = {
+        c.USER_INDEX: _index(users),
+        c.CHUNK: np.zeros(len(users), np.int32),
+        c.LENGTH: lengths.astype(np.int32),
+    }
+    sequences |= {
+        name: pa.ListArray.from_arrays(pa.array(seen[0], pa.int32()), pa.array(v)) for name, v in flat.items()
+    }
     tables: dict[schemas.Table, dict[str, Any]] = {
         schemas.GOLD_SEQUENCES: sequences,
         schemas.VOCABULARY_USERS: {c.USER_ID: _names("u", users), c.USER_INDEX: _index(users)},
@@ -77,7 +83,9 @@ def ours(chosen: Settings, users: int) -> tuple[float, Run]:
 def written(run: Run, sample: Iterable[int]) -> dict[int, list[int]]:
     """Item indices of some users' lists, as they stand in the table."""
     names = [f"u{user}" for user in sample]
-    rows = run.lake.read(schemas.RECOMMENDATIONS, run.outputs["recommendations"]).where(f"{c.USER_ID} IN {tuple(names)}")
+    rows = run.lake.read(schemas.RECOMMENDATIONS, run.outputs["recommendations"]).where(
+        f"{c.USER_ID} IN {tuple(names)}"
+    )
     found: dict[int, list[int]] = {}
     for row in rows.where(f"{c.RUN_ID} = '{run.run_id}'").orderBy(c.RANK).collect():
         found.setdefault(int(row[c.USER_ID][1:]), []).append(int(row[c.ITEM_ID][1:]))
@@ -96,10 +104,10 @@ def sparks(run: Run, k: int, most: int, sample: int) -> tuple[float, dict[int, l
         for table, index in ((schemas.VECTORS_USERS, c.USER_INDEX), (schemas.VECTORS_ITEMS, c.ITEM_INDEX))
     )
     users.count(), items.count()
-    jvm = run.spark._jvm
-    model = ALSModel(
-        jvm.org.apache.spark.ml.recommendation.ALSModel("als", len(items.head()["features"]), users._jdf, items._jdf)
-    )
+    width = len(items.head()["features"])
+    found = run.spark._jvm.org.apache.spark.ml.recommendation.ALSModel("als", width, users._jdf, items._jdf)
+    found = found.setUserCol("user").setItemCol("item").setPredictionCol("prediction").setBlockSize(4096)
+    model = ALSModel(found)
     start = time.perf_counter()
     some = users.where(F.col("id") < sample).select(F.col("id").alias("user"))
     seen = run.read(schemas.GOLD_SEQUENCES).where(F.col(c.USER_INDEX) < sample)
@@ -117,8 +125,7 @@ def sparks(run: Run, k: int, most: int, sample: int) -> tuple[float, dict[int, l
 
 
 def memory(run: Run) -> list[dict[str, float]]:
-    """Of each Python worker of one join: megabytes of the item files that it has mapped, and its share of them (PSS)."""
-    run.settings.recommend  # the same publication as the job's
+    """Of each Python worker of one join: megabytes of the item files that it has mapped, and its share (PSS)."""
     shelf = catalogue.offered(run.read(schemas.GOLD_ITEMS), True)
     where = {c.RUN_ID: run.run_id, c.MODEL: MODEL}
     items = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, where), MODEL)
