@@ -25,6 +25,11 @@ def clusters(seed, n, m, d=16, centres=30):
     return users.astype(np.float32), items.astype(np.float32)
 
 
+def same(found, wanted):
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def in_cells(items, allowed, count, probes):
     order, starts, centres = cells.build(items, topk.lengths(items, "item"), np.flatnonzero(allowed), count)
     return topk.Catalogue(items, (kernel.pack(items, order, starts),), topk.pack(centres).parts, probes)
@@ -53,10 +58,7 @@ def test_every_item_that_may_be_offered_lies_in_one_cell(problem):
 
 def test_all_cells_are_the_exact_search_to_the_bit(problem):
     users, items, seen, allowed = problem
-    for found, wanted in zip(
-        topk.top_k(users, in_cells(items, allowed, 40, 40), K, seen), topk.top_k(users, items, K, seen, allowed)
-    ):
-        np.testing.assert_array_equal(found, wanted)
+    same(topk.top_k(users, in_cells(items, allowed, 40, 40), K, seen), topk.top_k(users, items, K, seen, allowed))
 
 
 def test_few_cells_find_most_and_bend_nothing(problem):
@@ -84,8 +86,14 @@ def test_who_finds_too_few_in_the_cells_is_searched_for_in_all():
     cell = [part.order[part.starts[i] : part.starts[i + 1]] for i in first]
     seen = [members[members >= 0][2:] for members in cell]  # two are left in the nearest cell
     csr = np.append(0, np.cumsum([len(s) for s in seen])), np.concatenate(seen)
-    for found, wanted in zip(topk.top_k(users, catalogue, K, csr), topk.top_k(users, items, K, csr)):
-        np.testing.assert_array_equal(found, wanted)
+    same(topk.top_k(users, catalogue, K, csr), topk.top_k(users, items, K, csr))
+
+
+def test_cells_of_nothing_give_empty_lists():
+    users, items = clusters(4, 3, 100)
+    indices, scores = topk.top_k(users, in_cells(items, np.zeros(100, bool), 0, 1), K)
+    assert (indices == -1).all()
+    assert (scores == -np.inf).all()
 
 
 def test_hits_are_counted_within_a_list():
