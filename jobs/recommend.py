@@ -11,7 +11,8 @@ from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, fallback, join
+from sparkrec.retrieval import catalogue, fallback, join, kernel, recall
+from sparkrec.retrieval.catalogue import ItemMatrix
 from sparkrec.schemas import Table
 
 
@@ -22,17 +23,23 @@ def recommend(run: Run) -> None:
     users = join.with_seen(
         run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen
     ).persist(StorageLevel.DISK_ONLY)
-    popular = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, popularity.NAME), popularity.NAME)
+    popular = _publish(run, shelf, popularity.NAME)
     anyone = run.spark.createDataFrame(fallback.for_anyone(popular, settings.k), join.DDL)
+    plans: dict[str, dict[str, object]] = {}
     for model in settings.models:
         items = popular
         if model != popularity.NAME:
-            items = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model)
-        vectors = _vectors(run, schemas.VECTORS_USERS, model)
-        lists = join.similarity_join(users, vectors, items, popular, settings.k, settings.block_users)
+            items = _publish(run, shelf, model)
+        frame = join.with_vectors(users, _vectors(run, schemas.VECTORS_USERS, model))
+        plans[model] = {"plan": str(items.plan), "unit": kernel.best_unit()}
+        if items.plan.probes:
+            plans[model]["recall"] = recall.measured(frame, items, settings.k, settings.min_recall)
+        run.say(f"{model}: " + ", ".join(f"{name} {value}" for name, value in plans[model].items()))
+        lists = join.similarity_join(frame, items, popular, settings.k, settings.block_users)
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         labels = {column: F.lit(value) for column, value in place.items()}
         run.write(schemas.RECOMMENDATIONS, lists.unionByName(anyone).withColumns(labels), place)
+    run.detail(search=plans)
     run.count(users=users.count())
     users.unpersist()
     _count(run)
@@ -40,6 +47,12 @@ def recommend(run: Run) -> None:
 
 def _vectors(run: Run, table: Table, model: str) -> DataFrame:
     return run.read(table, {c.RUN_ID: run.run_id, c.MODEL: model})
+
+
+def _publish(run: Run, shelf: DataFrame, model: str) -> ItemMatrix:
+    settings = run.settings.recommend
+    probes = settings.probes if settings.search == "cells" and model != popularity.NAME else 0
+    return catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model, settings.memory_mb, probes)
 
 
 def _count(run: Run) -> None:

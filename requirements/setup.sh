@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the environment in $1 (default .venv): locked Python packages, Horovod with TensorFlow, Delta's jars.
-# Safe to run again: a finished environment is kept until a lock file or this script changes.
+# Makes the environment in $1 (default .venv): locked Python packages, Horovod with TensorFlow, Delta's jars, and the
+# native kernel. Safe to run again: a finished environment is kept until a lock file or this script changes, the kernel
+# until its source does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -17,19 +18,30 @@ version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head
 [ "${version:-0}" -ge 17 ] 2>/dev/null ||
     die "Java 17 is needed and '$java' is ${version:-missing}. Type: sudo apt-get install openjdk-17-jre-headless   (or set JAVA_HOME)"
 for tool in gcc g++ make; do
-    command -v $tool >/dev/null || die "A C++ compiler is needed to build Horovod and '$tool' is missing. Type: sudo apt-get install build-essential"
+    command -v $tool >/dev/null || die "A C++ compiler is needed for Horovod and the native kernel, and '$tool' is missing. Type: sudo apt-get install build-essential"
 done
 
 stamp="$venv/.ready-$(cat requirements/{sparkrec,horovod}.lock requirements/{jars.py,classes.py,setup.sh} | sha256sum | cut -c1-16)"
+kernel="$venv/.kernel-$(cat setup.py sparkrec/retrieval/native/* | sha256sum | cut -c1-16)"
+start=$SECONDS
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
+package() {
+    pip install --quiet --no-deps --no-build-isolation --editable . ||
+        die "the native kernel did not build; the compiler's message is above."
+    rm -f "$venv"/.kernel-*
+    touch "$kernel"
+}
 if [ -e "$stamp" ]; then
+    if [ ! -e "$kernel" ] || ! compgen -G "sparkrec/retrieval/_scan.*.so" >/dev/null; then
+        say "environment: building the native kernel"
+        package
+    fi
     say "environment: $venv is ready"
     exit 0
 fi
-start=$SECONDS
 rm -f "$venv"/.ready-*
 say "environment: creating $venv (the first time takes about 5 minutes: 160 packages, Horovod from source, 2 jars)"
 "$python" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
 
 say "1/4 packages (locked, with hashes)"
 pip install --quiet --require-hashes --requirement requirements/sparkrec.lock
@@ -46,8 +58,8 @@ PATH="$PWD/$venv/bin:$PATH" HOROVOD_WITH_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1 
 say "3/4 Delta's jars, into pyspark's jars folder"
 "$venv/bin/python" requirements/jars.py
 
-say "4/4 sparkrec itself, and the classes that Spark starts with"
-pip install --quiet --no-deps --no-build-isolation --editable .
+say "4/4 sparkrec itself with its native kernel, and the classes that Spark starts with"
+package
 "$venv/bin/python" -m pip check >/dev/null || die "the installed packages disagree: run '$venv/bin/pip check' to see which"
 log=$("$venv/bin/python" requirements/classes.py 2>&1) || die "Spark does not start: $log"
 touch "$stamp"

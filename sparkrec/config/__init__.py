@@ -91,6 +91,16 @@ class Recommend(Section):
     )
     in_stock_only: bool = True
     block_users: int = Field(4096, ge=1, description="users in one block of the join")
+    memory_mb: int = Field(
+        8192, ge=1, description="of items that a machine holds at a time; a larger catalogue is searched in parts"
+    )
+    search: Literal["exact", "cells"] = Field(
+        "exact", description="cells: approximate, only the most promising cells of items are looked into"
+    )
+    probes: int = Field(32, ge=1, description="cells looked into, of four times the square root of the items")
+    min_recall: float = Field(
+        0.97, ge=0, le=1, description="approximate lists must hold this share of the exact ones, or the run fails"
+    )
 
 
 class Evaluate(Section):

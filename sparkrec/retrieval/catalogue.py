@@ -1,8 +1,8 @@
 """A model's item matrix, brought to every executor once and memory-mapped there.
 
-The driver streams the table to two files a block at a time and hands them to Spark, which copies them to each machine
-once: its workers share the pages. What is on the driver's disk grows with the catalogue; what is in its memory does
-not.
+The driver streams the table to files a block at a time, puts the kernel's form beside them and hands them to Spark,
+which copies them to each machine once: its workers share the pages. What is on the driver's disk grows with the
+catalogue; in its memory are a few bytes of each item (length, order), and the vectors only as pages of a file.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,14 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
+from sparkrec.retrieval import cells, kernel, topk
+from sparkrec.retrieval.kernel import Packed
+from sparkrec.retrieval.planner import Plan, plan
 
 ALLOWED = "allowed"
+#: Of items that a machine holds at a time, unless configured.
+MEMORY_MB = 8192
+_PACKED = ("rows", "order", "starts", "sizes")  # the fields of kernel.Packed beside the vectors
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,18 @@ class ItemMatrix:
 
     model: str
     name: str
+    plan: Plan
+
+    @cached_property
+    def searchable(self) -> topk.Catalogue:
+        """What :func:`topk.top_k` searches: the items that may be recommended."""
+        parts: list[Packed] = []
+        centres: list[Packed] = []
+        for number, part in enumerate(topk.part_bounds(self.plan.items, self.plan.parts)):
+            parts.append(Packed(self.vectors[part], *(self._array(number, name) for name in _PACKED)))
+            if self.plan.probes:
+                centres += topk.pack(self._array(number, "centres")).parts
+        return topk.Catalogue(self.vectors, tuple(parts), tuple(centres), self.plan.probes)
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -57,8 +76,12 @@ class ItemMatrix:
         with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
             return pa.ipc.open_stream(source).read_all()
 
-    def __getstate__(self) -> dict[str, str]:
-        return {"model": self.model, "name": self.name}  # what is open stays on its machine
+    def _array(self, part: int, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(SparkFiles.get(f"{self.name}.{part}.{name}.npy"), mmap_mode="r")
+        return array
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"model": self.model, "name": self.name, "plan": self.plan}  # what is open stays on its machine
 
 
 def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
@@ -69,7 +92,9 @@ def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
     return items.select(c.ITEM_INDEX, c.ITEM_ID, allowed.alias(ALLOWED))
 
 
-def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
+def publish(
+    catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: float = MEMORY_MB, probes: int = 0
+) -> ItemMatrix:
     """Brings a model's item vectors to every executor.
 
     Parameters
@@ -78,6 +103,10 @@ def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
         From :func:`offered`: every item index from 0 to m − 1, once.
     vectors
         Item index and vector. Items without one are not recommended.
+    memory_mb
+        Of items that a machine holds at a time; a larger catalogue is searched in parts.
+    probes
+        Cells that a search looks into, of each part; 0: the search is exact.
 
     Raises
     ------
@@ -97,11 +126,12 @@ def publish(catalogue: DataFrame, vectors: DataFrame, model: str) -> ItemMatrix:
     folder = Path(tempfile.mkdtemp(prefix="sparkrec-items-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     name = f"{model}-{uuid.uuid4().hex}"
-    files = folder / f"{name}.npy", folder / f"{name}.arrow"
-    _write(record_batches(joined.orderBy(c.ITEM_INDEX)), catalogue.count(), int(first[0]), files)
-    for file in files:
+    chosen = plan(catalogue.count(), int(first[0]), memory_mb, probes)
+    _write(record_batches(joined.orderBy(c.ITEM_INDEX)), chosen, folder / name)
+    _pack(chosen, folder / name)
+    for file in sorted(folder.iterdir()):
         vectors.sparkSession.sparkContext.addFile(str(file))
-    return ItemMatrix(model, name)
+    return ItemMatrix(model, name, chosen)
 
 
 def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
@@ -130,10 +160,12 @@ def rectangle(lists: pa.Array, width: int, what: str) -> NDArray[np.float32]:
     return flat.reshape(-1, width)
 
 
-def _write(batches: Iterator[pa.RecordBatch], m: int, width: int, files: tuple[Path, Path]) -> None:
+def _write(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) -> None:
+    """``NAME.npy``: the vectors; ``NAME.arrow``: ids and :data:`ALLOWED`."""
     schema = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())])
-    matrix = np.lib.format.open_memmap(files[0], "w+", np.float32, (m, width))
-    with pa.ipc.new_stream(str(files[1]), schema) as writer:
+    m, width = plan.items, plan.width
+    matrix = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, (m, width))
+    with pa.ipc.new_stream(f"{name}.arrow", schema) as writer:
         done = 0
         for batch in batches:
             index = batch.column(c.ITEM_INDEX).to_numpy()
@@ -150,3 +182,22 @@ def _write(batches: Iterator[pa.RecordBatch], m: int, width: int, files: tuple[P
             writer.write_batch(pa.RecordBatch.from_arrays([ids, batch.column(ALLOWED)], schema=schema))
             done += len(index)
     matrix.flush()
+
+
+def _pack(plan: Plan, name: Path) -> None:
+    """``NAME.PART.FIELD.npy``: the parts in the kernel's form, from what :func:`_write` left."""
+    vectors = np.load(f"{name}.npy", mmap_mode="r")
+    with pa.memory_map(f"{name}.arrow") as source:
+        allowed = np.asarray(pa.ipc.open_stream(source).read_all()[ALLOWED].to_numpy())
+    for number, part in enumerate(topk.part_bounds(plan.items, plan.parts)):
+        norms = topk.lengths(vectors[part], "item", part.start)
+        if plan.probes:
+            offered = np.flatnonzero(allowed[part])
+            order, starts, centres = cells.build(vectors[part], norms, offered, min(plan.cells, len(offered)))
+            np.save(f"{name}.{number}.centres.npy", centres)
+        else:
+            order, starts = kernel.by_length(norms, kernel.width_of(plan.width), allowed[part])
+        rows = partial(np.lib.format.open_memmap, f"{name}.{number}.rows.npy", "w+", np.uint16)
+        packed = kernel.pack(vectors[part], order, starts, rows)
+        for field in _PACKED[1:]:
+            np.save(f"{name}.{number}.{field}.npy", getattr(packed, field))

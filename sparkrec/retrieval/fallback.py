@@ -24,7 +24,7 @@ def reason(source: str) -> str:
 
 def popular(items: ItemMatrix, users: int, k: int, seen: Csr) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The most popular items for users without a vector: indices and scores as :func:`topk.top_k` gives them."""
-    return top_k(np.ones((users, 1), np.float32), items.vectors, k, seen, items.allowed)
+    return top_k(np.ones((users, 1), np.float32), items.searchable, k, seen)
 
 
 def for_anyone(items: ItemMatrix, k: int) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.retrieval import fallback
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
-from sparkrec.retrieval.topk import Csr, top_k
+from sparkrec.retrieval.topk import Catalogue, Csr, top_k
 
 SEEN = "seen"
 _LISTS = pa.schema(
@@ -44,23 +44,23 @@ def with_seen(users: DataFrame, sequences: DataFrame, event_types: Iterable[str]
     return users.select(c.USER_INDEX, c.USER_ID).join(seen, c.USER_INDEX, "left")
 
 
-def similarity_join(
-    users: DataFrame, vectors: DataFrame, items: ItemMatrix, popular: ItemMatrix, k: int, block: int
-) -> DataFrame:
+def with_vectors(users: DataFrame, vectors: DataFrame) -> DataFrame:
+    """Users from :func:`with_seen` beside their vectors (null: none)."""
+    return users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left").select(c.USER_ID, c.VECTOR, SEEN)
+
+
+def similarity_join(frame: DataFrame, items: ItemMatrix, popular: ItemMatrix, k: int, block: int) -> DataFrame:
     """The lists of all users: exactly ``k`` rows each, or as many as there are items left.
 
     Parameters
     ----------
-    users
-        From :func:`with_seen`.
-    vectors
-        User index and vector; a user without one gets the most popular items, and the row says so.
+    frame
+        From :func:`with_vectors`; a user without a vector gets the most popular items, and the row says so.
     items, popular
         The model's items, and those of the popularity model.
     block
-        Users in one matrix product; it changes the memory, never the result.
+        Users in one search; it changes the memory, never the result.
     """
-    frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left").select(c.USER_ID, c.VECTOR, SEEN)
     return frame.mapInArrow(_kernel(items, popular, k, block), DDL)
 
 
@@ -81,9 +81,16 @@ def _kernel(
     return kernel
 
 
+def search_known(
+    users: pa.RecordBatch, items: ItemMatrix, how: Catalogue, k: int
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """What :func:`topk.top_k` finds for users who have vectors."""
+    vectors = rectangle(users.column(c.VECTOR), items.plan.width, f"tables of vectors of '{items.model}'")
+    return top_k(vectors, how, k, _seen(users))
+
+
 def _for_known(users: pa.RecordBatch, items: ItemMatrix, k: int) -> pa.RecordBatch:
-    vectors = rectangle(users.column(c.VECTOR), items.vectors.shape[1], f"tables of vectors of '{items.model}'")
-    return _lists(users, items, *top_k(vectors, items.vectors, k, _seen(users), items.allowed))
+    return _lists(users, items, *search_known(users, items, items.searchable, k))
 
 
 def _for_unknown(users: pa.RecordBatch, popular: ItemMatrix, k: int) -> pa.RecordBatch:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.errors import DataError
-from sparkrec.retrieval import topk
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.retrieval import kernel, topk
 from sparkrec.retrieval.topk import top_k
 
 pytestmark = pytest.mark.unit
@@ -45,14 +45,19 @@ def problems(draw):
     share = draw(st.sampled_from([0.0, 0.3, 1.0]))
     seen = [list(np.flatnonzero(random.random(m) < share)) for _ in range(n)]
     allowed = random.random(m) < draw(st.sampled_from([0.0, 0.7, 1.0]))
-    return users, items, draw(st.integers(1, 12)), seen, allowed
+    k, unit, parts = draw(st.integers(1, 12)), draw(st.sampled_from(kernel.units())), draw(st.integers(1, 3))
+    return users, items, k, seen, allowed, unit, parts
 
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_equals_brute_force(problem):
-    users, items, k, seen, allowed = problem
-    indices, scores = top_k(users, items, k, as_csr(seen), allowed)
+    users, items, k, seen, allowed, unit, parts = problem
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kernel.VARIABLE, unit)
+        indices, scores = top_k(users, topk.pack(items, allowed, parts), k, as_csr(seen))
+        later = top_k(users, topk.pack(items, None, parts), k, as_csr(seen), allowed)
+    same((indices, scores), later)
     expected_indices, expected_scores = brute_force(users, items, k, seen, allowed)
     assert indices.dtype == np.int32
     assert scores.dtype == np.float32
@@ -60,34 +65,123 @@ def test_equals_brute_force(problem):
     np.testing.assert_array_equal(scores, expected_scores)
 
 
-def test_equals_brute_force_on_real_numbers_over_several_blocks(monkeypatch):
-    monkeypatch.setattr(topk, "_ITEMS", 37)
-    monkeypatch.setattr(topk, "_CELLS", 500)
-    monkeypatch.setattr(topk, "_PAIRS", 64)
+@pytest.fixture(params=kernel.units())
+def unit(request, monkeypatch):
+    """Each of the ways in which this CPU can multiply."""
+    monkeypatch.setenv(kernel.VARIABLE, request.param)
+    return request.param
+
+
+def exact_scores(users, items):
+    """Every score by the tree of sums that the kernel promises: elementwise, in double precision, then float32."""
+    terms = users.astype(np.float64)[:, None, :] * items.astype(np.float64)[None, :, :]
+    while terms.shape[2] > 1:
+        half = terms.shape[2] // 2
+        terms = np.concatenate([terms[..., :half] + terms[..., half : 2 * half], terms[..., 2 * half :]], axis=2)
+    return terms[..., 0].astype(np.float32)
+
+
+def sorted_whole(users, items, k, seen=None):
+    """The k best of everything by :func:`exact_scores`."""
+    scores = exact_scores(users, items)
+    for u, barred in enumerate(seen or []):
+        scores[u, barred] = -np.inf
+    order = np.stack([np.lexsort((np.arange(len(items)), -row)) for row in scores])[:, :k].astype(np.int32)
+    return order, np.take_along_axis(scores, order, axis=1)
+
+
+def same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def draws(seed, n, m, d, spread=0.0):
+    random = np.random.default_rng(seed)
+    lengths = random.lognormal(0, spread, (m, 1))
+    return random.normal(size=(n, d)).astype(np.float32), (random.normal(size=(m, d)) * lengths).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("d", "k", "spread"), [(1, 3, 0.0), (7, 11, 0.0), (31, 1, 1.0), (64, 20, 0.5), (200, 5, 0.0), (64, 300, 2.0)]
+)
+def test_every_unit_equals_sorting_everything_to_the_bit(unit, monkeypatch, d, k, spread):
+    monkeypatch.setattr(kernel, "_CACHE", 1 << 14)  # several blocks
+    users, items = draws(d + k, 45, 3000, d, spread)
+    items[1500:1700] = items[:200]  # exact ties between blocks
     random = np.random.default_rng(1)
-    users = random.normal(size=(23, 7)).astype(np.float32)
-    items = random.normal(size=(200, 7)).astype(np.float32)
-    items[150:] = items[:50]  # exact ties between blocks
-    seen = [list(random.choice(200, 30, replace=False)) for _ in range(23)]
-    indices, scores = top_k(users, items, 11, as_csr(seen))
-    expected_indices, expected_scores = brute_force(users, items, 11, seen)
-    np.testing.assert_array_equal(indices, expected_indices)
-    np.testing.assert_allclose(scores, expected_scores, rtol=2e-7)
+    seen = [list(random.choice(3000, s, replace=False)) for s in [0, 1, 30, 2990, 3000] * 9]
+    indices, scores = top_k(users, items, k, as_csr(seen))
+    expected, values = sorted_whole(users, items, k, seen)
+    same((indices, scores), (np.where(values == -np.inf, -1, expected).astype(np.int32), values))
 
 
-def test_the_result_does_not_depend_on_blocks_to_the_bit(monkeypatch):
-    random = np.random.default_rng(2)
-    users = random.normal(size=(301, 64)).astype(np.float32)
-    items = random.normal(size=(5000, 64)).astype(np.float32)
+def test_the_order_is_right_where_bfloat16_turns_it_round(unit):
+    # Of a worse item every element but one lies just above the middle between two bfloat16 numbers, of a better one
+    # just below: rounded, the worse ones win by nearly what the bound allows for the items.
+    middle, m, d = 1 + 2.0**-8, 8192, 64
+    items = np.full((m, d), middle + 2.0**-20, np.float32)
+    items[:, -1] = 1.0
+    items[3::64] = middle - 2.0**-20
+    low = (items.view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
+    assert low[3::64].sum(axis=1).max() < low[0::64].sum(axis=1).min()
+    users = np.full((3, d), middle - 2.0**-20, np.float32)
+    found = top_k(users, items, 100)
+    same(found, sorted_whole(users, items, 100))
+    assert (found[0] % 64 == 3).all()
+
+
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**-140, 2.0**61 / 16])
+def test_numbers_at_either_end_of_the_range(unit, scale):
+    users, items = draws(4, 20, 700, 8)
+    users, items = (users * np.float32(scale)), (items * np.float32(scale))
+    if scale > 1:
+        users, items = (x / np.float32(np.linalg.norm(x, axis=1).max() / (2.0**61.9)) for x in (users, items))
+    same(top_k(users, items, 10), sorted_whole(users, items, 10))
+
+
+def test_the_result_does_not_depend_on_blocks_to_the_bit(unit, monkeypatch):
+    users, items = draws(2, 301, 5000, 64)
     # Neighbours that differ by one unit in the last place: where a product's rounding would change the order.
     items[2500:] = np.nextafter(items[:2500], np.float32(np.inf))
-    whole = top_k(users, items, 20)
-    for cells, columns in ((1 << 12, 1 << 8), (1 << 15, 999), (1 << 22, 4096)):
-        monkeypatch.setattr(topk, "_CELLS", cells)
-        monkeypatch.setattr(topk, "_ITEMS", columns)
-        parts = [top_k(users[i : i + 7], items, 20) for i in range(0, 301, 7)]
-        np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), whole[0])
-        np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), whole[1])
+    whole = sorted_whole(users, items, 20)
+    same(top_k(users, items, 20), whole)
+    for cache in (1 << 12, 1 << 16, 1 << 22):
+        monkeypatch.setattr(kernel, "_CACHE", cache)
+        for number in (1, 3):
+            packed = topk.pack(items, parts=number)
+            lists = [top_k(users[i : i + 7], packed, 20) for i in range(0, 301, 7)]
+            same([np.concatenate(part) for part in zip(*lists, strict=True)], whole)
+
+
+def test_a_guess_that_is_too_high_is_found_out(unit):
+    # The sample is every 16th tile of 32, the longest vectors first: it holds all of what points the user's way.
+    items = np.full((4096, 2), [1.0, 0.0], np.float32)
+    items[np.arange(4096) // 32 % 16 == 8] = [0.5, np.sqrt(0.75) - 1e-4]
+    users = np.array([[-1.0, 3.0 + u] for u in range(40)], np.float32)
+    same(top_k(users, items, 64), sorted_whole(users, items, 64))
+    same(top_k(users, items, 64, as_csr([range(8 * 32 + u, 4096) for u in range(40)])),
+         sorted_whole(users, items, 64, [range(8 * 32 + u, 4096) for u in range(40)]))  # fmt: skip
+
+
+def test_a_catalogue_of_one_item_many_times_is_a_list_of_the_first(unit):
+    users, items = np.ones((3, 5), np.float32), np.full((20_000, 5), 0.3, np.float32)
+    indices, _ = top_k(users, items, 50, as_csr([[], [0, 2], [1]]))
+    assert indices[:, :3].tolist() == [[0, 1, 2], [1, 3, 4], [0, 2, 3]]
+    assert (np.diff(indices[:, 3:], axis=1) == 1).all()
+
+
+def test_the_score_of_a_pair_is_a_double_product_by_a_fixed_tree_of_sums(unit):
+    for d in (1, 3, 16, 77):
+        users, items = draws(d, 9, 50, d)
+        rows, columns = np.divmod(np.arange(450), 50)
+        same((topk.exact_scores(users, items, rows, columns),), (exact_scores(users, items).reshape(-1),))
+
+
+def test_a_unit_that_is_not_there_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv(kernel.VARIABLE, "abacus")
+    with pytest.raises(ConfigError, match=r"'abacus'.*this machine has generic"):
+        top_k(np.ones((1, 1), np.float32), np.ones((1, 1), np.float32), 1)
 
 
 def test_order_is_that_of_the_exact_scores_where_float32_cannot_tell():

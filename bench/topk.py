@@ -1,0 +1,283 @@
+"""The similarity join: 100 k items, width 64, lists of 100, what each user has seen removed.
+
+Our kernel against bare faiss (which removes nothing) and implicit's recommend, on all cores; our job from Delta to
+Delta against the same faiss and against Spark's recommendForUserSubset, which is asked for k + the most that anyone has
+seen, and an anti-join. Approximate search and the cost of more users and items in processor time on one core, because
+other work runs on the machine. Lists of a sample of users must equal a brute force in double precision.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from _results import HOME, claim, save
+
+from sparkrec.retrieval import cells, kernel, topk
+from sparkrec.retrieval.kernel import F32
+from sparkrec.retrieval.recall import hits
+
+ITEMS, WIDTH, K, SEEN, USERS, ROUNDS = 100_000, 64, 100, 50, 8192, 3
+JOB_USERS, SPARK_USERS = 30_000, 500
+CORES = len(os.sched_getaffinity(0))
+WALL, CPU = time.perf_counter, time.process_time
+Lists = tuple[np.ndarray, np.ndarray]
+
+
+def directions(random: np.random.Generator, n: int, heads: F32 | None = None) -> F32:
+    """Unit vectors: anywhere, or around the heads of tastes as trained towers have them."""
+    points = random.normal(size=(n, WIDTH)).astype(np.float32)
+    if heads is not None:
+        points = heads[random.integers(0, len(heads), n)] + np.float32(0.7) * points
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points
+
+
+def shop(users: int, items: int, tastes: int = 1000) -> tuple[F32, F32, Lists]:
+    """Vectors of users and items, and what each user has seen; ``tastes`` 0: directions without order."""
+    random = np.random.default_rng(5)
+    heads = random.normal(size=(tastes, WIDTH)).astype(np.float32) if tastes else None
+    lengths = np.minimum(random.geometric(1 / SEEN, users), 4 * SEEN)
+    seen = (random.integers(0, items, lengths.sum(), np.int64), np.append(0, np.cumsum(lengths)))
+    return directions(random, users, heads), directions(random, items, heads), (seen[1], seen[0].astype(np.int32))
+
+
+def on_all_cores(users: F32, items: topk.Catalogue, seen: Lists) -> Lists:
+    """Our kernel, a thread a core."""
+    cuts = np.linspace(0, len(users), CORES + 1).astype(int)
+
+    def part(i: int) -> Lists:
+        inside = slice(cuts[i], cuts[i + 1])
+        return topk.top_k(users[inside], items, K, (seen[0][cuts[i] : cuts[i + 1] + 1], seen[1]))
+
+    with ThreadPoolExecutor(CORES) as pool:
+        found = list(pool.map(part, range(CORES)))
+    return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+
+
+def rate(act: Callable[..., Any], users: F32, *rest: Any, clock: Callable[[], float] = CPU) -> tuple[float, Any]:
+    """Users a second of ``act(users, *rest)``, and what came of it."""
+    start = clock()
+    result = act(users, *rest)
+    return len(users) / (clock() - start), result
+
+
+def check(users: F32, items: F32, seen: Lists, found: np.ndarray, sample: int = 50) -> None:
+    """Lists of a sample against a brute force in double precision."""
+    for user in range(0, len(users), max(1, len(users) // sample)):
+        scores = (items.astype(np.float64) @ users[user].astype(np.float64)).astype(np.float32)
+        scores[seen[1][seen[0][user] : seen[0][user + 1]]] = -np.inf
+        best = np.lexsort((np.arange(len(items)), -scores))[:K]
+        if not np.array_equal(best, found[user]):
+            # Sums in another order round to another float32 now and then: the scores decide.
+            np.testing.assert_allclose(scores[best], scores[found[user]], rtol=3e-7)
+
+
+def against_processes() -> tuple[list[dict[str, Any]], list[str]]:
+    """Claims against faiss and implicit, and words for the note."""
+    subprocess.run(
+        ["bash", "requirements/environment.sh", ".venv-peers-implicit", "requirements/peers-implicit.lock",
+         "implicit (half a minute, 0.3 GB)"], cwd=HOME, check=True,
+    )  # fmt: skip
+    claims, words = [], []
+    for kind, tastes in (("1,000 tastes", 1000), ("no order", 0)):
+        users, items, seen = shop(USERS, ITEMS, tastes)
+        packed, flat = topk.pack(items), faiss.IndexFlatIP(WIDTH)
+        flat.add(items)
+        rates: dict[str, list[float]] = {"ours": [], "faiss": [], "implicit": []}
+        with tempfile.TemporaryDirectory() as folder:
+            data, out = Path(folder, "data.npz"), Path(folder, "lists.npy")
+            np.savez(data, users=users, items=items, indptr=seen[0], seen=seen[1])
+            for _ in range(ROUNDS):
+                speed, ours = rate(on_all_cores, users, packed, seen, clock=WALL)
+                rates["ours"].append(speed)
+                rates["faiss"].append(rate(flat.search, users, K, clock=WALL)[0])
+                command = [str(HOME / ".venv-peers-implicit" / "bin" / "python"), "bench/peers/implicit_topk.py"]
+                printed = subprocess.run(
+                    [*command, str(data), str(K), str(out)], cwd=HOME, check=True, stdout=subprocess.PIPE, text=True,
+                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+                ).stdout  # fmt: skip
+                rates["implicit"].append(float(printed))
+            theirs = np.load(out)
+        check(users, items, seen, ours[0])
+        overlap = hits(theirs.astype(np.int32), ours[0]) / ours[0].size
+        words.append(f"{kind}: implicit's lists overlap ours by {overlap:.4f}")
+        print(kind, {name: [round(x) for x in values] for name, values in rates.items()}, flush=True)
+        for peer, target in (("faiss", 1.5), ("implicit", 3.0)):
+            name = {"faiss": "bare faiss IndexFlatIP", "implicit": "implicit's recommend"}[peer]
+            claims.append(claim(f"kernel alone against {name}, {kind}", rates["ours"], rates[peer], "users/s", target))
+    return claims, words
+
+
+def approximate() -> tuple[list[dict[str, Any]], list[str]]:
+    """Cells against our own exact search, a million items; faiss's approximate searches beside ours, 100 k."""
+    claims, words = [], []
+    items_of = {"100 k": 100_000, "1 M": 1_000_000}
+    for name, count in items_of.items():
+        n = 2048
+        users, items, seen = shop(n, count)
+        exact = topk.pack(items)
+        order, starts, centres = cells.build(items, topk.lengths(items, "item"), np.arange(count), 4 * int(count**0.5))
+        part, heads = kernel.pack(items, order, starts), topk.pack(centres).parts
+        best: tuple[int, float] | None = None
+        wanted, _ = topk.top_k(users, exact, K, seen)
+        for probes in (4, 8, 16, 32, 64):
+            catalogue = topk.Catalogue(items, (part,), heads, probes)
+            recall = hits(topk.top_k(users, catalogue, K, seen)[0], wanted) / wanted.size
+            if recall >= 0.97:
+                best = probes, recall
+                break
+        if best is None:
+            raise SystemExit(f"no number of probes reaches recall .97 with {name} items")
+        catalogue = topk.Catalogue(items, (part,), heads, best[0])
+        rates: dict[str, list[float]] = {"exact": [], "cells": []}
+        for _ in range(ROUNDS):
+            for side, how in (("exact", exact), ("cells", catalogue)):
+                rates[side].append(rate(topk.top_k, users, how, K, seen)[0])
+        said = f"cells of {name} items against our exact search"
+        claims.append(claim(said, rates["cells"], rates["exact"], "users/s a core", 5.0))
+        words.append(f"{name} items: {best[0]} of {len(centres):,} cells, recall@{K} {best[1]:.4f}")
+        print(words[-1], rates, flush=True)
+    return claims, words
+
+
+def others() -> list[str]:
+    """faiss's approximate indexes beside our exact search, 100 k items: why they are not an option."""
+    n, words = 1024, []
+    users, items, seen = shop(n, ITEMS)
+    packed = topk.pack(items)
+    wanted = topk.top_k(users, packed, K)[0]
+    ours = rate(topk.top_k, users, packed, K, seen)[0]
+    faiss.omp_set_num_threads(1)
+    words.append(f"ours, exact {ours:,.0f}")
+    for name, tune in (
+        ("SQ8", None), ("IVF1024,Flat", ("nprobe", 16)), ("IVF1024,Flat", ("nprobe", 64)),
+        ("HNSW32,Flat", ("efSearch", 256)), ("PQ32x4fs,Refine(Flat)", ("k_factor_rf", 4)),
+    ):  # fmt: skip
+        index = faiss.index_factory(WIDTH, name, faiss.METRIC_INNER_PRODUCT)
+        index.train(items)
+        index.add(items)
+        if tune:
+            faiss.ParameterSpace().set_index_parameter(index, *tune)
+        speed, (_, found) = rate(index.search, users, K)
+        recall = hits(found.astype(np.int32), wanted) / wanted.size
+        words.append(f"{name}{f' {tune[0]} {tune[1]}' if tune else ''} {speed:,.0f} (recall {recall:.3f})")
+        print(words[-1], flush=True)
+    faiss.omp_set_num_threads(CORES)
+    return words
+
+
+def slopes() -> tuple[list[dict[str, Any]], list[str]]:
+    """Processor time over users and over items, and the worst distance from a straight line through it."""
+    by_users, by_items = [], []
+    users, items, seen = shop(16_384, ITEMS)
+    packed = topk.pack(items)
+    sizes = (2048, 4096, 8192, 16_384)
+    for n in sizes:
+        by_users.append(n / cheapest(users[:n], packed, (seen[0][: n + 1], seen[1])))
+    counts = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+    for count in counts:
+        n = 2048
+        users, items, seen = shop(n, count)
+        by_items.append(1 / cheapest(users, topk.pack(items), seen))
+    per_user = np.array(by_users) / sizes
+    fixed, slope = line(np.array(counts, float), np.array(by_items))
+    print("seconds a user by users", per_user, "by items", by_items, "fixed", fixed, "slope", slope, flush=True)
+    worst_users = float(np.abs(per_user / np.median(per_user) - 1).max())
+    worst_items = float(np.abs(np.array(by_items) / (fixed + slope * np.array(counts)) - 1).max())
+    claims = [
+        claim("cost of more users, furthest from a straight line", [worst_users], [0.1], "share", 1.0, higher=False),
+        claim("cost of more items, furthest from a straight line", [worst_items], [0.1], "share", 1.0, higher=False),
+    ]
+    words = [
+        "µs a user and core by items: "
+        + ", ".join(f"{m:,} {1e6 * t:.1f}" for m, t in zip(counts, by_items, strict=True))
+    ]
+    seconds = fixed + slope * 1e6
+    words.append(
+        f"10 M users × 1 M items: {1 / seconds:,.0f} users/s a core, "
+        f"{1e6 * seconds / 3600:.2f} core hours a million users"
+    )
+    return claims, words
+
+
+def cheapest(users: F32, items: topk.Catalogue, seen: Lists) -> float:
+    """Users a second of processor time, the best of several."""
+    return max(rate(topk.top_k, users, items, K, seen)[0] for _ in range(2 * ROUNDS))
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Least squares of relative errors."""
+    design = np.stack([np.ones_like(x), x], axis=1) / y[:, None]
+    fixed, slope = np.linalg.lstsq(design, np.ones_like(y), rcond=None)[0]
+    return float(fixed), float(slope)
+
+
+def whole_job(users: int, sample: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """Our job from Delta to Delta beside bare faiss, and Spark's way to the same lists."""
+    import _topk_job as job
+
+    from sparkrec.session import get_session
+
+    vectors, items, seen = shop(users, ITEMS)
+    flat = faiss.IndexFlatIP(WIDTH)
+    flat.add(items)
+    rates: dict[str, list[float]] = {"ours": [], "faiss": [], "spark": []}
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = job.settings(Path(folder), K)
+        get_session(chosen.spark)
+        job.lake(chosen, vectors, items, seen)
+        for number in range(ROUNDS):
+            speed, run = job.ours(chosen, users)
+            rates["ours"].append(speed)
+            rates["faiss"].append(rate(flat.search, vectors[:USERS], K, clock=WALL)[0])
+            if number:
+                continue
+            mapped = job.memory(run)
+            speed, theirs = job.sparks(run, K, int(np.diff(seen[0]).max()), sample)
+            rates["spark"].append(speed)
+            written = job.written(run, range(sample))
+        print("job", rates, mapped, flush=True)
+    known = topk.top_k(vectors[:sample], items, K, (seen[0][: sample + 1], seen[1][: seen[0][sample]]))[0]
+    check(vectors[:sample], items, seen, known)
+    if any(written[user] != known[user].tolist() for user in range(sample)):
+        raise SystemExit("the job's lists are not the kernel's")
+    same = np.mean([theirs[user] == known[user].tolist() for user in range(sample)])
+    claims = [
+        claim("whole job, Delta to Delta, against bare faiss", rates["ours"], rates["faiss"], "users/s", 0.8),
+        claim(
+            "whole job, Delta to Delta, against Spark's recommendForUserSubset and an anti-join",
+            rates["ours"], rates["spark"], "users/s", 40.0,
+        ),
+    ]  # fmt: skip
+    workers = "; ".join(f"{row['Rss']:.0f} MB mapped, its share {row['Pss']:.0f} MB" for row in mapped)
+    return claims, [
+        f"whole job: {users:,} users, Spark's way {sample} users once, {same:.3f} of its lists are ours",
+        f"item files in the {len(mapped)} Python workers of one join: {workers}",
+    ]
+
+
+def main() -> None:
+    claims, words = against_processes()
+    for found, said in (whole_job(JOB_USERS, SPARK_USERS), approximate(), slopes()):
+        claims += found
+        words += said
+    words.append("faiss's indexes, 100 k items, users/s of one core without a filter: " + ", ".join(others()))
+    note = (
+        f"Width {WIDTH}, lists of {K}, {SEEN} items seen on average and up to {4 * SEEN}; {ITEMS:,} items unless it "
+        f"says otherwise; unit {kernel.best_unit()}; {CORES} cores shared with other work, sides interleaved, wall "
+        "time unless it says a core: that is processor time. "
+    )
+    save("topk", claims, note + ". ".join(words) + ".")
+
+
+if __name__ == "__main__":
+    main()

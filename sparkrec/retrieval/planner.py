@@ -1,0 +1,43 @@
+"""How a catalogue is searched, from its size and the memory that there is for it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sparkrec.retrieval.kernel import TILE, width_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``parts``: in how many the items come into memory. ``cells``, ``probes``: of each part; 0: an exact search."""
+
+    items: int
+    width: int
+    parts: int
+    cells: int
+    probes: int
+
+    @property
+    def megabytes(self) -> float:
+        """Of all parts: float32 for the exact scores, bfloat16 for the first look, the order."""
+        return self.items * item_bytes(self.width) / 2**20
+
+    def __str__(self) -> str:
+        """For people."""
+        where = "whole" if self.parts == 1 else f"in {self.parts} parts, one after the other"
+        how = f"approximate: {self.probes} of {self.cells} cells" if self.probes else "exact"
+        return f"{self.items:,} items of width {self.width}, {self.megabytes:,.0f} MB: {where}, {how}"
+
+
+def item_bytes(width: int) -> int:
+    """Of one item on a machine that searches."""
+    return 4 * width + 2 * width_of(width) + 4
+
+
+def plan(items: int, width: int, memory_mb: float, probes: int = 0) -> Plan:
+    """As few parts as fit the memory; with ``probes``, four times as many cells in each as its items' square root."""
+    parts = max(1, -(-items * item_bytes(width) // int(memory_mb * 2**20)))
+    inside = items // parts
+    cells = min(4 * math.isqrt(inside), inside // (2 * TILE)) if probes else 0
+    return Plan(items, width, parts, cells, min(probes, cells))
