@@ -19,6 +19,7 @@ from sparkrec.config.base import EventType, Section
 from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
 from sparkrec.config.privacy import Maintenance, Privacy
+from sparkrec.config.recommend import Recommend
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
 
@@ -80,17 +81,6 @@ class Als(Section):
     checkpoint_dir: str | None = Field(None, description="default: <lake>/checkpoints/als")
     blocks: int = Field(4, ge=1, description="of users and of items; another number gives another rounding")
     seed: int = 17
-
-
-class Recommend(Section):
-    k: int = Field(20, ge=1, description="length of a list")
-    models: tuple[str, ...] = Field(("popularity", "als", "two_tower"), description="models with lists")
-    exclude_seen: tuple[EventType, ...] = Field(
-        ("view", "click", "cart", "purchase", "rating", "review"),
-        description="items that the user met in these ways are not recommended",
-    )
-    in_stock_only: bool = True
-    block_users: int = Field(4096, ge=1, description="users in one block of the join")
 
 
 class Evaluate(Section):
