@@ -116,6 +116,8 @@ class Recommend(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Recommend:
+        if "promoted" in self.caps and self.promotions.items is None:
+            raise ValueError("caps.promoted needs promotions.items: the condition that says which are promoted")
         some = [rule.name for rule in self.rules if rule.concerns_some]
         if len(some) > 63:
             raise ValueError(f"at most 63 rules may depend on the user, and {len(some)} do")
