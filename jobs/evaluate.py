@@ -10,7 +10,8 @@ from sparkrec.cli import run_job
 from sparkrec.evaluation import console, exposure, outcomes, records, report, samples
 from sparkrec.evaluation.comparison import Comparison
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue
+from sparkrec.retrieval import rules
+from sparkrec.retrieval.catalogue import ALLOWED
 
 
 def evaluate(run: Run) -> None:
@@ -26,7 +27,8 @@ def evaluate(run: Run) -> None:
     run.say(f"compared {len(models)} models on {int(sums[:, 0, 0].sum()):,} test users")
 
     items = run.read(schemas.GOLD_ITEMS)
-    offered = catalogue.offered(items, run.settings.recommend.in_stock_only).where(catalogue.ALLOWED)
+    named = rules.read_lists(run.spark, run.settings.recommend)
+    offered = rules.offered(items, run.settings.recommend, named).where(ALLOWED)
     shown = exposure.of_lists(lists, settings.ks, offered.count())
     log = exposure.of_log(items.join(offered, c.ITEM_INDEX, "left_semi"))
 

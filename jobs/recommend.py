@@ -11,31 +11,44 @@ from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, fallback, join
+from sparkrec.retrieval import catalogue, join, rules
+from sparkrec.retrieval import traits as item_traits
+from sparkrec.retrieval.reranking import Policy
 from sparkrec.schemas import Table
 
 
 def recommend(run: Run) -> None:
     """Vectors → k unseen, available items for every user and model, and a list for anyone else."""
-    settings = run.settings.recommend
-    shelf = catalogue.offered(run.read(schemas.GOLD_ITEMS), settings.in_stock_only)
-    users = join.with_seen(
-        run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen
-    ).persist(StorageLevel.DISK_ONLY)
+    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    named = rules.read_lists(run.spark, settings)
+    shelf = rules.offered(items, settings, named)
+    traits = item_traits.publish(rules.item_traits(items, settings)) if rules.needs_traits(settings) else None
+    policy = Policy(settings, traits)
+    users = _users(run, named).persist(StorageLevel.DISK_ONLY)
     popular = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, popularity.NAME), popularity.NAME)
-    anyone = run.spark.createDataFrame(fallback.for_anyone(popular, settings.k), join.DDL)
     for model in settings.models:
-        items = popular
+        matrix = popular
         if model != popularity.NAME:
-            items = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model)
+            matrix = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model)
         vectors = _vectors(run, schemas.VECTORS_USERS, model)
-        lists = join.similarity_join(users, vectors, items, popular, settings.k, settings.block_users)
+        lists = join.similarity_join(users, vectors, matrix, popular, settings.k, settings.block_users, policy)
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         labels = {column: F.lit(value) for column, value in place.items()}
-        run.write(schemas.RECOMMENDATIONS, lists.unionByName(anyone).withColumns(labels), place)
-    run.count(users=users.count())
+        run.write(schemas.RECOMMENDATIONS, lists.withColumns(labels), place)
+    run.count(users=users.count() - 1)  # without anyone
     users.unpersist()
     _count(run)
+
+
+def _users(run: Run, named: dict[str, DataFrame]) -> DataFrame:
+    """Everyone, and anyone, with what they have seen and what the rules say of them."""
+    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    vocabulary, sequences = run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES)
+    as_of = rules.as_of(items) if rules.forgets(settings) else None
+    users = join.with_anyone(join.with_seen(vocabulary, sequences, settings.exclude_seen, as_of))
+    if any(rule.concerns_some for rule in settings.rules):
+        users = rules.with_rules(users, run.read(schemas.GOLD_USERS), settings)
+    return rules.with_lots(rules.with_lists(users, items, settings, named), settings, run.run_id)
 
 
 def _vectors(run: Run, table: Table, model: str) -> DataFrame:

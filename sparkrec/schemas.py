@@ -11,7 +11,7 @@ from sparkrec.table import DATA_CLASSES, IDENTIFIER, PERSONAL, PUBLIC, Column, T
 __all__ = ["DATA_CLASSES", "IDENTIFIER", "PERSONAL", "PUBLIC", "SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
 #: Written into every table. A table with another number is migrated or refused: see ``lake.migrations``.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 _ORIGIN = (
@@ -342,6 +342,7 @@ RECOMMENDATIONS = Table(
         Column(c.SCORE, "double", "of the source that chose it; comparable within one list and source"),
         Column(c.SOURCE, "string", "the model, or the fallback, that chose it"),
         Column(c.REASON, "string", "a few words that could be shown to the user"),
+        Column(c.PROPENSITY, "double", "the chance that this item got this place: 1 where no lot was drawn", PUBLIC),
     ),
     partition_by=(c.RUN_ID, c.MODEL),
 )

@@ -100,7 +100,8 @@ class Recommend(Section):
     lists: tuple[ItemList, ...] = Field((), description="items that are allowed or denied by name")
     pool: int = Field(100, ge=1, description="best items of a user among which reranking chooses")
     caps: dict[Cap, int] = Field(
-        default_factory=dict, description="most items of one category (whole path, or root), brand, price bucket in a list"
+        default_factory=dict,
+        description="most items of one kind in a list",
     )
     diversity: Diversity = Field(default_factory=Diversity)
     new_items: NewItems = Field(default_factory=NewItems)

@@ -98,10 +98,12 @@ def lists(
     step = max(1, _CELLS // (size * max(1, vectors.shape[1])))
     blocks = [np.arange(start, min(start + step, len(users))) for start in range(0, len(users), step)]
     parts = [_reranked(users.take(rows), keys[rows], lottery[rows], items, k, settings) for rows in blocks]
-    if not parts:
-        return Lists(*(np.zeros((0, k), kind) for kind in (np.int32, np.float32, np.float64, np.int8)))
-    names = ("indices", "scores", "propensity", "why")
-    return Lists(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Lists(
+        np.concatenate([np.zeros((0, k), np.int32), *[part.indices for part in parts]]),
+        np.concatenate([np.zeros((0, k), np.float32), *[part.scores for part in parts]]),
+        np.concatenate([np.zeros((0, k)), *[part.propensity for part in parts]]),
+        np.concatenate([np.zeros((0, k), np.int8), *[part.why for part in parts]]),
+    )
 
 
 def _reranked(

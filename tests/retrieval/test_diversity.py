@@ -101,7 +101,11 @@ def test_more_weight_means_less_alike():
 
 def test_equal_gains_go_to_the_earlier_in_the_pool():
     vectors = np.ones((1, 4, 2), np.float32)
-    for gains in (Relevance(np.ones((1, 4))), Mmr(np.ones((1, 4)), vectors, 0.5), Dpp(np.ones((1, 4)), vectors, 0.5, 4)):
+    for gains in (
+        Relevance(np.ones((1, 4))),
+        Mmr(np.ones((1, 4)), vectors, 0.5),
+        Dpp(np.ones((1, 4)), vectors, 0.5, 4),
+    ):
         assert greedy(4, np.ones((1, 4), bool), gains)[0].tolist() == [[0, 1, 2, 3]]
 
 
@@ -156,7 +160,11 @@ def test_a_quota_is_met_evenly_and_marked():
     rel = np.tile(np.arange(10, 0, -1.0), (3, 1))
     picks, forced = greedy(6, np.ones((3, 10), bool), Relevance(rel), wanted=Wanted(promoted, 2))
     assert picks.tolist() == [[0, 1, 7, 2, 3, 8], [0, 1, 2, 3, 4, 5], [0, 1, 9, 2, 3, 4]]
-    assert forced.tolist() == [[False, False, True, False, False, True], [False] * 6, [False, False, True, *[False] * 3]]
+    assert forced.tolist() == [
+        [False, False, True, False, False, True],
+        [False] * 6,
+        [False, False, True, *[False] * 3],
+    ]
 
 
 def test_an_empty_pool_gives_an_empty_list():

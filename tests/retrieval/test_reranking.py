@@ -61,9 +61,7 @@ def make(world, settings, rows=slice(None)):
     n = len(audience)
     keys, all_users = np.arange(100, 100 + n, dtype=np.uint64), np.ones(n, bool)
     rows = np.arange(n)[rows]
-    return lists(
-        audience.take(rows), keys[rows], all_users[rows], items, allowed, settings.k, Policy(settings, traits)
-    )
+    return lists(audience.take(rows), keys[rows], all_users[rows], items, allowed, settings.k, Policy(settings, traits))
 
 
 @examples(max_examples=60, deadline=None)
