@@ -24,7 +24,7 @@ def recommend(run: Run) -> None:
     shelf = rules.offered(items, settings, named)
     traits = item_traits.publish(rules.item_traits(items, settings)) if rules.needs_traits(settings) else None
     policy = Policy(settings, traits)
-    users = _users(run, named).persist(StorageLevel.DISK_ONLY)
+    users = rules.users(run, named).persist(StorageLevel.DISK_ONLY)
     popular = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, popularity.NAME), popularity.NAME)
     for model in settings.models:
         matrix = popular
@@ -38,17 +38,6 @@ def recommend(run: Run) -> None:
     run.count(users=users.count() - 1)  # without anyone
     users.unpersist()
     _count(run)
-
-
-def _users(run: Run, named: dict[str, DataFrame]) -> DataFrame:
-    """Everyone, and anyone, with what they have seen and what the rules say of them."""
-    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
-    vocabulary, sequences = run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES)
-    as_of = rules.as_of(items) if rules.forgets(settings) else None
-    users = join.with_anyone(join.with_seen(vocabulary, sequences, settings.exclude_seen, as_of))
-    if any(rule.concerns_some for rule in settings.rules):
-        users = rules.with_rules(users, run.read(schemas.GOLD_USERS), settings)
-    return rules.with_lots(rules.with_lists(users, items, settings, named), settings, run.run_id)
 
 
 def _vectors(run: Run, table: Table, model: str) -> DataFrame:

@@ -20,6 +20,7 @@ from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
 from sparkrec.config.privacy import Maintenance, Privacy
 from sparkrec.config.recommend import Recommend
+from sparkrec.config.similar import Similar
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
 
@@ -122,6 +123,7 @@ class Settings(Section):
     als: Als = Field(default_factory=Als)
     two_tower: TwoTower = Field(default_factory=TwoTower)
     recommend: Recommend = Field(default_factory=Recommend)
+    similar: Similar = Field(default_factory=Similar)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     tracking: Tracking = Field(default_factory=Tracking)
     privacy: Privacy = Field(default_factory=Privacy)

@@ -127,7 +127,7 @@ def _lists(
     drawn = KEY in users.schema.names
     keys = users.column(KEY).fill_null(0).to_numpy().view(np.uint64) if drawn else np.zeros(len(vectors), np.uint64)
     takes_part = users.column(KEY).is_valid().to_numpy(zero_copy_only=False) if drawn else np.zeros(len(vectors), bool)
-    audience = _audience(users, vectors, policy)
+    audience = audience_of(users, vectors, policy)
     found = reranking.lists(audience, keys, takes_part, items.vectors, items.allowed, k, policy)
     owner, place = np.nonzero(found.indices >= 0)
     ids = items.ids.take(pa.array(found.indices[owner, place])).combine_chunks()
@@ -146,7 +146,8 @@ def _lists(
     )
 
 
-def _audience(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Policy | None) -> Audience:
+def audience_of(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Policy | None) -> Audience:
+    """A batch of users with their vectors, as the filters see them."""
     names, n = users.schema.names, users.num_rows
     seen = _csr(users, SEEN)
     if AGE_DAYS in names and policy and policy.traits:

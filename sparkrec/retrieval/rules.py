@@ -14,9 +14,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec import schemas
 from sparkrec.config.recommend import ItemList, Recommend
 from sparkrec.errors import ConfigError, DataError
-from sparkrec.retrieval import catalogue
+from sparkrec.pipeline import Run
+from sparkrec.retrieval import catalogue, join
 from sparkrec.retrieval.catalogue import ALLOWED
 from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET
 from sparkrec.retrieval.traits import FRESH, HIDDEN, MEMORY_DAYS, PROMOTED
@@ -140,6 +142,19 @@ def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: d
             users = users.withColumn(AGE_DAYS, F.concat(F.coalesce(AGE_DAYS, F.array().cast("array<float>")), ages))
         users = users.withColumn(SEEN, F.concat(F.coalesce(SEEN, none), new)).drop("_named")
     return users
+
+
+def users(run: Run, lists: dict[str, DataFrame]) -> DataFrame:
+    """Everyone, and anyone, with what they have seen and what the rules say of them: the users of the join."""
+    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    moment = as_of(items) if forgets(settings) else None
+    known = join.with_seen(
+        run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen, moment
+    )
+    everyone = join.with_anyone(known)
+    if any(rule.concerns_some for rule in settings.rules):
+        everyone = with_rules(everyone, run.read(schemas.GOLD_USERS), settings)
+    return with_lots(with_lists(everyone, items, settings, lists), settings, run.run_id)
 
 
 def read_lists(spark: SparkSession, settings: Recommend) -> dict[str, DataFrame]:

@@ -26,25 +26,35 @@ def unit(vectors: F32) -> F32:
     return (vectors / np.where(sizes > 0, sizes, 1.0)).astype(np.float32)
 
 
+def widened(items: F32) -> F32:
+    """``[m, d + 2]``: the vectors as :func:`nearest` takes them, with ‖v‖² in two floats behind."""
+    squares = (items.astype(np.float64) ** 2).sum(axis=1)
+    high = squares.astype(np.float32)
+    return np.concatenate([items, np.stack([high, (squares - high).astype(np.float32)], axis=1)], axis=1)
+
+
 def nearest(
-    users: F32, items: F32, k: int, exclude: Csr | None = None, allowed: NDArray[np.bool_] | None = None
+    users: F32, wide: F32, k: int, exclude: Csr | None = None, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.int32], F64]:
     """The ``k`` items at the smallest Euclidean distance, equal distances by lower index; exact in double precision.
 
     ‖u − v‖² = ‖u‖² − (2 u·v − ‖v‖²), so the order of a user's distances is that of ⟨(2u, −1, −1), (v, a, b)⟩ with
-    a + b = ‖v‖² in two floats (Bachrach et al., Speeding up the Xbox recommender system, RecSys 2014, the other way
-    round). A score is rounded, so that proposes only: whatever lies outside k + :data:`_MARGIN` candidates scores at
-    most what the last of them does, hence is at least so far away; where that cannot tell it from the k-th, the number
-    is doubled.
+    a + b = ‖v‖² (Bachrach et al., Speeding up the Xbox recommender system, RecSys 2014, the other way round). A score
+    is rounded, so that proposes only: whatever lies outside k + :data:`_MARGIN` candidates scores at most what the last
+    of them does, hence is at least so far away; where that cannot tell it from the k-th, the number is doubled.
+
+    Parameters
+    ----------
+    users, wide
+        ``[n, d]``, and ``[m, d + 2]`` from :func:`widened`; may be memory-mapped.
 
     Returns
     -------
     indices, distances
         ``[n, k]``; -1 and infinite where fewer than ``k`` remain.
     """
-    squares = (items.astype(np.float64) ** 2).sum(axis=1)
-    high = squares.astype(np.float32)
-    wide = np.concatenate([items, np.stack([high, (squares - high).astype(np.float32)], axis=1)], axis=1)
+    items = wide[:, :-2]
+    largest = wide[:, -2].max(initial=0).astype(np.float64)
     asking = np.concatenate([2 * users, np.full((len(users), 2), -1, np.float32)], axis=1)
     indices = np.full((len(users), k), -1, np.int32)
     distances = np.full((len(users), k), np.inf)
@@ -64,7 +74,7 @@ def nearest(
         distances[left, :width] = np.sqrt(np.take_along_axis(apart, order, 1))
         norms = (own**2).sum(axis=1)
         last = scores[:, -1].astype(np.float64)
-        slack = np.abs(last) * 2.0**-23 + (norms + squares.max()) * 2.0**-44
+        slack = np.abs(last) * 2.0**-23 + (norms + largest) * 2.0**-44
         with np.errstate(invalid="ignore"):
             certain = np.take_along_axis(apart, order, 1)[:, -1] < norms - last - slack
         left = left[~certain & (found[:, -1] >= 0)] if size < len(items) else left[:0]

@@ -12,10 +12,12 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.jobs.audience import audience
 from sparkrec.jobs.recommend import recommend
+from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
-from sparkrec.retrieval import catalogue, join
+from sparkrec.retrieval import catalogue, join, products
 
 pytestmark = pytest.mark.spark
 
@@ -187,6 +189,85 @@ def test_rules_lists_and_caps_equal_brute_force(done, tmp_path):
             expected[name] = (chosen, "als" if known else "popularity")
     assert lists(run, "als") == expected
     assert len(expected) > N_USERS - 3
+
+
+def test_similar_items_equal_brute_force(done, spark):
+    settings = done[0].settings.model_dump()
+    similar_settings = {"k": 4, "models": ["als"], "similarity": "euclidean"}
+    run = Run(Settings.model_validate(settings | {"similar": similar_settings}), "similar")
+    execute(similar, run)
+    rows = run.lake.read(schemas.SIMILAR_ITEMS, run.outputs["similar_items"]).collect()
+    _, _, items = world()
+    known = [i for i in range(N_ITEMS) if i not in UNKNOWN_ITEMS]
+    found = {(row[c.ITEM_ID], row[c.RANK]): (row[c.NEIGHBOR_ID], row[c.SCORE]) for row in rows}
+    expected = {}
+    for i in known:  # an item that is not offered has neighbours, and is nobody's
+        apart = {j: float(((items[i] - items[j]) ** 2).sum()) for j in known if j not in (i, POSTAGE, SOLD_OUT)}
+        for rank, j in enumerate(sorted(apart, key=lambda j: (apart[j], j))[:4], 1):
+            expected[f"i{i}", rank] = (f"i{j}", pytest.approx(-np.sqrt(apart[j])))
+    assert found == expected
+
+    vectors = run.read(schemas.VECTORS_ITEMS, {c.MODEL: "als"})
+    lengths = products.prepared(vectors, "cosine").select(c.VECTOR).collect()
+    np.testing.assert_allclose([np.linalg.norm(row[0]) for row in lengths], 1, rtol=1e-6)
+
+
+def test_complements_are_ranked_by_the_lower_bound_of_their_lift(spark):
+    rows = [
+        ("bought", 0, 1, 1, 100, 3.0),  # 3 · (1 − 1.645 / 10) = 2.5065
+        ("bought", 0, 2, 2, 4, 10.0),  # 10 · (1 − 1.645 / 2) = 1.775: more lift, less sure
+        ("bought", 0, 3, 3, 2, 50.0),  # below nothing: two users are no evidence
+        ("bought", 0, 4, 4, 900, 1.0),  # .945: chance
+        ("bought", 0, 5, 5, 100, 9.0),  # not offered
+        ("seen", 0, 1, 6, 100, 9.0),
+    ]
+    neighbors = spark.createDataFrame(
+        rows,
+        f"{c.RELATION} string, {c.ITEM_INDEX} int, {c.RANK} int, {c.NEIGHBOR_INDEX} int, count bigint, lift double",
+    )
+    shelf = spark.createDataFrame(
+        [(n, f"i{n}", n not in (0, 5)) for n in range(7)],
+        f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean",
+    )
+    found = products.bought_together(neighbors, shelf, 1.0, 3).orderBy(c.RANK).collect()
+    assert [(row[c.ITEM_ID], row[c.NEIGHBOR_ID], row[c.LIFT], row[c.COUNT]) for row in found] == [
+        ("i0", "i1", 3.0, 100),
+        ("i0", "i2", 10.0, 4),
+    ]
+    assert [row[c.SCORE] for row in found] == [pytest.approx(2.5065), pytest.approx(1.775)]
+
+
+def test_audience_equals_brute_force(done):
+    settings = done[0].settings.model_dump()
+    rule = {"name": "region", "items": "item_index = 6", "hide_from": "user_index % 3 = 0"}
+    recommending = settings["recommend"] | {"rules": [rule]}
+    arguments = {"items": "i6,i1", "campaign": "spring", "top": 7, "model": None}
+    run = Run(Settings.model_validate(settings | {"recommend": recommending}), "audience", arguments=arguments)
+    execute(audience, run)
+    rows = run.lake.read(schemas.AUDIENCES, run.outputs["audiences"]).collect()
+    events, users, items = world()
+    expected = []
+    for item in (1, 6):
+        able = [
+            u for u in range(N_USERS)
+            if u not in UNKNOWN_USERS and not (item == 6 and u % 3 == 0)
+            and item not in {i for i, kind, _ in events[u] if kind != c.SEARCH}
+        ]  # fmt: skip
+        score = {u: float(users[u] @ items[item]) for u in able}
+        best = sorted(able, key=lambda u: (-score[u], u))[:7]
+        expected += [(f"i{item}", rank, f"u{u}", score[u]) for rank, u in enumerate(best, 1)]
+    assert sorted((r[c.ITEM_ID], r[c.RANK], r[c.USER_ID], r[c.SCORE]) for r in rows) == expected
+    assert {(r[c.CAMPAIGN], r[c.MODEL]) for r in rows} == {("spring", "als")}
+
+    for wanted, model, error, message in (
+        ("i6,i99", None, DataError, "'i99' is not in gold.items"),
+        (f"i{POSTAGE}", None, DataError, "may not be recommended"),
+        ("i3", None, DataError, "no vector of the item 'i3'"),
+        (" ,", None, ConfigError, "No item is named"),
+        ("i6", "popularity", ConfigError, "the same for every user"),
+    ):
+        with pytest.raises(error, match=message):
+            audience(Run(run.settings, "audience", arguments=arguments | {"items": wanted, "model": model}))
 
 
 def test_a_condition_that_is_none_is_refused_by_name(done):

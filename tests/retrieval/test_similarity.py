@@ -18,6 +18,7 @@ from sparkrec.retrieval.similarity import (
     pearson,
     together,
     unit,
+    widened,
 )
 from sparkrec.retrieval.topk import top_k
 
@@ -56,7 +57,7 @@ def test_nearest_equals_brute_force(seed, m, k):
     seen = [list(np.flatnonzero(random.random(m) < 0.3)) for _ in range(4)]
     allowed = random.random(m) < 0.8
     exclude = (np.cumsum([0, *map(len, seen)]), np.array([i for x in seen for i in x], np.int64))
-    found, distances = nearest(users, items, k, exclude, allowed)
+    found, distances = nearest(users, widened(items), k, exclude, allowed)
     expected, apart = by_distance(users, items, k, seen, allowed)
     assert found.tolist() == expected
     np.testing.assert_allclose(distances, apart, rtol=1e-12)
@@ -67,7 +68,7 @@ def test_nearest_tells_apart_what_a_float_score_cannot():
     steps = np.random.default_rng(3).permutation(200)
     items = np.array([[1e4, 0, step * 2.0**-18] for step in steps], np.float32)
     users = np.array([[1e4, 0, 0], [1e4, 0, 70.2 * 2.0**-18]], np.float32)
-    found, distances = nearest(users, items, 3)
+    found, distances = nearest(users, widened(items), 3)
     place = np.argsort(steps)
     assert found.tolist() == [place[[0, 1, 2]].tolist(), place[[70, 71, 69]].tolist()]
     np.testing.assert_allclose(distances[0] * 2.0**18, [0, 1, 2])
