@@ -11,7 +11,7 @@ from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, join, rules
+from sparkrec.retrieval import catalogue, changes, join, rules
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.reranking import Policy
 from sparkrec.schemas import Table
@@ -38,6 +38,22 @@ def recommend(run: Run) -> None:
     run.count(users=users.count() - 1)  # without anyone
     users.unpersist()
     _count(run)
+    _compare(run)
+
+
+def _compare(run: Run) -> None:
+    """What changed against the last run's lists."""
+    before = changes.previous(run)
+    if before is None:
+        return
+    k, models = run.settings.recommend.k, run.settings.recommend.models
+    lists = run.read(schemas.RECOMMENDATIONS).where(F.col(c.MODEL).isin(*models))
+    mine, theirs = (lists.where(F.col(c.RUN_ID) == name) for name in (run.run_id, before))
+    found = changes.against(mine, theirs, k)
+    run.detail(changes={"previous": before, "models": found})
+    run.tracker.metrics(
+        {f"{model}.{name}": row[name] for model, row in found.items() for name in ("overlap", "churn") if name in row}
+    )
 
 
 def _vectors(run: Run, table: Table, model: str) -> DataFrame:

@@ -38,6 +38,7 @@ COMMANDS = {
     "maintain": "compact the tables and remove old files",
     "similar": "items to show beside each item",
     "audience": "users for the items of a campaign",
+    "publish": "lists to where they are served from",
 }
 _OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "erase": {"--users": {"required": True, "metavar": "FILE|ID,…", "help": "a file with an id a line, or ids"}},

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from sparkrec import columns as c
-from sparkrec.lists import AUDIENCES, RECOMMENDATIONS, SIMILAR_ITEMS, VECTORS_ITEMS, VECTORS_USERS
+from sparkrec.served import AUDIENCES, RECOMMENDATIONS, SIMILAR_ITEMS, VECTORS_ITEMS, VECTORS_USERS
 from sparkrec.table import DATA_CLASSES, IDENTIFIER, PERSONAL, PUBLIC, RUN_ID, Column, Table
 
 __all__ = ["DATA_CLASSES", "IDENTIFIER", "PERSONAL", "PUBLIC", "SCHEMA_VERSION", "TABLES", "Column", "Table"]

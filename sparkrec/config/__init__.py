@@ -19,6 +19,7 @@ from sparkrec.config.base import EventType, Section
 from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
 from sparkrec.config.privacy import Maintenance, Privacy
+from sparkrec.config.publish import Publish
 from sparkrec.config.recommend import Recommend
 from sparkrec.config.similar import Similar
 from sparkrec.config.two_tower import TwoTower
@@ -124,6 +125,7 @@ class Settings(Section):
     two_tower: TwoTower = Field(default_factory=TwoTower)
     recommend: Recommend = Field(default_factory=Recommend)
     similar: Similar = Field(default_factory=Similar)
+    publish: Publish = Field(default_factory=Publish)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     tracking: Tracking = Field(default_factory=Tracking)
     privacy: Privacy = Field(default_factory=Privacy)
@@ -143,7 +145,7 @@ class Settings(Section):
 
     def hash(self) -> str:
         """Eight hex digits that change when any value that can change a table does."""
-        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance"})
+        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance", "publish"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config.recommend import ItemList, Recommend
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.config.recommend import Recommend
+from sparkrec.errors import ConfigError
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join
 from sparkrec.retrieval.catalogue import ALLOWED
+from sparkrec.retrieval.id_files import read
 from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET
 from sparkrec.retrieval.traits import FRESH, HIDDEN, MEMORY_DAYS, PROMOTED
 
 _NEVER = float("inf")
-_CONTENT = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet"}
 
 
 def needs_traits(settings: Recommend) -> bool:
@@ -158,41 +157,11 @@ def users(run: Run, lists: dict[str, DataFrame]) -> DataFrame:
 
 
 def read_lists(spark: SparkSession, settings: Recommend) -> dict[str, DataFrame]:
-    """The allow and deny lists by name: item_id, and user_id where they have it.
-
-    Raises
-    ------
-    ConfigError
-        A path cannot be read.
-    DataError
-        A column is missing, or a row names no user in a list that is about users.
-    """
-    return {given.name: _read(spark, given) for given in settings.lists}
-
-
-def _read(spark: SparkSession, given: ItemList) -> DataFrame:
-    ending = given.path.rstrip("/").rsplit(".", 1)[-1].lower()
-    reader = spark.read.option("header", True).option("sep", "\t" if ending == "tsv" else ",")
-    try:
-        frame = reader.format(_CONTENT.get(ending, "delta")).load(given.path)
-    except AnalysisException as error:
-        raise ConfigError(
-            f"The list '{given.name}' of recommend.lists cannot be read from {given.path}: "
-            f"{str(error).splitlines()[0]} Pass a CSV, JSON lines, parquet or Delta path that exists."
-        ) from None
-    if c.ITEM_ID not in frame.columns:
-        raise DataError(
-            f"The list '{given.name}' of recommend.lists ({given.path}) has the columns {', '.join(frame.columns)}, "
-            f"and needs {c.ITEM_ID}; with {c.USER_ID} beside it, a row holds for that user only."
-        )
-    wanted = [name for name in (c.ITEM_ID, c.USER_ID) if name in frame.columns]
-    frame = frame.select(*[F.col(name).cast("string").alias(name) for name in wanted])
-    if c.USER_ID in wanted and (bad := frame.where(F.col(c.USER_ID).isNull()).head()):
-        raise DataError(
-            f"The list '{given.name}' of recommend.lists ({given.path}) is about users, but its row with item "
-            f"'{bad[c.ITEM_ID]}' names none. Put rows for everybody into a list of their own, without {c.USER_ID}."
-        )
-    return frame
+    """The allow and deny lists by name, from :func:`id_files.read`: item_id, and user_id where they have it."""
+    return {
+        given.name: read(spark, given.path, f"The list '{given.name}' of recommend.lists", (c.ITEM_ID,), (c.USER_ID,))
+        for given in settings.lists
+    }
 
 
 def _true(frame: DataFrame, condition: str, where: str) -> Column:

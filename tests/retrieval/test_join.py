@@ -17,7 +17,7 @@ from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
-from sparkrec.retrieval import catalogue, join, products
+from sparkrec.retrieval import catalogue, changes, join, products
 
 pytestmark = pytest.mark.spark
 
@@ -270,6 +270,28 @@ def test_audience_equals_brute_force(done):
             audience(Run(run.settings, "audience", arguments=arguments | {"items": wanted, "model": model}))
 
 
+def test_changes_against_the_run_before_by_hand(spark):
+    def lists(model, **users):
+        rows = [(model, u, rank, f"i{i}") for u, items in users.items() for rank, i in enumerate(items, 1)]
+        return spark.createDataFrame(rows, "model string, user_id string, rank int, item_id string")
+
+    now = lists("als", a=[1, 2, 3, 9], b=[4, 5], d=[7]).unionByName(lists("new", a=[1]))
+    then = lists("als", a=[1, 3, 4, 9], b=[5, 4, 6], e=[8])
+    found = changes.against(now, then, 3)
+    # a: {1, 3} of 3 and the first stayed; b: {4, 5} of 3 and it did not; d is new, e is gone.
+    assert found["als"] == {
+        "overlap": pytest.approx(2 / 3, abs=1e-6), "churn": pytest.approx(1 / 3, abs=1e-6), "same_first": 0.5,
+        "churn_all": pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4, abs=1e-6), "users": 2, "users_new": 1, "users_gone": 1,
+    }  # fmt: skip
+    assert found["new"]["users_new"] == 1
+
+
+def test_the_run_before_is_another_run_that_came_first(done):
+    assert changes.previous(Run(done[0].settings, "recommend")) is None, "a run is not compared with itself"
+    later = Run(done[0].settings, "recommend", run_id="tomorrow")
+    assert changes.previous(later) == done[0].run_id
+
+
 def test_a_condition_that_is_none_is_refused_by_name(done):
     settings = done[0].settings.model_dump()
     for items, message in (("prise > 3", "UNRESOLVED_COLUMN.*price"), ("price", "of type double"), ("a >", "rule 'x'")):
@@ -286,7 +308,7 @@ def test_a_list_that_is_none_is_refused_by_name(done, tmp_path):
     for path, error, message in (
         ("none.csv", ConfigError, "'x'.*cannot be read"),
         ("a.csv", DataError, "columns sku, and needs item_id"),
-        ("b.csv", DataError, "'i1' names none"),
+        ("b.csv", DataError, "row without user_id: item_id=i1"),
     ):
         named = {"lists": [{"name": "x", "kind": "deny", "path": str(tmp_path / path)}]}
         run = Run(Settings.model_validate(settings | {"recommend": settings["recommend"] | named}), "recommend")
