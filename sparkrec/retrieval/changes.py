@@ -53,12 +53,12 @@ def against(lists: DataFrame, before: DataFrame, k: int) -> dict[str, dict[str, 
         )
         .collect()
     )
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        values = {name: round(x, _DIGITS) if isinstance(x, float) else x for name, x in row.asDict().items()}
+        values: dict[str, Any] = {name: round(x, _DIGITS) if isinstance(x, float) else x for name, x in row.asDict().items()}
         if values["overlap"] is not None:
             values["churn"] = round(1 - values["overlap"], _DIGITS)
-        found[values.pop(c.MODEL)] = values
+        found[str(values.pop(c.MODEL))] = values
     return found
 
 
