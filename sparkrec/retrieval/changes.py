@@ -55,7 +55,8 @@ def against(lists: DataFrame, before: DataFrame, k: int) -> dict[str, dict[str, 
     )
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        values: dict[str, Any] = {name: round(x, _DIGITS) if isinstance(x, float) else x for name, x in row.asDict().items()}
+        values: dict[str, Any] = row.asDict()
+        values |= {name: round(x, _DIGITS) for name, x in values.items() if isinstance(x, float)}
         if values["overlap"] is not None:
             values["churn"] = round(1 - values["overlap"], _DIGITS)
         found[str(values.pop(c.MODEL))] = values
