@@ -14,6 +14,21 @@ from sparkrec.pipeline import Run
 _DIGITS = 6  # sums over partitions may differ in the last bits
 
 
+def note(run: Run) -> None:
+    """Into the record and the tracker: what changed against the last run's lists, if there are any."""
+    before = previous(run)
+    if before is None:
+        return
+    k, models = run.settings.recommend.k, run.settings.recommend.models
+    lists = run.read(schemas.RECOMMENDATIONS).where(F.col(c.MODEL).isin(*models))
+    mine, theirs = (lists.where(F.col(c.RUN_ID) == name) for name in (run.run_id, before))
+    found = against(mine, theirs, k)
+    run.detail(changes={"previous": before, "models": found})
+    run.tracker.metrics(
+        {f"{model}.{name}": row[name] for model, row in found.items() for name in ("overlap", "churn") if name in row}
+    )
+
+
 def previous(run: Run) -> str | None:
     """The run before this one that wrote lists in this lake: by the newest record older than this run's first."""
     if not run.lake.exists(schemas.RUNS):

@@ -140,6 +140,7 @@ def test_what_is_missing_is_counted(done):
         "users": 40, "lists": 78, "rows": len(table(done[0])), "fallback_users": 2, "short_lists": 4,
     }  # fmt: skip
     assert done[0].details["lists"]["als"]["short_lists"] == 2
+    assert done[0].details["lists"]["als"]["short_because"] == {"most_seen": 2}
 
 
 def test_rules_lists_and_caps_equal_brute_force(done, tmp_path):
