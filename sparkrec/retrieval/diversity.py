@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -190,15 +191,14 @@ def greedy(
     return picks, forced & (picks >= 0)
 
 
-def _unit(vectors: NDArray[np.floating]) -> F64:
-    wide = vectors.astype(np.float64)
-    sizes = np.sqrt((wide**2).sum(axis=-1, keepdims=True))
-    return wide / np.where(sizes > 0, sizes, 1.0)
+def _unit(vectors: NDArray[np.floating]) -> F32:
+    sizes = np.sqrt(np.einsum("npd,npd->np", vectors, vectors, dtype=np.float64))
+    return (vectors / np.where(sizes > 0, sizes, 1.0)[:, :, None]).astype(np.float32)
 
 
-def _cosines(unit: F64, rows: I64, places: I64) -> F64:
+def _cosines(unit: F32, rows: I64, places: I64) -> F64:
     """``[len(rows), p]``: of every candidate with the one at ``places``. One product of the same shape a user, so it
     does not depend on who else is in the block."""
-    block = unit[rows]
-    found: F64 = np.matmul(block, block[np.arange(len(rows)), places][:, :, None])[:, :, 0]
-    return found
+    block = unit if len(rows) == len(unit) else unit[rows]
+    chosen = block[np.arange(len(rows)), places]
+    return np.matmul(block, chosen[:, :, None])[:, :, 0].astype(np.float64)

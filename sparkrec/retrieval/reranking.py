@@ -21,7 +21,7 @@ from sparkrec.retrieval.filters import Audience
 #: Why an item stands where it stands: the model's score and the reranking; a quota of promotions; by lot.
 CHOSEN, PROMOTED, EXPLORED = 0, 1, 2
 
-_CELLS = 1 << 22  # candidates, and numbers of their vectors, held at a time: 32 MB
+_CELLS = 1 << 20  # numbers of the candidates' vectors held at a time: 4 MB, which stay in the cache
 
 
 class Traits(Protocol):
