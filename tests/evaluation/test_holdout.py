@@ -35,9 +35,8 @@ MET = [
 )
 def test_what_is_forgotten_is_asked_for_again(spark, make_settings, recommend, kind, asked):
     settings = make_settings(recommend=recommend, split={"kind": kind})
-    pairs = spark.createDataFrame(
-        [("u", item) for item in ("coffee", "tea", "mug", "pot", "new")], "user_id string, item_id string"
-    )
+    brands = {"coffee": "drink", "tea": "drink", "mug": "ware", "pot": "ware", "new": "ware"}
+    pairs = spark.createDataFrame([("u", item) for item in brands], "user_id string, item_id string")
     train = spark.createDataFrame(
         [("u", item, kind, (SPLIT - dt.timedelta(days=days)).replace(tzinfo=dt.UTC)) for item, days, kind in MET],
         "user_id string, item_id string, event_type string, event_time timestamp",
