@@ -91,7 +91,7 @@ class Evaluate(Section):
     bootstrap: int = Field(1000, ge=0, description="resamples of the users")
     sample_users: int = Field(10, ge=0, description="users shown in the report with history and lists")
     tradeoff_users: int = Field(
-        500, ge=0, le=20_000, description="test users on whom the price of diversity is measured; 0: it is not"
+        2000, ge=0, le=20_000, description="test users on whom the price of diversity is measured; 0: it is not"
     )
     seed: int = 7
 

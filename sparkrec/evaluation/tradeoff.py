@@ -31,7 +31,7 @@ from sparkrec.retrieval.filters import pairs
 from sparkrec.retrieval.reranking import Policy
 from sparkrec.retrieval.topk import Csr
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 #: The most of NDCG that the chosen weight may cost.
 TOLERANCE = 0.02
 _WEIGHT = "weight"
