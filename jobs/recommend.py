@@ -31,8 +31,8 @@ def recommend(run: Run) -> None:
         matrix = popular
         if model != popularity.NAME:
             matrix = catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model)
-        vectors = _vectors(run, schemas.VECTORS_USERS, model)
-        lists = join.similarity_join(users, vectors, matrix, popular, settings.k, settings.block_users, policy)
+        frame = join.with_vectors(users, _vectors(run, schemas.VECTORS_USERS, model))
+        lists = join.similarity_join(frame, matrix, popular, settings.k, settings.block_users, policy)
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         labels = {column: F.lit(value) for column, value in place.items()}
         run.write(schemas.RECOMMENDATIONS, lists.withColumns(labels), place)

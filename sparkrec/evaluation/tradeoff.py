@@ -178,13 +178,13 @@ def _lists(run: Run, model: str, indices: Sequence[int], shelf: DataFrame, metho
     matrix = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, place), model)
     vectors = run.read(schemas.VECTORS_USERS, place).where(F.col(c.USER_INDEX).isin(*indices))
     everyone = rules.users(run, rules.read_lists(run.spark, settings))
-    users = everyone.join(vectors, c.USER_INDEX, "left_semi").persist()
+    frame = join.with_vectors(everyone.join(vectors, c.USER_INDEX, "left_semi"), vectors).persist()
     frames = []
     for weight in WEIGHTS:
         changed: dict[str, Any] = {
             "diversity": Diversity.model_validate({"method": method, "weight": weight}), "exploration": Exploration()
         }  # fmt: skip
         policy = Policy(settings.model_copy(update=changed), traits)
-        lists = join.similarity_join(users, vectors, matrix, matrix, settings.k, settings.block_users, policy)
+        lists = join.similarity_join(frame, matrix, matrix, settings.k, settings.block_users, policy)
         frames.append(lists.select(F.lit(weight).alias(_WEIGHT), c.USER_ID, c.RANK, c.ITEM_ID))
     return reduce(DataFrame.unionByName, frames)

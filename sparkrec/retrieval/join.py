@@ -71,23 +71,22 @@ def with_anyone(users: DataFrame) -> DataFrame:
     return users.unionByName(nobody, allowMissingColumns=True)
 
 
+def with_vectors(users: DataFrame, vectors: DataFrame) -> DataFrame:
+    """Users from :func:`with_seen`, with what else the policy needs (:mod:`rules`), beside their vectors (null: none)."""
+    there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY) if name in users.columns]
+    frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left")
+    return frame.select(c.USER_ID, c.VECTOR, *there)
+
+
 def similarity_join(
-    users: DataFrame,
-    vectors: DataFrame,
-    items: ItemMatrix,
-    popular: ItemMatrix,
-    k: int,
-    block: int,
-    policy: Policy | None = None,
+    frame: DataFrame, items: ItemMatrix, popular: ItemMatrix, k: int, block: int, policy: Policy | None = None
 ) -> DataFrame:
     """The lists of all users: exactly ``k`` rows each, or as many as there are items left.
 
     Parameters
     ----------
-    users
-        From :func:`with_seen`, and whatever the policy needs besides (:mod:`rules`).
-    vectors
-        User index and vector; a user without one gets the most popular items, and the row says so.
+    frame
+        From :func:`with_vectors`; a user without a vector gets the most popular items, and the row says so.
     items, popular
         The model's items, and those of the popularity model.
     block
@@ -95,8 +94,6 @@ def similarity_join(
     policy
         Rules and reranking; None: neither.
     """
-    there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY) if name in users.columns]
-    frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left").select(c.USER_ID, c.VECTOR, *there)
     return frame.mapInArrow(_kernel(items, popular, k, block, policy), DDL)
 
 
@@ -128,7 +125,7 @@ def _lists(
     keys = users.column(KEY).fill_null(0).to_numpy().view(np.uint64) if drawn else np.zeros(len(vectors), np.uint64)
     takes_part = users.column(KEY).is_valid().to_numpy(zero_copy_only=False) if drawn else np.zeros(len(vectors), bool)
     audience = audience_of(users, vectors, policy)
-    found = reranking.lists(audience, keys, takes_part, items.vectors, items.allowed, k, policy)
+    found = reranking.lists(audience, keys, takes_part, items.vectors, items.vectors, items.allowed, k, policy)
     owner, place = np.nonzero(found.indices >= 0)
     ids = items.ids.take(pa.array(found.indices[owner, place])).combine_chunks()
     reasons = pa.array([fallback.reason(items.model, why) for why in range(3)])

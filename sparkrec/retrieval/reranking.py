@@ -62,9 +62,10 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """A model's items, as the reranking sees them: vectors, who is allowed, and their traits."""
+class Assortment:
+    """A model's items, as the reranking sees them: what is searched, the vectors, which are allowed, their traits."""
 
+    searched: NDArray[np.float32]
     vectors: NDArray[np.float32]
     allowed: NDArray[np.bool_]
     traits: Traits
@@ -74,6 +75,7 @@ def lists(
     users: Audience,
     keys: NDArray[np.uint64],
     lottery: NDArray[np.bool_],
+    searched: NDArray[np.float32],
     vectors: NDArray[np.float32],
     allowed: NDArray[np.bool_],
     k: int,
@@ -87,13 +89,15 @@ def lists(
         ``[n]``: each user's number in the lot.
     lottery
         ``[n]``: whether a user takes part in it.
+    searched, vectors
+        The items as :func:`topk.top_k` takes them, and their vectors ``[m, d]``: the same, unless packed.
     """
     traits = policy.traits if policy else None
     hidden = None if traits is None else traits.hidden
     if policy is None or traits is None or not policy.settings.reranks:
-        indices, scores = filters.search(users, vectors, k, allowed, hidden)
+        indices, scores = filters.search(users, searched, k, allowed, hidden)
         return Lists(indices, scores, np.ones(indices.shape), np.zeros(indices.shape, np.int8))
-    items, settings = Catalogue(vectors, allowed, traits), policy.settings
+    items, settings = Assortment(searched, vectors, allowed, traits), policy.settings
     size = max(k, settings.pool) + (k if settings.promotions.quota else 0)
     step = max(1, _CELLS // (size * max(1, vectors.shape[1])))
     blocks = [np.arange(start, min(start + step, len(users))) for start in range(0, len(users), step)]
@@ -110,7 +114,7 @@ def _reranked(
     users: Audience,
     keys: NDArray[np.uint64],
     lottery: NDArray[np.bool_],
-    items: Catalogue,
+    items: Assortment,
     k: int,
     settings: Recommend,
 ) -> Lists:
@@ -146,11 +150,11 @@ def _reranked(
 
 
 def _pool(
-    users: Audience, items: Catalogue, k: int, settings: Recommend
+    users: Audience, items: Assortment, k: int, settings: Recommend
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool."""
     size = max(k, settings.pool)
-    pool, scores = filters.search(users, items.vectors, size, items.allowed, items.traits.hidden)
+    pool, scores = filters.search(users, items.searched, size, items.allowed, items.traits.hidden)
     more = pool[:, -1] >= 0
     if not settings.promotions.quota:
         return pool, scores, more
@@ -163,7 +167,7 @@ def _pool(
 
 
 def _gains(
-    pool: NDArray[np.int32], scores: NDArray[np.float32], items: Catalogue, k: int, settings: Recommend
+    pool: NDArray[np.int32], scores: NDArray[np.float32], items: Assortment, k: int, settings: Recommend
 ) -> Gains:
     boost = items.traits.fresh[pool] * settings.new_items.boost if settings.new_items.boost else None
     relevances, weight = relevance(scores, boost), settings.diversity.weight
@@ -179,7 +183,7 @@ def _limits(pool: NDArray[np.int32], traits: Traits, settings: Recommend) -> Lim
 
 
 def _fill(
-    users: Audience, found: Lists, rows: NDArray[np.int64], items: Catalogue, k: int, settings: Recommend
+    users: Audience, found: Lists, rows: NDArray[np.int64], items: Assortment, k: int, settings: Recommend
 ) -> None:
     """Completes the lists of ``rows`` (which ``users`` are) in place: down the ranking by score, under the caps.
 
@@ -199,10 +203,10 @@ def _fill(
 
 
 def _fill_from(
-    users: Audience, found: Lists, rows: NDArray[np.int64], items: Catalogue, size: int, settings: Recommend
+    users: Audience, found: Lists, rows: NDArray[np.int64], items: Assortment, size: int, settings: Recommend
 ) -> NDArray[np.bool_]:
     """Adds what the ``size`` best items give; returns for whom the ranking ends there."""
-    pool, scores = filters.search(users, items.vectors, size, items.allowed, items.traits.hidden)
+    pool, scores = filters.search(users, items.searched, size, items.allowed, items.traits.hidden)
     limits, own = _limits(pool, items.traits, settings), found.indices[rows]
     for place in range(own.shape[1]):
         has = np.flatnonzero(own[:, place] >= 0)
@@ -218,7 +222,7 @@ def _fill_from(
     return ended
 
 
-def _longest(users: Audience, items: Catalogue, settings: Recommend) -> NDArray[np.int64]:
+def _longest(users: Audience, items: Assortment, settings: Recommend) -> NDArray[np.int64]:
     """``[n]``: no list of the user's can be longer under the caps, whatever the user has seen."""
     most = np.full(len(users), np.iinfo(np.int64).max)
     for barred, rows in filters.groups(users.barred, users.own):

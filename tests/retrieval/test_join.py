@@ -338,8 +338,9 @@ def test_any_partitions_and_blocks_give_the_same_to_the_bit(done, spark):
     tastes = spark.createDataFrame(vectors[:200][::-1], f"{c.USER_INDEX} int, {c.VECTOR} array<float>")
     results = []
     for parts, block in ((2, 4096), (50, 3)):
-        frame = join.similarity_join(users.repartition(parts), tastes.repartition(parts), items, items, 10, block)
-        results.append(sorted(map(tuple, frame.collect())))
+        frame = join.with_vectors(users.repartition(parts), tastes.repartition(parts))
+        found = join.similarity_join(frame, items, items, 10, block)
+        results.append(sorted(map(tuple, found.collect())))
     assert len(results[0]) == 2000
     assert results[0] == results[1]
 

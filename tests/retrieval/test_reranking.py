@@ -61,7 +61,9 @@ def make(world, settings, rows=slice(None)):
     n = len(audience)
     keys, all_users = np.arange(100, 100 + n, dtype=np.uint64), np.ones(n, bool)
     rows = np.arange(n)[rows]
-    return lists(audience.take(rows), keys[rows], all_users[rows], items, allowed, settings.k, Policy(settings, traits))
+    return lists(
+        audience.take(rows), keys[rows], all_users[rows], items, items, allowed, settings.k, Policy(settings, traits)
+    )
 
 
 @examples(max_examples=60, deadline=None)
@@ -171,7 +173,7 @@ def test_any_block_gives_the_same_to_the_bit(monkeypatch):
 
 def test_without_a_policy_it_is_the_plain_top_k():
     audience, items, allowed, traits = world(6)
-    plain = lists(audience, np.zeros(12, np.uint64), np.ones(12, bool), items, allowed, 5)
+    plain = lists(audience, np.zeros(12, np.uint64), np.ones(12, bool), items, items, allowed, 5)
     traits.hidden[:] = 0
     for u in range(12):
         order = ranking(audience, items, allowed, traits, u)[:5]
