@@ -72,7 +72,7 @@ def with_anyone(users: DataFrame) -> DataFrame:
 
 
 def with_vectors(users: DataFrame, vectors: DataFrame) -> DataFrame:
-    """Users from :func:`with_seen`, with what else the policy needs (:mod:`rules`), beside their vectors (null: none)."""
+    """Users from :func:`with_seen`, with what else the policy needs (:mod:`rules`), and their vectors (null: none)."""
     there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY) if name in users.columns]
     frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left")
     return frame.select(c.USER_ID, c.VECTOR, *there)
