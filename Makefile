@@ -4,6 +4,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS := ignore
 CONF ?= conf/demo.yaml
+# Files of tests run side by side, each process with a Spark of its own (2 GB); PARALLEL= for one after the other.
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run test test-slow test-airflow lint bench docs clean clean-env
@@ -21,10 +23,10 @@ run: setup ## the whole pipeline on CONF=conf/NAME.yaml
 	@sparkrec run --conf $(CONF)
 
 test: setup lint ## style, types and the fast tests
-	@python -m pytest -q -m "not slow" --durations=10
+	@python -m pytest -q $(PARALLEL) -m "not slow" --durations=10
 
 test-slow: setup ## the slow tests alone: real data, real ranks, killed processes
-	@python -m pytest -q -m slow --durations=10
+	@python -m pytest -q $(PARALLEL) -m slow --durations=25
 
 test-airflow: setup ## the DAG under a real Airflow, in an environment of its own (.venv-airflow)
 	@bash requirements/airflow.sh .venv-airflow

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 HOME = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("pyspark", "delta-spark", "tensorflow-cpu", "horovod", "numpy", "faiss-cpu", "pyarrow")
+PACKAGES = ("pyspark", "delta-spark", "tensorflow-cpu", "tensorflow", "horovod", "numpy", "faiss-cpu", "pyarrow")
 
 
 def claim(
@@ -36,12 +37,21 @@ def save(name: str, claims: list[dict[str, Any]], note: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     content = {
         "cores": len(os.sched_getaffinity(0)),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": {"python": platform.python_version()} | _versions(),
         "note": note,
         "claims": claims,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     page()
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that are here: with CUDA, tensorflow is one of another name, and Spark need not be there."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def page() -> None:

@@ -39,6 +39,8 @@ _DEFAULTS = {
     # Noting the line of Python of every column costs as much as half of all calls; switch it on to hunt a defect.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
     # A plan is written out for each action and each frame that is kept, and one that rests on kept frames holds theirs.
+    # To render its expressions costs a fifth of what a small job's driver does: leave them out.
+    "spark.sql.debug.maxToStringFields": "0",
     "spark.sql.maxPlanStringLength": "10000",
     "spark.sql.ui.explainMode": "simple",
     "spark.log.level": "ERROR",

@@ -3,12 +3,14 @@
 pytorch.py STEPS.npz USERS ITEMS WIDTH BATCH TEMPERATURE
 """
 
+import os
 import time
 
 import torch
 from _steps import BATCH, ITEMS, TEMPERATURE, USERS, WIDTH, load, report
 from torch.nn import functional
 
+DEVICE = os.environ.get("PEER_DEVICE", "cpu")
 torch.set_num_threads(1)
 torch.manual_seed(5)
 
@@ -28,10 +30,10 @@ class TwoTower(torch.nn.Module):
         return f @ g.T / TEMPERATURE
 
 
-data = {name: torch.from_numpy(array) for name, array in load().items()}
-model = TwoTower()
+data = {name: torch.from_numpy(array).to(DEVICE) for name, array in load().items()}
+model = TwoTower().to(DEVICE)
 optimizer = torch.optim.Adagrad(model.parameters(), lr=0.1)
-labels = torch.arange(BATCH)
+labels = torch.arange(BATCH, device=DEVICE)
 seconds, losses = [], []
 for start in range(0, len(data["users"]), BATCH):
     before = time.perf_counter()
