@@ -7,10 +7,11 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas, tracking
 from sparkrec.cli import run_job
-from sparkrec.evaluation import console, exposure, outcomes, records, report, samples
+from sparkrec.evaluation import console, exposure, outcomes, records, report, samples, tradeoff
 from sparkrec.evaluation.comparison import Comparison
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue
+from sparkrec.retrieval import rules
+from sparkrec.retrieval.catalogue import ALLOWED
 
 
 def evaluate(run: Run) -> None:
@@ -26,7 +27,8 @@ def evaluate(run: Run) -> None:
     run.say(f"compared {len(models)} models on {int(sums[:, 0, 0].sum()):,} test users")
 
     items = run.read(schemas.GOLD_ITEMS)
-    offered = catalogue.offered(items, run.settings.recommend.in_stock_only).where(catalogue.ALLOWED)
+    shelf = rules.offered(items, run.settings.recommend, rules.read_lists(run.spark, run.settings.recommend))
+    offered = shelf.where(ALLOWED)
     shown = exposure.of_lists(lists, settings.ks, offered.count())
     log = exposure.of_log(items.join(offered, c.ITEM_INDEX, "left_semi"))
 
@@ -34,12 +36,15 @@ def evaluate(run: Run) -> None:
     run.write(schemas.METRICS, run.spark.createDataFrame(rows, schemas.METRICS.struct()), {c.RUN_ID: run.run_id})
     drawn = samples.draw(users, settings.sample_users)
     people = samples.describe(drawn, run.read(schemas.GOLD_SEQUENCES), holdout, lists, items, models)
+    traded = tradeoff.sweep(run, users, holdout, shelf) if settings.tradeoff_users else None
     users.unpersist()
 
-    page = records.report(run, comparison, shown, log, people, holdout)
+    page = records.report(run, comparison, shown, log, people, holdout, traded)
     place = report.write(page, run.path("reports", run.run_id, "report.html"))
     run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
     run.detail(headline=report.headline(page), report=place)
+    if traded:
+        run.detail(tradeoff=traded)
     everyone = [row for row in rows if row[c.SEGMENT] == "all"]
     run.tracker.metrics({f"{row[c.MODEL]}.{row[c.METRIC]}@{row[c.K]}": row[c.VALUE] for row in everyone})
     if page.warm_start:

@@ -67,7 +67,7 @@ def featurize(run: Run) -> None:
     known_users = user_ids.where(F.col(c.COUNT) > 0)
     known_items = item_ids.join(members, c.ITEM_ID, "left_semi")
     asked = holdout.asked(events, settings).persist(KEEP)
-    answerable = holdout.answerable(asked, train, settings)
+    answerable = holdout.answerable(asked, train, settings, gold_items, at.as_of)
     test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.rows(answerable, known_users, known_items))
 
     run.count(

@@ -11,38 +11,46 @@ from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, fallback, join, kernel, recall
+from sparkrec.retrieval import catalogue, changes, join, kernel, recall, rules, shortfall
+from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.catalogue import ItemMatrix
+from sparkrec.retrieval.reranking import Policy
 from sparkrec.schemas import Table
 
 
 def recommend(run: Run) -> None:
     """Vectors → k unseen, available items for every user and model, and a list for anyone else."""
-    settings = run.settings.recommend
-    shelf = catalogue.offered(run.read(schemas.GOLD_ITEMS), settings.in_stock_only)
-    users = join.with_seen(
-        run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen
-    ).persist(StorageLevel.DISK_ONLY)
+    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    named = rules.read_lists(run.spark, settings)
+    shelf = rules.offered(items, settings, named)
+    traits = item_traits.publish(rules.item_traits(items, settings)) if rules.needs_traits(settings) else None
+    policy = Policy(settings, traits)
+    users = rules.users(run, named).persist(StorageLevel.DISK_ONLY)
     popular = _publish(run, shelf, popularity.NAME)
-    anyone = run.spark.createDataFrame(fallback.for_anyone(popular, settings.k), join.DDL)
-    plans: dict[str, dict[str, object]] = {}
+    matrices: dict[str, ItemMatrix] = {}
     for model in settings.models:
-        items = popular
+        matrix = popular
         if model != popularity.NAME:
-            items = _publish(run, shelf, model)
+            matrix = _publish(run, shelf, model)
         frame = join.with_vectors(users, _vectors(run, schemas.VECTORS_USERS, model))
-        plans[model] = {"plan": str(items.plan), "unit": kernel.best_unit()}
-        if items.plan.probes:
-            plans[model]["recall"] = recall.measured(frame, items, settings.k, settings.min_recall)
-        run.say(f"{model}: " + ", ".join(f"{name} {value}" for name, value in plans[model].items()))
-        lists = join.similarity_join(frame, items, popular, settings.k, settings.block_users)
+        _say_how(run, model, matrix, frame)
+        lists = join.similarity_join(frame, matrix, popular, settings.k, settings.block_users, policy)
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         labels = {column: F.lit(value) for column, value in place.items()}
-        run.write(schemas.RECOMMENDATIONS, lists.unionByName(anyone).withColumns(labels), place)
-    run.detail(search=plans)
-    run.count(users=users.count())
+        run.write(schemas.RECOMMENDATIONS, lists.withColumns(labels), place)
+        matrices[model] = matrix
+    run.count(users=users.count() - 1)  # without anyone
+    by_model = shortfall.counted(run)
+    for model, row in by_model.items():
+        if row["short_lists"]:
+            place = {c.RUN_ID: run.run_id, c.MODEL: model}
+            vectors, lists = _vectors(run, schemas.VECTORS_USERS, model), run.read(schemas.RECOMMENDATIONS, place)
+            row["short_because"] = shortfall.reasons(
+                users, vectors, lists, matrices[model], popular, settings.k, policy
+            )
+    run.detail(lists=by_model)
     users.unpersist()
-    _count(run)
+    changes.note(run)
 
 
 def _vectors(run: Run, table: Table, model: str) -> DataFrame:
@@ -55,29 +63,14 @@ def _publish(run: Run, shelf: DataFrame, model: str) -> ItemMatrix:
     return catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model, settings.memory_mb, probes)
 
 
-def _count(run: Run) -> None:
-    """What was written, by model: lists, rows, lists from the fallback, lists that are short or empty."""
-    k, models = run.settings.recommend.k, run.settings.recommend.models
-    own = (F.col(c.RANK) == 1) & (F.col(c.USER_ID) != c.ANYONE)
-    found = (
-        run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id})
-        .groupBy(c.MODEL)
-        .agg(
-            F.count("*").alias("rows"),
-            F.count_if(own).alias("lists"),
-            F.count_if(own & (F.col(c.SOURCE) != F.col(c.MODEL))).alias("fallback_users"),
-            F.count_if((F.col(c.RANK) == k) & (F.col(c.USER_ID) != c.ANYONE)).alias("full"),
-        )
-        .collect()
-    )
-    by_model = {row[c.MODEL]: row.asDict() for row in found if row[c.MODEL] in models}
-    for row in by_model.values():
-        row["short_lists"] = run.counts["users"] - row.pop("full")
-        del row[c.MODEL]
-    run.count(
-        **{name: sum(r[name] for r in by_model.values()) for name in ("lists", "rows", "fallback_users", "short_lists")}
-    )
-    run.detail(lists=by_model)
+def _say_how(run: Run, model: str, matrix: ItemMatrix, frame: DataFrame) -> None:
+    """Which plan and which unit of the processor; of an approximate search also what it finds of the exact lists."""
+    settings = run.settings.recommend
+    how: dict[str, object] = {"plan": str(matrix.plan), "unit": kernel.best_unit()}
+    if matrix.plan.probes:
+        how["recall"] = recall.measured(frame, matrix, settings.k, settings.min_recall)
+    run.say(f"{model}: " + ", ".join(f"{name} {value}" for name, value in how.items()))
+    run.detail(search={**run.details.get("search", {}), model: how})
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ COMMANDS = {
     "erase": "remove users from the lake, and prove it",
     "export": "write all that is held of one user",
     "maintain": "compact the tables and remove old files",
+    "similar": "items to show beside each item",
+    "audience": "users for the items of a campaign",
+    "publish": "lists to where they are served from",
 }
 _OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "erase": {"--users": {"required": True, "metavar": "FILE|ID,…", "help": "a file with an id a line, or ids"}},
@@ -46,6 +49,12 @@ _OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
             "nargs": "+", "choices": DATA_CLASSES, "default": list(DATA_CLASSES), "metavar": "CLASS",
             "help": "write only columns of these classes (docs/tables.md)",
         },
+    },
+    "audience": {
+        "--items": {"required": True, "metavar": "FILE|ID,…", "help": "a file with an id a line, or ids"},
+        "--campaign": {"required": True, "metavar": "NAME", "help": "what these lists are called"},
+        "--top": {"type": int, "default": 1000, "metavar": "N", "help": "users for each item (default: 1000)"},
+        "--model": {"metavar": "NAME", "help": "whose scores count (default: the last of recommend.models)"},
     },
     "maintain": {"--dry-run": {"action": "store_true", "help": "say what would be done, and do nothing"}},
 }  # fmt: skip

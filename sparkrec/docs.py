@@ -49,11 +49,27 @@ def configuration() -> str:
         if section.__doc__ and section.__doc__ != BaseModel.__doc__:
             lines += [" ".join(section.__doc__.split()), ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
-        for key, value in section.model_fields.items():
-            lines.append(
-                f"| `{name}.{key}` | {_type(value.annotation)} | {_default(value)} | {value.description or ''} |"
-            )
+        lines += _rows(section, name)
     return "\n".join(lines) + "\n"
+
+
+def _rows(section: type[BaseModel], prefix: str, held: BaseModel | None = None) -> list[str]:
+    """One row a setting; a section inside a section is written out, and so is a list of them (``[]``).
+
+    ``held`` has the defaults where they are not the section's own.
+    """
+    lines = []
+    for key, value in section.model_fields.items():
+        inner, many = _section(value.annotation), _section(next(iter(typing.get_args(value.annotation)), None))
+        default = _default(value) if held is None else _written(getattr(held, key))
+        if inner:
+            own = getattr(held, key, None) or value.get_default(call_default_factory=True)
+            lines += _rows(inner, f"{prefix}.{key}", own if isinstance(own, BaseModel) else None)
+            continue
+        lines.append(f"| `{prefix}.{key}` | {_type(value.annotation)} | {default} | {value.description or ''} |")
+        if many:
+            lines += _rows(many, f"{prefix}.{key}[]")
+    return lines
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -81,7 +97,11 @@ def _default(field: Any) -> str:
         return f"`{field.default_factory()}`"
     if field.default is PydanticUndefined:
         return "required"
-    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return _written(field.default)
+
+
+def _written(value: Any) -> str:
+    value = list(value) if isinstance(value, tuple) else value
     return "–" if value is None else f"`{value}`"
 
 

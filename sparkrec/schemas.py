@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 from sparkrec import columns as c
-from sparkrec.table import DATA_CLASSES, IDENTIFIER, PERSONAL, PUBLIC, Column, Table
+from sparkrec.served import AUDIENCES, RECOMMENDATIONS, SIMILAR_ITEMS, VECTORS_ITEMS, VECTORS_USERS
+from sparkrec.table import DATA_CLASSES, IDENTIFIER, PERSONAL, PUBLIC, RUN_ID, Column, Table
 
 __all__ = ["DATA_CLASSES", "IDENTIFIER", "PERSONAL", "PUBLIC", "SCHEMA_VERSION", "TABLES", "Column", "Table"]
 
 #: Written into every table. A table with another number is migrated or refused: see ``lake.migrations``.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 _ORIGIN = (
     Column(c.SOURCE_FILE, "string", "the file's path below the source's folder"),
     Column(c.LINE, "bigint", "line number in the file, from 1"),
 )
-_RUN_ID = Column(c.RUN_ID, "string", "the run that wrote the row")
 
 
 def _bronze(what: str) -> Table:
@@ -32,7 +32,7 @@ def _bronze(what: str) -> Table:
             Column(c.RAW, "string", "the row as text: the line itself, or JSON for parquet and Delta"),
             Column(c.SOURCE_BYTES, "bigint", "size of the file when it was read"),
             Column(c.INGEST_TIME, "timestamp", "when it was read"),
-            _RUN_ID,
+            RUN_ID,
         ),
         change_feed=True,
     )
@@ -310,48 +310,12 @@ GOLD_HOLDOUT = Table(
 )
 
 
-def _vectors(what: str, id_column: str, index_column: str) -> Table:
-    return Table(
-        f"vectors.{what}",
-        (c.RUN_ID, c.MODEL, index_column),
-        f"A vector for each of the {what}, for each model.",
-        (
-            _RUN_ID,
-            Column(c.MODEL, "string", "popularity, als, two_tower, …"),
-            Column(index_column, "int", f"index in gold.vocabulary_{what}"),
-            Column(id_column, "string", "the id"),
-            Column(c.VECTOR, "array<float>", "score(user, item) = dot product"),
-        ),
-        partition_by=(c.RUN_ID, c.MODEL),
-    )
-
-
-VECTORS_USERS = _vectors("users", c.USER_ID, c.USER_INDEX)
-VECTORS_ITEMS = _vectors("items", c.ITEM_ID, c.ITEM_INDEX)
-
-RECOMMENDATIONS = Table(
-    "recommendations",
-    (c.RUN_ID, c.MODEL, c.USER_ID, c.RANK),
-    "The lists. The user '*' holds the list of everyone who has none of their own.",
-    (
-        _RUN_ID,
-        Column(c.MODEL, "string", "the model whose lists these are"),
-        Column(c.USER_ID, "string", "the user, or *"),
-        Column(c.RANK, "int", "1 is best"),
-        Column(c.ITEM_ID, "string", "the item"),
-        Column(c.SCORE, "double", "of the source that chose it; comparable within one list and source"),
-        Column(c.SOURCE, "string", "the model, or the fallback, that chose it"),
-        Column(c.REASON, "string", "a few words that could be shown to the user"),
-    ),
-    partition_by=(c.RUN_ID, c.MODEL),
-)
-
 METRICS = Table(
     "metrics",
     (c.RUN_ID, c.MODEL, c.METRIC, c.K, c.SEGMENT),
     "What evaluate measured, with 95 % bootstrap intervals over users.",
     (
-        _RUN_ID,
+        RUN_ID,
         Column(c.MODEL, "string", "the model"),
         Column(c.METRIC, "string", "recall, precision, hit_rate, ndcg, map, mrr, coverage, …"),
         Column(c.K, "int", "length of the list"),
@@ -369,7 +333,7 @@ RUNS = Table(
     (c.RUN_ID, c.STAGE, c.STARTED),
     "A row for each stage that finished. It is the stage's commit: later stages read the versions it names.",
     (
-        _RUN_ID,
+        RUN_ID,
         Column(c.STAGE, "string", "the stage"),
         Column(c.DATE, "date", "the logical day; null for all data"),
         Column(c.STARTED, "timestamp", "when the stage started"),
@@ -405,7 +369,7 @@ AUDIT = Table(
         Column(c.TIME, "timestamp", "when it ended"),
         Column(c.ACTOR, "string", "SPARKREC_ACTOR, else the user of the operating system", PERSONAL),
         Column(c.STAGE, "string", "the stage or command"),
-        _RUN_ID,
+        RUN_ID,
         Column(c.STARTED, "timestamp", "when it began"),
         Column(c.OUTCOME, "string", "done, or the class of the error that ended it"),
         Column(c.INPUTS, "map<string,bigint>", "table → Delta version that was read"),
@@ -435,6 +399,8 @@ TABLES: tuple[Table, ...] = (
     VECTORS_USERS,
     VECTORS_ITEMS,
     RECOMMENDATIONS,
+    SIMILAR_ITEMS,
+    AUDIENCES,
     METRICS,
     RUNS,
     SUPPRESSED,

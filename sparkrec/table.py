@@ -34,6 +34,9 @@ class Column:
     data_class: str | None = None
 
 
+RUN_ID = Column(c.RUN_ID, "string", "the run that wrote the row")
+
+
 @dataclass(frozen=True)
 class Table:
     """A Delta table of the lake.

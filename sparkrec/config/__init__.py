@@ -19,6 +19,9 @@ from sparkrec.config.base import EventType, Section
 from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
 from sparkrec.config.privacy import Maintenance, Privacy
+from sparkrec.config.publish import Publish
+from sparkrec.config.recommend import Recommend
+from sparkrec.config.similar import Similar
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
 
@@ -82,32 +85,14 @@ class Als(Section):
     seed: int = 17
 
 
-class Recommend(Section):
-    k: int = Field(20, ge=1, description="length of a list")
-    models: tuple[str, ...] = Field(("popularity", "als", "two_tower"), description="models with lists")
-    exclude_seen: tuple[EventType, ...] = Field(
-        ("view", "click", "cart", "purchase", "rating", "review"),
-        description="items that the user met in these ways are not recommended",
-    )
-    in_stock_only: bool = True
-    block_users: int = Field(4096, ge=1, description="users in one block of the join")
-    memory_mb: int = Field(
-        8192, ge=1, description="of items that a machine holds at a time; a larger catalogue is searched in parts"
-    )
-    search: Literal["exact", "cells"] = Field(
-        "exact", description="cells: approximate, only the most promising cells of items are looked into"
-    )
-    probes: int = Field(32, ge=1, description="cells looked into, of four times the square root of the items")
-    min_recall: float = Field(
-        0.97, ge=0, le=1, description="approximate lists must hold this share of the exact ones, or the run fails"
-    )
-
-
 class Evaluate(Section):
     ks: tuple[int, ...] = Field((10, 20), description="list lengths")
     primary: str = Field("ndcg@20", description="the metric the report leads with")
     bootstrap: int = Field(1000, ge=0, description="resamples of the users")
     sample_users: int = Field(10, ge=0, description="users shown in the report with history and lists")
+    tradeoff_users: int = Field(
+        2000, ge=0, le=20_000, description="test users on whom the price of diversity is measured; 0: it is not"
+    )
     seed: int = 7
 
     @model_validator(mode="after")
@@ -142,6 +127,8 @@ class Settings(Section):
     als: Als = Field(default_factory=Als)
     two_tower: TwoTower = Field(default_factory=TwoTower)
     recommend: Recommend = Field(default_factory=Recommend)
+    similar: Similar = Field(default_factory=Similar)
+    publish: Publish = Field(default_factory=Publish)
     evaluate: Evaluate = Field(default_factory=Evaluate)
     tracking: Tracking = Field(default_factory=Tracking)
     privacy: Privacy = Field(default_factory=Privacy)
@@ -161,7 +148,7 @@ class Settings(Section):
 
     def hash(self) -> str:
         """Eight hex digits that change when any value that can change a table does."""
-        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance"})
+        plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance", "publish"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -9,6 +11,8 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.evaluation.splits import PART, TEST
+from sparkrec.features.activity import days_before
+from sparkrec.retrieval import rules
 
 #: Strongest first: what an item's row says when a user did several things with it.
 _STRENGTH = (c.PURCHASE, c.CART, c.REVIEW, c.RATING, c.CLICK, c.VIEW)
@@ -29,15 +33,19 @@ def asked(events: DataFrame, settings: Settings) -> DataFrame:
     )
 
 
-def answerable(pairs: DataFrame, train: DataFrame, settings: Settings) -> DataFrame:
+def answerable(pairs: DataFrame, train: DataFrame, settings: Settings, items: DataFrame, at: dt.datetime) -> DataFrame:
     """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
 
-    No model is allowed to recommend those, so they would only lower every number by the same unknown amount. The
-    published protocols (leave one out, a given split) keep every pair, as their numbers do.
+    No model is allowed to recommend those, so they would only lower every number by the same unknown amount. What
+    ``recommend`` has forgotten at the split ``at`` may be asked for. The published protocols (leave one out, a given
+    split) keep every pair, as their numbers do. ``items`` is gold.items.
     """
     if settings.split.kind != "time":
         return pairs
     met = train.where(F.col(c.EVENT_TYPE).isin(*settings.recommend.exclude_seen))
+    if rules.forgets(settings.recommend):
+        memory = items.select(c.ITEM_ID, rules.memory_days(items, settings.recommend).alias("_days"))
+        met = met.join(memory, c.ITEM_ID).where(days_before(at, F.col(c.EVENT_TIME)) <= F.col("_days"))
     return pairs.join(met.select(c.USER_ID, c.ITEM_ID), [c.USER_ID, c.ITEM_ID], "left_anti")
 
 

@@ -57,6 +57,7 @@ def report(
     log: Exposure,
     people: Sequence[Mapping[str, Any]],
     holdout: DataFrame,
+    traded: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of a run: what was just measured, and what the stages before recorded."""
     metric, _, k = run.settings.evaluate.primary.partition("@")
@@ -81,6 +82,7 @@ def report(
         settings=run.settings.dump(),
         versions=run.inputs | run.outputs,
         warm_start=warm_start(run, comparison, metric, int(k)),
+        tradeoff=traded,
     )
 
 

@@ -59,7 +59,7 @@ class Report:
 
     ``records`` are run records as plain dictionaries, oldest first, one a stage. ``exposure`` is (name, curve) pairs:
     the log first, then the models. ``breadth`` is rows of model, metric, k, value.
-    ``warm_start`` : ``records.warm_start``.
+    ``warm_start`` : ``records.warm_start``. ``tradeoff`` : ``tradeoff.sweep``.
     """
 
     title: str
@@ -78,6 +78,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, int] = field(default_factory=dict)
     warm_start: Mapping[str, Any] | None = None
+    tradeoff: Mapping[str, Any] | None = None
 
     def value(self, model: str, metric: str, k: int, segment: str = "all") -> Measure | None:
         """The measure of a model, or None where it was not measured."""
@@ -152,6 +153,7 @@ def render(report: Report) -> str:
         exposure=_exposure(report),
         learning=_learning(report),
         warm_start=_warm_start(report),
+        tradeoff=_tradeoff(report),
         table_names=_TABLES,
         flow=_flow(report),
         facts={
@@ -226,6 +228,17 @@ def _learning(report: Report) -> list[tuple[str, str]]:
         if lines:
             found.append((title, plots.curves(lines, title, "epoch", "")))
     return found
+
+
+def _tradeoff(report: Report) -> str:
+    """NDCG over intra-list diversity, a point for each weight; empty where it was not measured."""
+    if not report.tradeoff:
+        return ""
+    line = [(point["diversity"], point["ndcg"]) for point in report.tradeoff["points"]]
+    title = "The price of diversity"
+    label = f"NDCG@{report.settings['recommend']['k']}"
+    style = _style(report, report.tradeoff["model"])
+    return plots.curves([plots.Line(report.tradeoff["method"].upper(), line, style)], title, "diversity", label)
 
 
 def _warm_start(report: Report) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.named import ids
 from sparkrec.privacy import keys, protect, pseudonyms
 from sparkrec.privacy.keys import Key
 from sparkrec.schemas import Table
@@ -36,25 +36,8 @@ class Persons:
 
 
 def named(text: str) -> tuple[str, ...]:
-    """Ids from a file, one a line, or from the text itself, separated by commas.
-
-    Raises
-    ------
-    ConfigError
-        There is none.
-    """
-    path = Path(text)
-    try:
-        parts = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    except OSError as error:
-        raise ConfigError(f"The list of users {text} cannot be read: {error.strerror}.") from None
-    found = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
-    if not found:
-        raise ConfigError(
-            f"No user is named in '{text}'. Pass ids separated by commas, or a file with an id on each line (a command "
-            "line is seen by everyone on the machine, so prefer the file)."
-        )
-    return found
+    """:func:`sparkrec.named.ids` of users."""
+    return ids(text, "user", " (a command line is seen by everyone on the machine, so prefer the file)")
 
 
 def find(run: Run, given: Sequence[str]) -> Persons:

@@ -16,11 +16,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec.retrieval import fallback
+from sparkrec.retrieval import fallback, filters, reranking
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
+from sparkrec.retrieval.filters import Audience
+from sparkrec.retrieval.reranking import Policy
 from sparkrec.retrieval.topk import Catalogue, Csr, top_k
 
-SEEN = "seen"
+#: Of a user: items met, and how many days before the split; rules that bar items, a bit each; the only items that are
+#: offered; the number in the lot. All but the first are there where the policy needs them.
+SEEN, AGE_DAYS, BARRED, SUBSET, KEY = "seen", "seen_age_days", "barred", "subset", "lot_key"
 _LISTS = pa.schema(
     [
         (c.USER_ID, pa.string()),
@@ -29,27 +33,54 @@ _LISTS = pa.schema(
         (c.SCORE, pa.float64()),
         (c.SOURCE, pa.string()),
         (c.REASON, pa.string()),
+        (c.PROPENSITY, pa.float64()),
     ]
 )
 #: The columns of a list.
-DDL = f"{c.USER_ID} string, {c.RANK} int, {c.ITEM_ID} string, {c.SCORE} double, {c.SOURCE} string, {c.REASON} string"
+DDL = (
+    f"{c.USER_ID} string, {c.RANK} int, {c.ITEM_ID} string, {c.SCORE} double, {c.SOURCE} string, {c.REASON} string, "
+    f"{c.PROPENSITY} double"
+)
 
 
-def with_seen(users: DataFrame, sequences: DataFrame, event_types: Iterable[str]) -> DataFrame:
-    """User index, id and :data:`SEEN`: the item indices that each user met in one of these ways (null: none)."""
+def with_seen(
+    users: DataFrame, sequences: DataFrame, event_types: Iterable[str], as_of: float | None = None
+) -> DataFrame:
+    """User index, id and :data:`SEEN`: the item indices that each user met in one of these ways (null: none).
+
+    With ``as_of`` (unix seconds) also :data:`AGE_DAYS`, how long before it; an item met twice is there twice.
+    """
     codes = [c.EVENT_TYPES.index(name) for name in event_types]
-    met = F.filter(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE), lambda event: event[c.EVENT_TYPE].isin(codes))
-    chunks = sequences.select(c.USER_INDEX, F.transform(met, lambda event: event[c.ITEM_INDEX]).alias(SEEN))
-    seen = chunks.groupBy(c.USER_INDEX).agg(F.array_distinct(F.flatten(F.collect_list(SEEN))).alias(SEEN))
-    return users.select(c.USER_INDEX, c.USER_ID).join(seen, c.USER_INDEX, "left")
+    zipped = F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.EVENT_TIME)
+    met = F.filter(zipped, lambda event: event[c.EVENT_TYPE].isin(codes))
+    known = users.select(c.USER_INDEX, c.USER_ID)
+    if as_of is None:
+        chunks = sequences.select(c.USER_INDEX, F.transform(met, lambda event: event[c.ITEM_INDEX]).alias(SEEN))
+        seen = chunks.groupBy(c.USER_INDEX).agg(F.array_distinct(F.flatten(F.collect_list(SEEN))).alias(SEEN))
+        return known.join(seen, c.USER_INDEX, "left")
+    chunks = sequences.select(c.USER_INDEX, met.alias("_met"))
+    events = chunks.groupBy(c.USER_INDEX).agg(F.flatten(F.collect_list("_met")).alias("_met"))
+    ages = F.transform("_met", lambda event: ((as_of - event[c.EVENT_TIME]) / 86400).cast("float"))
+    seen = events.select(c.USER_INDEX, F.col(f"_met.{c.ITEM_INDEX}").alias(SEEN), ages.alias(AGE_DAYS))
+    return known.join(seen, c.USER_INDEX, "left")
+
+
+def with_anyone(users: DataFrame) -> DataFrame:
+    """Adds :data:`columns.ANYONE`, of whom nothing is known: the list for whoever has none."""
+    nobody = users.sparkSession.createDataFrame([(c.ANYONE,)], f"{c.USER_ID} string")
+    return users.unionByName(nobody, allowMissingColumns=True)
 
 
 def with_vectors(users: DataFrame, vectors: DataFrame) -> DataFrame:
-    """Users from :func:`with_seen` beside their vectors (null: none)."""
-    return users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left").select(c.USER_ID, c.VECTOR, SEEN)
+    """Users from :func:`with_seen`, with what else the policy needs (:mod:`rules`), and their vectors (null: none)."""
+    there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY) if name in users.columns]
+    frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left")
+    return frame.select(c.USER_ID, c.VECTOR, *there)
 
 
-def similarity_join(frame: DataFrame, items: ItemMatrix, popular: ItemMatrix, k: int, block: int) -> DataFrame:
+def similarity_join(
+    frame: DataFrame, items: ItemMatrix, popular: ItemMatrix, k: int, block: int, policy: Policy | None = None
+) -> DataFrame:
     """The lists of all users: exactly ``k`` rows each, or as many as there are items left.
 
     Parameters
@@ -60,12 +91,14 @@ def similarity_join(frame: DataFrame, items: ItemMatrix, popular: ItemMatrix, k:
         The model's items, and those of the popularity model.
     block
         Users in one search; it changes the memory, never the result.
+    policy
+        Rules and reranking; None: neither.
     """
-    return frame.mapInArrow(_kernel(items, popular, k, block), DDL)
+    return frame.mapInArrow(_kernel(items, popular, k, block, policy), DDL)
 
 
 def _kernel(
-    items: ItemMatrix, popular: ItemMatrix, k: int, block: int
+    items: ItemMatrix, popular: ItemMatrix, k: int, block: int, policy: Policy | None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -74,9 +107,9 @@ def _kernel(
                 known = part.column(c.VECTOR).is_valid()
                 served, others = part.filter(known), part.filter(pc.invert(known))
                 if served.num_rows:
-                    yield _for_known(served, items, k)
+                    yield _lists(served, _vectors(served, items), items, k, policy)
                 if others.num_rows:
-                    yield _for_unknown(others, popular, k)
+                    yield _lists(others, np.ones((others.num_rows, 1), np.float32), popular, k, policy)
 
     return kernel
 
@@ -84,40 +117,56 @@ def _kernel(
 def search_known(
     users: pa.RecordBatch, items: ItemMatrix, how: Catalogue, k: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """What :func:`topk.top_k` finds for users who have vectors."""
-    vectors = rectangle(users.column(c.VECTOR), items.plan.width, f"tables of vectors of '{items.model}'")
-    return top_k(vectors, how, k, _seen(users))
+    """What :func:`topk.top_k` finds for users who have vectors, before rules and reranking."""
+    return top_k(_vectors(users, items), how, k, _csr(users, SEEN))
 
 
-def _for_known(users: pa.RecordBatch, items: ItemMatrix, k: int) -> pa.RecordBatch:
-    return _lists(users, items, *search_known(users, items, items.searchable, k))
-
-
-def _for_unknown(users: pa.RecordBatch, popular: ItemMatrix, k: int) -> pa.RecordBatch:
-    return _lists(users, popular, *fallback.popular(popular, users.num_rows, k, _seen(users)))
-
-
-def _seen(users: pa.RecordBatch) -> Csr:
-    """What each user has seen as compressed rows; null is nothing."""
-    lengths = users.column(SEEN).value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    flat = users.column(SEEN).flatten().to_numpy(zero_copy_only=False)
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), flat.astype(np.int32, copy=False)
+def _vectors(users: pa.RecordBatch, items: ItemMatrix) -> NDArray[np.float32]:
+    return rectangle(users.column(c.VECTOR), items.plan.width, f"tables of vectors of '{items.model}'")
 
 
 def _lists(
-    users: pa.RecordBatch, items: ItemMatrix, indices: NDArray[np.int32], scores: NDArray[np.float32]
+    users: pa.RecordBatch, vectors: NDArray[np.float32], items: ItemMatrix, k: int, policy: Policy | None
 ) -> pa.RecordBatch:
     """One row for each place that is filled."""
-    owner, place = np.nonzero(indices >= 0)
-    ids = items.ids.take(pa.array(indices[owner, place])).combine_chunks()
+    drawn = KEY in users.schema.names
+    keys = users.column(KEY).fill_null(0).to_numpy().view(np.uint64) if drawn else np.zeros(len(vectors), np.uint64)
+    takes_part = users.column(KEY).is_valid().to_numpy(zero_copy_only=False) if drawn else np.zeros(len(vectors), bool)
+    audience = audience_of(users, vectors, policy)
+    found = reranking.lists(audience, keys, takes_part, items.searchable, items.vectors, items.allowed, k, policy)
+    owner, place = np.nonzero(found.indices >= 0)
+    ids = items.ids.take(pa.array(found.indices[owner, place])).combine_chunks()
+    reasons = pa.array([fallback.reason(items.model, why) for why in range(3)])
     columns = [
         users.column(c.USER_ID).take(pa.array(owner)),
         pa.array((place + 1).astype(np.int32)),
         ids,
-        pa.array(scores[owner, place].astype(np.float64)),
+        pa.array(found.scores[owner, place].astype(np.float64)),
         pa.repeat(items.model, len(owner)),
-        pa.repeat(fallback.reason(items.model), len(owner)),
+        reasons.take(pa.array(found.why[owner, place])),
+        pa.array(found.propensity[owner, place]),
     ]
     return pa.RecordBatch.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, _LISTS, strict=True)], schema=_LISTS
     )
+
+
+def audience_of(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Policy | None) -> Audience:
+    """A batch of users with their vectors, as the filters see them."""
+    names, n = users.schema.names, users.num_rows
+    seen = _csr(users, SEEN)
+    if AGE_DAYS in names and policy and policy.traits:
+        ages = users.column(AGE_DAYS).flatten().to_numpy(zero_copy_only=False)
+        seen = filters.recent(seen, ages, policy.traits.memory_days)
+    barred = users.column(BARRED).to_numpy(zero_copy_only=False) if BARRED in names else np.zeros(n, np.int64)
+    if SUBSET not in names:
+        return Audience(vectors, seen, barred, np.zeros(n, bool), (np.zeros(n + 1, np.int64), np.zeros(0, np.int64)))
+    own = users.column(SUBSET).is_valid().to_numpy(zero_copy_only=False)
+    return Audience(vectors, seen, barred, own, _csr(users, SUBSET))
+
+
+def _csr(users: pa.RecordBatch, column: str) -> Csr:
+    """Lists of item indices as compressed rows; null is nothing."""
+    lengths = users.column(column).value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    flat = users.column(column).flatten().to_numpy(zero_copy_only=False)
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), flat.astype(np.int32, copy=False)

@@ -199,3 +199,14 @@ def test_the_console_shows_models_recommendations_and_where_to_look():
     assert "1. Tea towel  (popular)" in text
     assert "Report: lake/report.html" in text
     assert "mlflow ui --backend-store-uri sqlite:///x.db" in text
+
+
+def test_the_price_of_diversity_is_drawn_and_said():
+    assert "What diversity would cost" not in report.render(example())
+    points = [{"weight": w, "ndcg": 0.3 - w / 10, "diversity": 0.5 + w, "coverage": 0.25 + w} for w in (0.0, 0.1)]
+    confirmed = {"users": 250, "ndcg": 0.2875, "ndcg_before": 0.2912, "diversity": 0.61, "diversity_before": 0.52}
+    traded = {"model": "als", "method": "mmr", "users": 500, "points": points, "chosen": 0.1, "confirmed": confirmed}
+    settings = {"recommend": {"k": 20, "exclude_seen": ["view"]}, "evaluate": {"bootstrap": 1000}}
+    page = report.render(example(tradeoff=traded, settings=settings))
+    for text in ("What diversity would cost", "weight 0.1, the largest", "0.2912", "0.2875", "35.0 %", "NDCG@20"):
+        assert text in page

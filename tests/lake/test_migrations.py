@@ -45,7 +45,10 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.BRONZE_EVENTS).count() == 1
     found = properties(lake, schemas.BRONZE_EVENTS)
-    assert (found["sparkrec.schemaVersion"], found["delta.enableChangeDataFeed"]) == ("2", "true")
+    assert (found["sparkrec.schemaVersion"], found["delta.enableChangeDataFeed"]) == (
+        str(schemas.SCHEMA_VERSION),
+        "true",
+    )
     version = lake.prepare(schemas.BRONZE_EVENTS)
     assert Lake(lake.root, spark).prepare(schemas.BRONZE_EVENTS) == version, "once"
 
@@ -55,7 +58,7 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.QUARANTINE).count() == 0, "clean computes it again"
     assert lake.read(schemas.QUARANTINE, 1).count() == 1, "the old version stays readable"
-    assert properties(lake, schemas.QUARANTINE)["sparkrec.schemaVersion"] == "2"
+    assert properties(lake, schemas.QUARANTINE)["sparkrec.schemaVersion"] == str(schemas.SCHEMA_VERSION)
 
 
 def test_a_layout_that_nothing_can_compute_again_is_refused(spark: Any, tmp_path: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import handmade
 import numpy as np
 import pytest
@@ -9,11 +11,13 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
-from sparkrec.errors import DataError
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.jobs.audience import audience
 from sparkrec.jobs.recommend import recommend
+from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
-from sparkrec.retrieval import catalogue, join, recall
+from sparkrec.retrieval import catalogue, changes, join, products, recall
 
 pytestmark = pytest.mark.spark
 
@@ -21,6 +25,9 @@ N_USERS, N_ITEMS, K, WIDTH = 40, 30, 5, 6
 UNKNOWN_USERS, UNKNOWN_ITEMS = {7, 39}, {3}  # ALS has no vector for them
 POSTAGE, SOLD_OUT = 11, 12
 SAW_ALL, SAW_ALL_BUT_TWO = 20, 21
+ITEMS = {POSTAGE: {c.FOR_SALE: False}, SOLD_OUT: {c.STOCK: 0.0}, 13: {c.STOCK: 2.0}}
+AS_OF = dt.datetime(1970, 1, 1, 0, 0, 10)  # events are a second apart
+GOLD = (schemas.GOLD_SEQUENCES, schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.GOLD_ITEMS)
 
 
 def world():
@@ -54,8 +61,8 @@ def done(spark, tmp_path_factory):
     gold = Run(settings, "featurize")
     handmade.gold(
         gold, events, N_ITEMS, chunk=4,
-        items={POSTAGE: {c.FOR_SALE: False}, SOLD_OUT: {c.STOCK: 0.0}, 13: {c.STOCK: 2.0}},
-        only=(schemas.GOLD_SEQUENCES, schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.GOLD_ITEMS),
+        items={n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4} | ITEMS.get(n, {}) for n in range(N_ITEMS)},
+        only=(*GOLD, schemas.GOLD_USERS),
     )  # fmt: skip
     gold.finish()
     execute(train_popularity, Run(settings, "train_popularity"))
@@ -80,7 +87,7 @@ def table(run):
 def lists(run, model):
     """Item indices of each user's list, with its source."""
     found = {}
-    for _, name, user, _rank, item, _score, source, _reason in table(run):
+    for _, name, user, _rank, item, _score, source, *_ in table(run):
         if name == model:
             found.setdefault(user, ([], source))[0].append(int(item[1:]))
     return found
@@ -120,7 +127,7 @@ def test_every_row_says_where_it_comes_from(done):
 
 def test_ranks_count_from_one_and_scores_fall(done):
     by_list = {}
-    for _, model, user, rank, _item, score, _source, _reason in table(done[0]):
+    for _, model, user, rank, _item, score, *_ in table(done[0]):
         by_list.setdefault((model, user), []).append((rank, score))
     for places in by_list.values():
         assert [rank for rank, _ in places] == list(range(1, len(places) + 1))
@@ -133,6 +140,181 @@ def test_what_is_missing_is_counted(done):
         "users": 40, "lists": 78, "rows": len(table(done[0])), "fallback_users": 2, "short_lists": 4,
     }  # fmt: skip
     assert done[0].details["lists"]["als"]["short_lists"] == 2
+    assert done[0].details["lists"]["als"]["short_because"] == {"most_seen": 2}
+
+
+def test_rules_lists_and_caps_equal_brute_force(done, tmp_path):
+    """Everything at once: rules for some, a consumable, lists for all and for one user, a cap with a pool of one."""
+    seconds = 1 / 86400
+    (tmp_path / "recalled.csv").write_text("item_id\ni5\nnobody knows it\n")
+    (tmp_path / "returned.csv").write_text("user_id,item_id\nu1,i1\nu1,i2\nu9,i6\n")
+    (tmp_path / "club.csv").write_text("user_id,item_id\nu2,i4\nu2,i8\nu2,i9\nu2,i5\n")
+    wanted = {
+        "pool": K, "caps": {"brand": 2},
+        "rules": [
+            {"name": "adults", "items": "item_index < 8", "only_for": "n_events > 9 AND user_index % 2 = 0"},
+            {"name": "region", "items": "brand_code = 3", "hide_from": "user_index % 3 = 0"},
+            {"name": "food", "items": "item_index % 2 = 0", "again_after_days": 5 * seconds},
+            {"name": "gone", "items": "name = 'Item 14'"},
+        ],
+        "lists": [
+            {"name": "recalled", "kind": "deny", "path": str(tmp_path / "recalled.csv")},
+            {"name": "returned", "kind": "deny", "path": str(tmp_path / "returned.csv")},
+            {"name": "club", "kind": "allow", "path": str(tmp_path / "club.csv")},
+        ],
+    }  # fmt: skip
+    settings = done[0].settings.model_dump()
+    run = Run(Settings.model_validate(settings | {"recommend": settings["recommend"] | wanted}), "recommend")
+    execute(recommend, run)
+    events, users, items = world()
+    denied, club = {"u1": {1, 2}, "u9": {6}}, {"u2": {4, 5, 8, 9}}
+    expected = {}
+    for user in [*range(N_USERS), None]:
+        name = c.ANYONE if user is None else f"u{user}"
+        met = {i for i, kind, t in ([] if user is None else events[user])
+               if kind != c.SEARCH and (i % 2 or 10 - t <= 5)}  # fmt: skip
+        grown_up = user is not None and len(events[user]) > 9 and user % 2 == 0
+        known = user is not None and user not in UNKNOWN_USERS
+        offered = [
+            i for i in range(N_ITEMS)
+            if i not in (POSTAGE, SOLD_OUT, 5, 14) and i not in met and i not in denied.get(name, ())
+            and (i >= 8 or grown_up) and not (i % 4 == 3 and user is not None and user % 3 == 0)
+            and (name not in club or i in club[name]) and not (known and i in UNKNOWN_ITEMS)
+        ]  # fmt: skip
+        scores = items @ users[user] if known else np.bincount([i for e in events for i, _, _ in e], minlength=N_ITEMS)
+        chosen = []
+        for i in sorted(offered, key=lambda i: (-scores[i], i)):
+            if sum(j % 4 == i % 4 for j in chosen) < 2 and len(chosen) < K:
+                chosen.append(i)
+        if chosen:
+            expected[name] = (chosen, "als" if known else "popularity")
+    assert lists(run, "als") == expected
+    assert len(expected) > N_USERS - 3
+
+
+def test_similar_items_equal_brute_force(done, spark):
+    settings = done[0].settings.model_dump()
+    similar_settings = {"k": 4, "models": ["als"], "similarity": "euclidean"}
+    run = Run(Settings.model_validate(settings | {"similar": similar_settings}), "similar")
+    execute(similar, run)
+    rows = run.lake.read(schemas.SIMILAR_ITEMS, run.outputs["similar_items"]).collect()
+    _, _, items = world()
+    known = [i for i in range(N_ITEMS) if i not in UNKNOWN_ITEMS]
+    found = {(row[c.ITEM_ID], row[c.RANK]): (row[c.NEIGHBOR_ID], row[c.SCORE]) for row in rows}
+    expected = {}
+    for i in known:  # an item that is not offered has neighbours, and is nobody's
+        apart = {j: float(((items[i] - items[j]) ** 2).sum()) for j in known if j not in (i, POSTAGE, SOLD_OUT)}
+        for rank, j in enumerate(sorted(apart, key=lambda j: (apart[j], j))[:4], 1):
+            expected[f"i{i}", rank] = (f"i{j}", pytest.approx(-np.sqrt(apart[j])))
+    assert found == expected
+
+    vectors = run.read(schemas.VECTORS_ITEMS, {c.MODEL: "als"})
+    lengths = products.prepared(vectors, "cosine").select(c.VECTOR).collect()
+    np.testing.assert_allclose([np.linalg.norm(row[0]) for row in lengths], 1, rtol=1e-6)
+
+
+def test_complements_are_ranked_by_the_lower_bound_of_their_lift(spark):
+    rows = [
+        ("bought", 0, 1, 1, 100, 3.0),  # 3 · (1 − 1.645 / 10) = 2.5065
+        ("bought", 0, 2, 2, 4, 10.0),  # 10 · (1 − 1.645 / 2) = 1.775: more lift, less sure
+        ("bought", 0, 3, 3, 2, 50.0),  # below nothing: two users are no evidence
+        ("bought", 0, 4, 4, 900, 1.0),  # .945: chance
+        ("bought", 0, 5, 5, 100, 9.0),  # not offered
+        ("seen", 0, 1, 6, 100, 9.0),
+    ]
+    neighbors = spark.createDataFrame(
+        rows,
+        f"{c.RELATION} string, {c.ITEM_INDEX} int, {c.RANK} int, {c.NEIGHBOR_INDEX} int, count bigint, lift double",
+    )
+    shelf = spark.createDataFrame(
+        [(n, f"i{n}", n not in (0, 5)) for n in range(7)],
+        f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean",
+    )
+    found = products.bought_together(neighbors, shelf, 1.0, 3).orderBy(c.RANK).collect()
+    assert [(row[c.ITEM_ID], row[c.NEIGHBOR_ID], row[c.LIFT], row[c.COUNT]) for row in found] == [
+        ("i0", "i1", 3.0, 100),
+        ("i0", "i2", 10.0, 4),
+    ]
+    assert [row[c.SCORE] for row in found] == [pytest.approx(2.5065), pytest.approx(1.775)]
+
+
+def test_audience_equals_brute_force(done):
+    settings = done[0].settings.model_dump()
+    rule = {"name": "region", "items": "item_index = 6", "hide_from": "user_index % 3 = 0"}
+    recommending = settings["recommend"] | {"rules": [rule]}
+    arguments = {"items": "i6,i1", "campaign": "spring", "top": 7, "model": None}
+    run = Run(Settings.model_validate(settings | {"recommend": recommending}), "audience", arguments=arguments)
+    execute(audience, run)
+    rows = run.lake.read(schemas.AUDIENCES, run.outputs["audiences"]).collect()
+    events, users, items = world()
+    expected = []
+    for item in (1, 6):
+        able = [
+            u for u in range(N_USERS)
+            if u not in UNKNOWN_USERS and not (item == 6 and u % 3 == 0)
+            and item not in {i for i, kind, _ in events[u] if kind != c.SEARCH}
+        ]  # fmt: skip
+        score = {u: float(users[u] @ items[item]) for u in able}
+        best = sorted(able, key=lambda u: (-score[u], u))[:7]
+        expected += [(f"i{item}", rank, f"u{u}", score[u]) for rank, u in enumerate(best, 1)]
+    assert sorted((r[c.ITEM_ID], r[c.RANK], r[c.USER_ID], r[c.SCORE]) for r in rows) == expected
+    assert {(r[c.CAMPAIGN], r[c.MODEL]) for r in rows} == {("spring", "als")}
+
+    for wanted, model, error, message in (
+        ("i6,i99", None, DataError, "'i99' is not in gold.items"),
+        (f"i{POSTAGE}", None, DataError, "may not be recommended"),
+        ("i3", None, DataError, "no vector of the item 'i3'"),
+        (" ,", None, ConfigError, "No item is named"),
+        ("i6", "popularity", ConfigError, "the same for every user"),
+    ):
+        with pytest.raises(error, match=message):
+            audience(Run(run.settings, "audience", arguments=arguments | {"items": wanted, "model": model}))
+
+
+def test_changes_against_the_run_before_by_hand(spark):
+    def lists(model, **users):
+        rows = [(model, u, rank, f"i{i}") for u, items in users.items() for rank, i in enumerate(items, 1)]
+        return spark.createDataFrame(rows, "model string, user_id string, rank int, item_id string")
+
+    now = lists("als", a=[1, 2, 3, 9], b=[4, 5], d=[7]).unionByName(lists("new", a=[1]))
+    then = lists("als", a=[1, 3, 4, 9], b=[5, 4, 6], e=[8])
+    found = changes.against(now, then, 3)
+    # a: {1, 3} of 3 and the first stayed; b: {4, 5} of 3 and it did not; d is new, e is gone.
+    assert found["als"] == {
+        "overlap": pytest.approx(2 / 3, abs=1e-6), "churn": pytest.approx(1 / 3, abs=1e-6), "same_first": 0.5,
+        "churn_all": pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4, abs=1e-6), "users": 2, "users_new": 1, "users_gone": 1,
+    }  # fmt: skip
+    assert found["new"]["users_new"] == 1
+
+
+def test_the_run_before_is_another_run_that_came_first(done):
+    assert changes.previous(Run(done[0].settings, "recommend")) is None, "a run is not compared with itself"
+    later = Run(done[0].settings, "recommend", run_id="tomorrow")
+    assert changes.previous(later) == done[0].run_id
+
+
+def test_a_condition_that_is_none_is_refused_by_name(done):
+    settings = done[0].settings.model_dump()
+    for items, message in (("prise > 3", "UNRESOLVED_COLUMN.*price"), ("price", "of type double"), ("a >", "rule 'x'")):
+        rule = {"rules": [{"name": "x", "items": items}]}
+        run = Run(Settings.model_validate(settings | {"recommend": settings["recommend"] | rule}), "recommend")
+        with pytest.raises(ConfigError, match=message):
+            recommend(run)
+
+
+def test_a_list_that_is_none_is_refused_by_name(done, tmp_path):
+    settings = done[0].settings.model_dump()
+    (tmp_path / "a.csv").write_text("sku\n1\n")
+    (tmp_path / "b.csv").write_text("item_id,user_id\ni1,\n")
+    for path, error, message in (
+        ("none.csv", ConfigError, "'x'.*cannot be read"),
+        ("a.csv", DataError, "columns sku, and needs item_id"),
+        ("b.csv", DataError, "row without user_id: item_id=i1"),
+    ):
+        named = {"lists": [{"name": "x", "kind": "deny", "path": str(tmp_path / path)}]}
+        run = Run(Settings.model_validate(settings | {"recommend": settings["recommend"] | named}), "recommend")
+        with pytest.raises(error, match=message):
+            recommend(run)
 
 
 def test_twice_is_the_same_to_the_bit(done):

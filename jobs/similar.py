@@ -1,0 +1,38 @@
+"""similar: item vectors and baskets → what to show beside each item."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.cli import run_job
+from sparkrec.pipeline import Run
+from sparkrec.retrieval import catalogue, products, rules
+
+
+def similar(run: Run) -> None:
+    """Items that are alike by each model's vectors, and items bought together, written for every item."""
+    settings, gold = run.settings.similar, run.read(schemas.GOLD_ITEMS)
+    shelf = rules.offered(gold, run.settings.recommend, rules.read_lists(run.spark, run.settings.recommend))
+    for model in settings.models:
+        place = {c.RUN_ID: run.run_id, c.MODEL: model}
+        vectors = products.prepared(run.read(schemas.VECTORS_ITEMS, place), settings.similarity)
+        matrix = catalogue.publish(shelf, vectors, model)
+        block = run.settings.recommend.block_users
+        _write(run, model, products.similar_items(vectors, matrix, settings.similarity, settings.k, block))
+    if settings.bought_together:
+        neighbors = run.read(schemas.GOLD_NEIGHBORS)
+        _write(run, products.TOGETHER, products.bought_together(neighbors, shelf, settings.min_lift, settings.k))
+
+
+def _write(run: Run, model: str, rows: DataFrame) -> None:
+    place = {c.RUN_ID: run.run_id, c.MODEL: model}
+    missing = {x.name: F.lit(None) for x in schemas.SIMILAR_ITEMS.columns if x.name not in (*rows.columns, *place)}
+    labels = {column: F.lit(value) for column, value in place.items()}
+    run.count(**{model: run.write(schemas.SIMILAR_ITEMS, rows.withColumns(missing | labels), place)})
+
+
+if __name__ == "__main__":
+    run_job(similar)

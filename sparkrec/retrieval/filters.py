@@ -1,0 +1,156 @@
+"""What a user may be offered, inside the top-k: rules for groups of users, lists for one user, what counts as seen.
+
+All exact: a filter leaves the k best of what remains, never k less what it took away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkrec.retrieval.topk import Catalogue, Csr, exact_scores, top_k
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Audience:
+    """A block of users, as the filters see them.
+
+    ``vectors``
+        ``[n, d]``.
+    ``seen``
+        Items that each is not offered, as compressed rows.
+    ``barred``
+        ``[n]``: the rules, a bit each, whose items this user is not offered.
+    ``own``
+        ``[n]``: these users are offered nothing but their ``subset``.
+    ``subset``
+        Compressed rows; empty for the others.
+    """
+
+    vectors: F32
+    seen: Csr
+    barred: I64
+    own: NDArray[np.bool_]
+    subset: Csr
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: NDArray[np.integer]) -> Audience:
+        """Some of them."""
+        return Audience(
+            self.vectors[rows], take(self.seen, rows), self.barred[rows], self.own[rows], take(self.subset, rows)
+        )
+
+
+def search(
+    users: Audience, items: F32 | Catalogue, k: int, allowed: NDArray[np.bool_], hidden: I64 | None = None
+) -> tuple[I32, F32]:
+    """The ``k`` best items that each user may be offered, as :func:`topk.top_k` gives them.
+
+    A catalogue holds the ``allowed`` items only. ``hidden`` is ``[m]``: the rules, a bit each, that an item falls
+    under. Users with the same ``barred`` share a mask and a search; a user with a subset is scored on that alone.
+    """
+    indices = np.full((len(users), k), -1, np.int32)
+    scores = np.full((len(users), k), -np.inf, np.float32)
+    packed = isinstance(items, Catalogue)
+    for barred, rows in groups(users.barred, users.own):
+        part = users.take(rows)
+        mask = permitted(allowed, hidden, barred)
+        if users.own[rows[0]]:
+            vectors = items.vectors if isinstance(items, Catalogue) else items
+            indices[rows], scores[rows] = top_k_of_subset(part, vectors, k, mask)
+        else:
+            some = None if packed and mask is allowed else mask
+            indices[rows], scores[rows] = top_k(part.vectors, items, k, part.seen, some)
+    return indices, scores
+
+
+def groups(barred: I64, own: NDArray[np.bool_]) -> list[tuple[int, I64]]:
+    """Rows of users to whom the same rules apply: (their bits, rows). Users with a subset come apart."""
+    if not len(barred):
+        return []
+    order = np.lexsort((barred, own))
+    new = (np.diff(barred[order]) != 0) | np.diff(own[order])
+    return [(int(barred[rows[0]]), rows) for rows in np.split(order, np.flatnonzero(new) + 1)]
+
+
+def permitted(allowed: NDArray[np.bool_], hidden: I64 | None, barred: int) -> NDArray[np.bool_]:
+    """``[m]``: items that users with these bits are offered."""
+    return allowed if hidden is None or not barred else allowed & (hidden & barred == 0)
+
+
+def top_k_of_subset(users: Audience, items: F32, k: int, allowed: NDArray[np.bool_]) -> tuple[I32, F32]:
+    """The ``k`` best of each user's own subset. Cost follows the size of the subsets, not the catalogue's."""
+    indices = np.full((len(users), k), -1, np.int32)
+    scores = np.full((len(users), k), -np.inf, np.float32)
+    rows, columns = pairs(users.subset)
+    seen_rows, seen_columns = pairs(users.seen)
+    key = np.unique(rows * len(items) + columns)
+    key = key[allowed[key % len(items)] & ~np.isin(key, seen_rows * len(items) + seen_columns)]
+    rows, columns = key // len(items), key % len(items)
+    values = exact_scores(users.vectors, items, rows, columns)
+    order = np.lexsort((columns, -values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    best = rank < k
+    indices[rows[best], rank[best]] = columns[best]
+    scores[rows[best], rank[best]] = values[best]
+    return indices, scores
+
+
+def among(
+    users: Audience, items: F32, k: int, chosen: I64, allowed: NDArray[np.bool_], hidden: I64 | None = None
+) -> tuple[I32, F32]:
+    """The ``k`` best items of ``chosen`` (ascending) for each user, under the same filters.
+
+    Only these items are multiplied, so a short list of them costs little.
+    """
+    place = np.full(len(items), -1, np.int64)
+    place[chosen] = np.arange(len(chosen))
+    part = Audience(users.vectors, _renamed(users.seen, place), users.barred, users.own, _renamed(users.subset, place))
+    found, scores = search(part, items[chosen], k, allowed[chosen], None if hidden is None else hidden[chosen])
+    return (np.where(found >= 0, chosen[found], -1).astype(np.int32) if len(chosen) else found), scores
+
+
+def recent(seen: Csr, age_days: NDArray[np.floating], memory_days: NDArray[np.floating]) -> Csr:
+    """Of what users met, what still counts: met at most ``memory_days`` (``[m]``, by item) ago.
+
+    ``age_days`` goes with the indices of ``seen``. An item met twice counts if the later time does.
+    """
+    rows, columns = pairs(seen)
+    counts = age_days <= memory_days[columns]
+    return rows_of(rows[counts], columns[counts], len(seen[0]) - 1)
+
+
+def pairs(lists: Csr) -> tuple[I64, I64]:
+    """Row and column of each entry."""
+    indptr, indices = lists
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    return rows, np.asarray(indices[indptr[0] : indptr[-1]], np.int64)
+
+
+def rows_of(rows: NDArray[np.integer], columns: NDArray[np.integer], n: int) -> Csr:
+    """Compressed rows of entries whose rows ascend."""
+    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64), columns
+
+
+def take(lists: Csr, chosen: NDArray[np.integer]) -> Csr:
+    """The compressed rows of some rows, in that order."""
+    indptr, indices = lists
+    starts, lengths = indptr[:-1][chosen], np.diff(indptr)[chosen]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    within = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
+    return ends.astype(np.int64), indices[np.repeat(starts, lengths) + within]
+
+
+def _renamed(lists: Csr, place: I64) -> Csr:
+    rows, columns = pairs(lists)
+    known = place[columns] >= 0
+    return rows_of(rows[known], place[columns[known]], len(lists[0]) - 1)

@@ -1,0 +1,242 @@
+"""From a block of users to their lists: the filtered top-k, and where asked the reranking of a pool of it.
+
+Reranking chooses among the ``pool`` best items of a user (and as many promoted ones as a list has places). A list that
+caps leave short goes on down the ranking, by score, until it has k items or nothing is left: so exactly k remain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkrec.config.recommend import Recommend
+from sparkrec.retrieval import exploration, filters
+from sparkrec.retrieval.diversity import Dpp, Gains, Limits, Mmr, Relevance, Wanted, greedy, relevance
+from sparkrec.retrieval.filters import Audience
+from sparkrec.retrieval.topk import Catalogue
+
+#: Why an item stands where it stands: the model's score and the reranking; a quota of promotions; by lot.
+CHOSEN, PROMOTED, EXPLORED = 0, 1, 2
+
+_CELLS = 1 << 20  # numbers of the candidates' vectors held at a time: 4 MB, which stay in the cache
+
+
+class Traits(Protocol):
+    """What is known of items besides their vectors, ``[m]`` each: see :class:`sparkrec.retrieval.traits.ItemTraits`."""
+
+    @property
+    def hidden(self) -> NDArray[np.int64]: ...
+
+    @property
+    def memory_days(self) -> NDArray[np.float32]: ...
+
+    @property
+    def fresh(self) -> NDArray[np.bool_]: ...
+
+    @property
+    def promoted(self) -> NDArray[np.bool_]: ...
+
+    def kinds(self, cap: str) -> NDArray[np.int32]:
+        """The item's category, brand, … as a number; -1 for none."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the configuration says of lists. Without ``traits`` there are no rules and nothing is reranked."""
+
+    settings: Recommend
+    traits: Traits | None = None
+
+
+@dataclass(frozen=True)
+class Lists:
+    """``[n, k]`` each. ``indices`` is -1 beyond a list's end; ``scores`` are the model's."""
+
+    indices: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    propensity: NDArray[np.float64]
+    why: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Assortment:
+    """A model's items, as the reranking sees them: what is searched, the vectors, which are allowed, their traits."""
+
+    searched: NDArray[np.float32] | Catalogue
+    vectors: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+    traits: Traits
+
+
+def lists(
+    users: Audience,
+    keys: NDArray[np.uint64],
+    lottery: NDArray[np.bool_],
+    searched: NDArray[np.float32] | Catalogue,
+    vectors: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    k: int,
+    policy: Policy | None = None,
+) -> Lists:
+    """The lists of a block of users; every user's own, whoever else is in the block.
+
+    Parameters
+    ----------
+    keys
+        ``[n]``: each user's number in the lot.
+    lottery
+        ``[n]``: whether a user takes part in it.
+    searched, vectors
+        The items as :func:`topk.top_k` takes them, and their vectors ``[m, d]``: the same, unless packed.
+    """
+    traits = policy.traits if policy else None
+    hidden = None if traits is None else traits.hidden
+    if policy is None or traits is None or not policy.settings.reranks:
+        indices, scores = filters.search(users, searched, k, allowed, hidden)
+        return Lists(indices, scores, np.ones(indices.shape), np.zeros(indices.shape, np.int8))
+    items, settings = Assortment(searched, vectors, allowed, traits), policy.settings
+    size = max(k, settings.pool) + (k if settings.promotions.quota else 0)
+    step = max(1, _CELLS // (size * max(1, vectors.shape[1])))
+    blocks = [np.arange(start, min(start + step, len(users))) for start in range(0, len(users), step)]
+    parts = [_reranked(users.take(rows), keys[rows], lottery[rows], items, k, settings) for rows in blocks]
+    return Lists(
+        np.concatenate([np.zeros((0, k), np.int32), *[part.indices for part in parts]]),
+        np.concatenate([np.zeros((0, k), np.float32), *[part.scores for part in parts]]),
+        np.concatenate([np.zeros((0, k)), *[part.propensity for part in parts]]),
+        np.concatenate([np.zeros((0, k), np.int8), *[part.why for part in parts]]),
+    )
+
+
+def _reranked(
+    users: Audience,
+    keys: NDArray[np.uint64],
+    lottery: NDArray[np.bool_],
+    items: Assortment,
+    k: int,
+    settings: Recommend,
+) -> Lists:
+    pool, scores, more = _pool(users, items, k, settings)
+    there = pool >= 0
+    limits = _limits(pool, items.traits, settings)
+    wanted = None
+    if settings.promotions.quota:
+        wanted = Wanted(there & items.traits.promoted[pool], settings.promotions.quota)
+    picks, forced = greedy(k, there, _gains(pool, scores, items, k, settings), limits, wanted)
+    why = np.where(forced, PROMOTED, CHOSEN).astype(np.int8)
+    propensity = np.ones(picks.shape)
+    if settings.exploration.places:
+        last = np.arange(k) >= k - settings.exploration.places
+        places = last & (picks[:, -1:] >= 0) & lottery[:, None] & ~forced
+        free = there & limits.open(reserve=settings.exploration.places - 1)
+        rows, columns = np.nonzero(picks >= 0)
+        free[rows, picks[rows, columns]] = False
+        drawn, propensity = exploration.explore(picks, free, pool, keys, places, settings.exploration.probability)
+        why[drawn != picks] = EXPLORED
+        picks = drawn
+    found = Lists(
+        np.where(picks >= 0, np.take_along_axis(pool, picks, 1), -1).astype(np.int32),
+        np.where(picks >= 0, np.take_along_axis(scores, picks, 1), -np.inf).astype(np.float32),
+        propensity,
+        why,
+    )
+    if more is not None:
+        short = np.flatnonzero(more & (found.indices[:, -1] < 0))
+        if len(short):
+            _fill(users.take(short), found, short, items, k, settings)
+    return found
+
+
+def _pool(
+    users: Audience, items: Assortment, k: int, settings: Recommend
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool."""
+    size = max(k, settings.pool)
+    pool, scores = filters.search(users, items.searched, size, items.allowed, items.traits.hidden)
+    more = pool[:, -1] >= 0
+    if not settings.promotions.quota:
+        return pool, scores, more
+    chosen = np.flatnonzero(items.traits.promoted)
+    extra, points = filters.among(users, items.vectors, k, chosen, items.allowed, items.traits.hidden)
+    known = _within(extra, pool, len(items.vectors))
+    # What is not in the pool lies below all of it, so the order by score stays.
+    extra, points = np.where(known, -1, extra), np.where(known, -np.inf, points)
+    return np.concatenate([pool, extra], axis=1), np.concatenate([scores, points], axis=1), more
+
+
+def _gains(
+    pool: NDArray[np.int32], scores: NDArray[np.float32], items: Assortment, k: int, settings: Recommend
+) -> Gains:
+    boost = items.traits.fresh[pool] * settings.new_items.boost if settings.new_items.boost else None
+    relevances, weight = relevance(scores, boost), settings.diversity.weight
+    if settings.diversity.method == "none":
+        return Relevance(relevances)
+    method = partial(Dpp, k=k) if settings.diversity.method == "dpp" else Mmr
+    return method(relevances, items.vectors[np.maximum(pool, 0)], weight)
+
+
+def _limits(pool: NDArray[np.int32], traits: Traits, settings: Recommend) -> Limits:
+    kinds = [np.where(pool >= 0, traits.kinds(cap)[pool], -1) for cap in settings.caps]
+    return Limits(kinds, list(settings.caps.values()))
+
+
+def _fill(
+    users: Audience, found: Lists, rows: NDArray[np.int64], items: Assortment, k: int, settings: Recommend
+) -> None:
+    """Completes the lists of ``rows`` (which ``users`` are) in place: down the ranking by score, under the caps.
+
+    The ranking is read twice as far each time, until the list is complete or as long as the caps let any list be.
+    """
+    most, size, m = _longest(users, items, settings), 2 * max(k, settings.pool), len(items.vectors)
+    left = np.flatnonzero((found.indices[rows] >= 0).sum(axis=1) < most)
+    while len(left):
+        size = min(size, m)
+        done = np.zeros(len(left), bool)
+        for start in range(0, len(left), step := max(1, _CELLS // size)):
+            part = left[start : start + step]
+            done[start : start + step] = _fill_from(users.take(part), found, rows[part], items, size, settings)
+        full = (found.indices[rows[left]] >= 0).sum(axis=1) >= np.minimum(most[left], k)
+        left = left[~done & ~full] if size < m else left[:0]
+        size *= 2
+
+
+def _fill_from(
+    users: Audience, found: Lists, rows: NDArray[np.int64], items: Assortment, size: int, settings: Recommend
+) -> NDArray[np.bool_]:
+    """Adds what the ``size`` best items give; returns for whom the ranking ends there."""
+    pool, scores = filters.search(users, items.searched, size, items.allowed, items.traits.hidden)
+    limits, own = _limits(pool, items.traits, settings), found.indices[rows]
+    for place in range(own.shape[1]):
+        has = np.flatnonzero(own[:, place] >= 0)
+        limits.add(has, [items.traits.kinds(cap)[own[has, place]] for cap in settings.caps])
+    there = (pool >= 0) & ~_within(pool, own, len(items.vectors))
+    k = own.shape[1]
+    picks, _ = greedy(k, there, Relevance(scores.astype(np.float64)), limits)
+    length = (own >= 0).sum(axis=1)
+    who, turn = np.nonzero((picks >= 0) & (np.arange(k) + length[:, None] < k))
+    found.indices[rows[who], length[who] + turn] = pool[who, picks[who, turn]]
+    found.scores[rows[who], length[who] + turn] = scores[who, picks[who, turn]]
+    ended: NDArray[np.bool_] = pool[:, -1] < 0
+    return ended
+
+
+def _longest(users: Audience, items: Assortment, settings: Recommend) -> NDArray[np.int64]:
+    """``[n]``: no list of the user's can be longer under the caps, whatever the user has seen."""
+    most = np.full(len(users), np.iinfo(np.int64).max)
+    for barred, rows in filters.groups(users.barred, users.own):
+        mask = filters.permitted(items.allowed, items.traits.hidden, barred)
+        for cap, limit in settings.caps.items():
+            kinds = items.traits.kinds(cap)[mask]
+            room = np.minimum(np.bincount(kinds[kinds >= 0]), limit).sum() + (kinds < 0).sum()
+            most[rows] = np.minimum(most[rows], room)
+    return most
+
+
+def _within(some: NDArray[np.integer], lists: NDArray[np.integer], m: int) -> NDArray[np.bool_]:
+    """Which entries of each row of ``some`` are in the same row of ``lists``; -1 is not looked at in ``some``."""
+    rows = np.arange(len(some), dtype=np.int64)[:, None] * (m + 1)
+    found: NDArray[np.bool_] = np.isin(some + 1 + rows, (lists + 1 + rows)[lists >= 0])
+    return found

@@ -1,0 +1,188 @@
+"""The rules of ``recommend`` as columns: of items (who is offered them, their kinds) and of users (what concerns them).
+
+A rule that depends on the user takes one bit. A user is barred from a bit's items where ``only_for`` is not true or
+``hide_from`` is; users with the same bits share a mask in the join, so the cost is one mask an outcome, not one a user.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config.recommend import Recommend
+from sparkrec.errors import ConfigError
+from sparkrec.pipeline import Run
+from sparkrec.retrieval import catalogue, join
+from sparkrec.retrieval.catalogue import ALLOWED
+from sparkrec.retrieval.id_files import read
+from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET
+from sparkrec.retrieval.traits import FRESH, HIDDEN, MEMORY_DAYS, PROMOTED
+
+_NEVER = float("inf")
+
+
+def needs_traits(settings: Recommend) -> bool:
+    """Whether anything is asked for that items must be known for besides their vectors."""
+    return settings.reranks or forgets(settings) or any(rule.concerns_some for rule in settings.rules)
+
+
+def forgets(settings: Recommend) -> bool:
+    """Whether what a user met may be recommended again some day."""
+    return settings.seen_days is not None or any(rule.again_after_days is not None for rule in settings.rules)
+
+
+def as_of(items: DataFrame) -> float | None:
+    """The time of gold.items, from which ages are counted, in unix seconds."""
+    row = items.select(F.unix_seconds(c.AS_OF)).head()
+    return None if row is None else float(row[0])
+
+
+def item_traits(items: DataFrame, settings: Recommend) -> DataFrame:
+    """The frame that :func:`traits.publish` takes, from gold.items."""
+    some = [rule for rule in settings.rules if rule.concerns_some]
+    hidden = [F.when(_true(items, rule.items, f"rule '{rule.name}'"), F.lit(1 << n)) for n, rule in enumerate(some)]
+    kinds = {
+        "category": F.try_element_at(c.CATEGORY_CODES, F.lit(-1)),
+        "root_category": F.try_element_at(c.CATEGORY_CODES, F.lit(1)),
+        "brand": F.col(c.BRAND_CODE),
+        "price_bucket": F.col(c.PRICE_BUCKET),
+    }
+    promoted = F.lit(False)
+    if settings.promotions.items is not None:
+        promoted = _true(items, settings.promotions.items, "recommend.promotions")
+    kinds["promoted"] = F.when(promoted, 0)
+    days = F.col(c.AGE_DAYS)
+    return items.select(
+        c.ITEM_INDEX,
+        _sum(hidden).alias(HIDDEN),
+        memory_days(items, settings).cast("float").alias(MEMORY_DAYS),
+        (days.isNull() | (days <= settings.new_items.days)).alias(FRESH),
+        promoted.alias(PROMOTED),
+        *[F.coalesce(kinds[cap].cast("int"), F.lit(-1)).alias(f"kind_{cap}") for cap in settings.caps],
+    )
+
+
+def memory_days(items: DataFrame, settings: Recommend) -> Column:
+    """For how many days a meeting with the item counts as seen; infinite where nothing is said."""
+    general = F.lit(settings.seen_days or _NEVER)
+    again = [
+        F.when(_true(items, rule.items, f"rule '{rule.name}'"), F.lit(float(rule.again_after_days)))
+        for rule in settings.rules
+        if rule.again_after_days is not None
+    ]
+    return F.least(general, *again) if again else general
+
+
+def offered(items: DataFrame, settings: Recommend, lists: dict[str, DataFrame]) -> DataFrame:
+    """:func:`catalogue.offered` of gold.items, without what rules and :func:`read_lists` keep from everybody."""
+    shelf = catalogue.offered(items, settings.in_stock_only)
+    everybody = [rule for rule in settings.rules if not rule.concerns_some and rule.again_after_days is None]
+    if everybody:
+        gone = reduce(or_, [_true(items, rule.items, f"rule '{rule.name}'") for rule in everybody])
+        shelf = shelf.join(items.select(c.ITEM_INDEX, gone.alias("_gone")), c.ITEM_INDEX)
+        shelf = shelf.select(c.ITEM_INDEX, c.ITEM_ID, (F.col(ALLOWED) & ~F.col("_gone")).alias(ALLOWED))
+    for given in settings.lists:
+        if c.USER_ID in lists[given.name].columns:
+            continue
+        marked = lists[given.name].select(c.ITEM_ID, F.lit(True).alias("_named")).distinct()
+        named = F.coalesce(F.col("_named"), F.lit(False))
+        allowed = F.col(ALLOWED) & (named if given.kind == "allow" else ~named)
+        shelf = shelf.join(marked, c.ITEM_ID, "left").select(c.ITEM_INDEX, c.ITEM_ID, allowed.alias(ALLOWED))
+    return shelf
+
+
+def with_rules(users: DataFrame, profiles: DataFrame, settings: Recommend) -> DataFrame:
+    """Adds :data:`join.BARRED`, from gold.users; who has no row there is like a row of nulls."""
+    bits = []
+    for n, rule in enumerate(rule for rule in settings.rules if rule.concerns_some):
+        condition = _true(profiles, rule.only_for or rule.hide_from or "", f"rule '{rule.name}'")
+        bits.append(F.when(~condition if rule.only_for is not None else condition, F.lit(1 << n)))
+    known = profiles.select(c.USER_INDEX, _sum(bits).alias(BARRED))
+    empty = profiles.sparkSession.createDataFrame([(None,) * len(profiles.columns)], profiles.schema)
+    row = empty.select(_sum(bits)).first()
+    assert row is not None
+    return users.join(known, c.USER_INDEX, "left").withColumn(BARRED, F.coalesce(BARRED, F.lit(row[0])))
+
+
+def with_lots(users: DataFrame, settings: Recommend, run_id: str) -> DataFrame:
+    """Adds :data:`join.KEY`, the user's number in the lot of this run; null for the list of anyone."""
+    if not settings.exploration.places:
+        return users
+    drawn = F.xxhash64(F.lit(settings.exploration.seed), F.lit(run_id), F.col(c.USER_ID))
+    return users.withColumn(KEY, F.when(F.col(c.USER_ID) != c.ANYONE, drawn))
+
+
+def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: dict[str, DataFrame]) -> DataFrame:
+    """What lists say of single users: denied items count as seen, allowed ones become :data:`join.SUBSET`.
+
+    A user of several allow lists is offered what all of them hold. Items that gold does not know are no matter.
+    """
+    for given in settings.lists:
+        frame = lists[given.name]
+        if c.USER_ID not in frame.columns:
+            continue
+        indexed = frame.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID, "left")
+        named = indexed.groupBy(c.USER_ID).agg(F.collect_set(c.ITEM_INDEX).alias("_named"))
+        users = users.join(named, c.USER_ID, "left")
+        if given.kind == "allow":
+            both = F.array_intersect(SUBSET, "_named") if SUBSET in users.columns else F.col("_named")
+            old = F.col(SUBSET) if SUBSET in users.columns else F.lit(None)
+            users = users.withColumn(SUBSET, F.coalesce(both, "_named", old)).drop("_named")
+            continue
+        none = F.array().cast("array<int>")
+        new = F.coalesce("_named", none)
+        if AGE_DAYS in users.columns:  # denied for ever: as if met in the future
+            ages = F.transform(new, lambda _: F.lit(-1.0).cast("float"))
+            users = users.withColumn(AGE_DAYS, F.concat(F.coalesce(AGE_DAYS, F.array().cast("array<float>")), ages))
+        users = users.withColumn(SEEN, F.concat(F.coalesce(SEEN, none), new)).drop("_named")
+    return users
+
+
+def users(run: Run, lists: dict[str, DataFrame]) -> DataFrame:
+    """Everyone, and anyone, with what they have seen and what the rules say of them: the users of the join."""
+    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    moment = as_of(items) if forgets(settings) else None
+    known = join.with_seen(
+        run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen, moment
+    )
+    everyone = join.with_anyone(known)
+    if any(rule.concerns_some for rule in settings.rules):
+        everyone = with_rules(everyone, run.read(schemas.GOLD_USERS), settings)
+    return with_lots(with_lists(everyone, items, settings, lists), settings, run.run_id)
+
+
+def read_lists(spark: SparkSession, settings: Recommend) -> dict[str, DataFrame]:
+    """The allow and deny lists by name, from :func:`id_files.read`: item_id, and user_id where they have it."""
+    return {
+        given.name: read(spark, given.path, f"The list '{given.name}' of recommend.lists", (c.ITEM_ID,), (c.USER_ID,))
+        for given in settings.lists
+    }
+
+
+def _true(frame: DataFrame, condition: str, where: str) -> Column:
+    """A condition on a gold table; null is false."""
+    try:
+        found = frame.select(F.expr(condition).alias("_is")).schema["_is"].dataType.simpleString()
+    except Exception as error:  # noqa: BLE001  Spark's parser and analyser have no common class
+        raise _not_a_condition(frame, condition, where, str(error).splitlines()[0]) from None
+    if found != "boolean":
+        raise _not_a_condition(frame, condition, where, f"It is of type {found}, not boolean.")
+    return F.coalesce(F.expr(condition), F.lit(False))
+
+
+def _not_a_condition(frame: DataFrame, condition: str, where: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"'{condition}' ({where}) is not a condition that Spark SQL understands: {why} "
+        f"It may use {', '.join(frame.columns)}."
+    )
+
+
+def _sum(bits: list[Column]) -> Column:
+    return reduce(
+        lambda found, bit: found.bitwiseOR(F.coalesce(bit.cast("long"), F.lit(0))), bits, F.lit(0).cast("long")
+    )

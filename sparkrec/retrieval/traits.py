@@ -1,0 +1,108 @@
+"""What rules and reranking know of items, on every executor once, beside the item vectors.
+
+Written by the driver a block at a time into one Arrow file, which executors map: nothing grows in anybody's memory.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import uuid
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import SparkFiles
+from pyspark.sql import DataFrame
+
+from sparkrec import columns as c
+from sparkrec.errors import DataError
+from sparkrec.retrieval.catalogue import record_batches
+
+#: Columns of the frame that :func:`publish` takes; ``kinds`` are named by the cap.
+HIDDEN, MEMORY_DAYS, FRESH, PROMOTED = "hidden", "memory_days", "fresh", "promoted"
+
+
+class ItemTraits:
+    """Arrays ``[m]`` by item index, opened where they are first used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @cached_property
+    def hidden(self) -> NDArray[np.int64]:
+        """The rules, a bit each, whose items this is one of."""
+        return self._column(HIDDEN)
+
+    @cached_property
+    def memory_days(self) -> NDArray[np.float32]:
+        """How long a meeting counts as seen."""
+        return self._column(MEMORY_DAYS)
+
+    @cached_property
+    def fresh(self) -> NDArray[np.bool_]:
+        """Whether the item is new."""
+        return self._column(FRESH)
+
+    @cached_property
+    def promoted(self) -> NDArray[np.bool_]:
+        """Whether the business wants it to be seen."""
+        return self._column(PROMOTED)
+
+    def kinds(self, cap: str) -> NDArray[np.int32]:
+        """The item's category, brand, … as a number; -1 for none."""
+        if cap not in self._kinds:
+            self._kinds[cap] = self._column(f"kind_{cap}")
+        return self._kinds[cap]
+
+    @cached_property
+    def _kinds(self) -> dict[str, NDArray[np.int32]]:
+        return {}
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        with pa.memory_map(SparkFiles.get(f"{self._name}.arrow")) as source:
+            return pa.ipc.open_stream(source).read_all()
+
+    def _column(self, name: str) -> NDArray:
+        return np.asarray(self._table[name].to_numpy())
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"_name": self._name}  # what is open stays on its machine
+
+
+def publish(frame: DataFrame) -> ItemTraits:
+    """Brings the traits to every executor.
+
+    Parameters
+    ----------
+    frame
+        From :func:`rules.item_traits`: every item index from 0 to m − 1, once.
+
+    Raises
+    ------
+    DataError
+        The item indices have gaps.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="sparkrec-traits-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    name = f"traits-{uuid.uuid4().hex}"
+    file, done, writer = folder / f"{name}.arrow", 0, None
+    for batch in record_batches(frame.orderBy(c.ITEM_INDEX)):
+        index = batch.column(c.ITEM_INDEX).to_numpy()
+        if not np.array_equal(index, np.arange(done, done + len(index))):
+            raise DataError(
+                f"gold.items does not hold every item index from 0 on once: after {done} rows come "
+                f"{index[:3].tolist()}. Run featurize again."
+            )
+        writer = writer or pa.ipc.new_stream(str(file), batch.schema)
+        writer.write_batch(batch)
+        done += len(index)
+    if writer is None:
+        raise DataError("gold.items is empty: there is nothing to recommend. Run featurize on a log that has items.")
+    writer.close()
+    frame.sparkSession.sparkContext.addFile(str(file))
+    return ItemTraits(name)

@@ -1,0 +1,182 @@
+"""Whole lists, one user at a time in plain Python: pool, reranking, quota, lot, and the rest down the ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from sparkrec.config.recommend import Recommend
+from sparkrec.retrieval import reranking
+from sparkrec.retrieval.filters import Audience
+from sparkrec.retrieval.reranking import EXPLORED, PROMOTED, Policy, lists
+
+pytestmark = pytest.mark.unit
+
+
+@dataclass
+class Traits:
+    m: int
+    seed: int = 0
+    hidden: np.ndarray = field(init=False)
+    memory_days: np.ndarray = field(init=False)
+    fresh: np.ndarray = field(init=False)
+    promoted: np.ndarray = field(init=False)
+
+    def __post_init__(self):
+        random = np.random.default_rng(self.seed)
+        self.hidden = random.integers(0, 4, self.m) * (random.random(self.m) < 0.3)
+        self.memory_days = np.full(self.m, np.inf)
+        self.fresh = random.random(self.m) < 0.2
+        self.promoted = random.random(self.m) < 0.15
+        self._kinds = {"category": random.integers(-1, 6, self.m), "brand": random.integers(0, 9, self.m)}
+
+    def kinds(self, cap):
+        return self._kinds[cap]
+
+
+def world(seed, n=12, m=60, d=4):
+    random = np.random.default_rng(seed)
+    users = random.integers(-3, 4, (n, d)).astype(np.float32)
+    items = random.integers(-3, 4, (m, d)).astype(np.float32)
+    seen = [random.choice(m, random.integers(0, m), replace=False) for _ in range(n)]
+    indptr = np.cumsum([0, *map(len, seen)])
+    nobody = (np.zeros(n + 1, np.int64), np.zeros(0, np.int64))
+    audience = Audience(users, (indptr, np.concatenate(seen)), random.integers(0, 4, n), np.zeros(n, bool), nobody)
+    return audience, items, random.random(m) < 0.9, Traits(m, seed)
+
+
+def ranking(audience, items, allowed, traits, u):
+    seen = audience.seen[1][audience.seen[0][u] : audience.seen[0][u + 1]]
+    able = [i for i in range(len(items)) if allowed[i] and i not in seen and not audience.barred[u] & traits.hidden[i]]
+    return sorted(able, key=lambda i: (-float(audience.vectors[u] @ items[i]), i))
+
+
+def make(world, settings, rows=slice(None)):
+    audience, items, allowed, traits = world
+    n = len(audience)
+    keys, all_users = np.arange(100, 100 + n, dtype=np.uint64), np.ones(n, bool)
+    rows = np.arange(n)[rows]
+    return lists(
+        audience.take(rows), keys[rows], all_users[rows], items, items, allowed, settings.k, Policy(settings, traits)
+    )
+
+
+@examples(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 3), st.integers(1, 12), st.integers(1, 20))
+def test_caps_leave_exactly_k_however_small_the_pool(seed, by_category, by_brand, k, pool):
+    it = world(seed)
+    found = make(it, Recommend(k=k, pool=pool, caps={"category": by_category, "brand": by_brand}))
+    traits = it[3]
+    for u in range(len(it[0])):
+        chosen = []
+        for i in ranking(*it, u):
+            category, brand = traits.kinds("category"), traits.kinds("brand")
+            full = category[i] >= 0 and sum(category[j] == category[i] for j in chosen) >= by_category
+            full |= sum(brand[j] == brand[i] for j in chosen) >= by_brand
+            if not full and len(chosen) < k:
+                chosen.append(i)
+        assert found.indices[u].tolist() == chosen + [-1] * (k - len(chosen))
+        assert found.scores[u, : len(chosen)].tolist() == [float(it[0].vectors[u] @ it[1][i]) for i in chosen]
+
+
+@pytest.mark.parametrize("method", ["mmr", "dpp"])
+def test_a_list_that_caps_leave_short_is_completed_by_score(method):
+    it = world(1)
+    settings = Recommend(k=8, pool=8, caps={"category": 2}, diversity={"method": method, "weight": 0.5})
+    found, loose = make(it, settings), make(it, settings.model_copy(update={"caps": {"category": 99}}))
+    category = it[3].kinds("category")
+    completed = 0
+    for u in range(len(it[0])):
+        order = ranking(*it, u)
+        chosen = [i for i in found.indices[u] if i >= 0]
+        assert sorted(set(chosen)) == sorted(chosen)
+        assert max(np.bincount(category[chosen][category[chosen] >= 0], minlength=1)) <= 2
+        reachable = sum(min(2, sum(category[order] == x)) for x in range(6)) + sum(category[order] == -1)
+        assert len(chosen) == min(8, reachable)
+        outside = [order.index(i) for i in chosen if i not in order[:8]]
+        assert outside == sorted(outside), "down the ranking"
+        completed += bool(outside)
+        assert {i for i in loose.indices[u] if i >= 0} == set(order[:8]), "a pool of k can only be put in another order"
+    assert completed > 3
+
+
+def test_promoted_items_come_from_below_the_pool_and_respect_the_filters():
+    it = world(2)
+    found = make(it, Recommend(k=6, pool=6, promotions={"items": "x", "quota": 2}))
+    promoted = it[3].promoted
+    assert (found.why == PROMOTED).any()
+    for u in range(len(it[0])):
+        order = ranking(*it, u)
+        chosen = [i for i in found.indices[u] if i >= 0]
+        able = [i for i in order if promoted[i]]
+        assert set(chosen) <= set(order)
+        assert sum(promoted[chosen]) >= min(2, len(able))
+        forced = found.indices[u][found.why[u] == PROMOTED]
+        missing = [i for i in able if i not in found.indices[u][found.why[u] != PROMOTED]]
+        assert forced.tolist() == missing[: len(forced)], "the best for this user"
+
+
+def test_new_items_move_up_within_the_pool():
+    it = world(3)
+    plain, pushed = make(it, Recommend(k=5, pool=20)), make(it, Recommend(k=5, pool=20, new_items={"boost": 2.0}))
+    fresh = it[3].fresh
+    for u in range(len(it[0])):
+        order = ranking(*it, u)[:20]
+        assert pushed.indices[u].tolist() == (
+            sorted(order, key=lambda i: (not fresh[i], order.index(i)))[:5] + [-1] * max(0, 5 - len(order))
+        )
+        assert plain.indices[u].tolist() == order[:5] + [-1] * max(0, 5 - len(order))
+
+
+def test_lots_come_from_the_pool_and_respect_caps_and_promotions():
+    it = world(4, n=60)
+    settings = Recommend(
+        k=6, pool=20, caps={"category": 3}, promotions={"items": "x", "quota": 1},
+        exploration={"places": 2, "probability": 0.5},
+    )  # fmt: skip
+    found = make(it, settings)
+    quiet = make(it, settings.model_copy(update={"exploration": Recommend().exploration}))
+    assert (found.why == EXPLORED).sum() > 20
+    assert (found.why[:, :4] != EXPLORED).all()
+    drawn = found.why == EXPLORED
+    np.testing.assert_array_equal(found.indices[~drawn], quiet.indices[~drawn])
+    assert (found.propensity[:, :4] == 1).all()
+    assert (found.propensity[drawn] < 0.5).all()
+    assert set(found.propensity[~drawn].tolist()) == {0.5, 1.0}
+    assert (found.propensity[quiet.why == PROMOTED] == 1).all()
+    category = it[3].kinds("category")
+    for u in range(60):
+        chosen = [i for i in found.indices[u] if i >= 0]
+        assert len(set(chosen)) == len(chosen)
+        assert set(chosen) <= set(ranking(*it, u))
+        assert max(np.bincount(category[chosen] + 1, minlength=2)[1:], default=0) <= 3
+
+
+def test_any_block_gives_the_same_to_the_bit(monkeypatch):
+    it = world(5, n=40)
+    settings = Recommend(
+        k=6, pool=15, caps={"category": 2, "brand": 2}, diversity={"method": "mmr"}, new_items={"boost": 0.2},
+        promotions={"items": "x", "quota": 2}, exploration={"places": 2},
+    )  # fmt: skip
+    whole = make(it, settings)
+    monkeypatch.setattr(reranking, "_CELLS", 300)
+    parts = [make(it, settings, slice(start, start + 7)) for start in range(0, 40, 7)]
+    for name in ("indices", "scores", "propensity", "why"):
+        np.testing.assert_array_equal(np.concatenate([getattr(x, name) for x in parts]), getattr(whole, name))
+    assert make(it, settings, slice(0, 0)).indices.shape == (0, 6)
+
+
+def test_without_a_policy_it_is_the_plain_top_k():
+    audience, items, allowed, traits = world(6)
+    plain = lists(audience, np.zeros(12, np.uint64), np.ones(12, bool), items, items, allowed, 5)
+    traits.hidden[:] = 0
+    for u in range(12):
+        order = ranking(audience, items, allowed, traits, u)[:5]
+        assert plain.indices[u].tolist() == order + [-1] * (5 - len(order))
+    assert (plain.propensity == 1).all()
+    assert not plain.why.any()

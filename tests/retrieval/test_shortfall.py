@@ -1,0 +1,39 @@
+"""Why a list is short, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkrec.retrieval.filters import Audience
+from sparkrec.retrieval.reranking import Policy
+from sparkrec.retrieval.shortfall import REASONS, because
+
+pytestmark = pytest.mark.unit
+
+
+def csr(lists):
+    return np.cumsum([0, *map(len, lists)]).astype(np.int64), np.array([i for x in lists for i in x], np.int32)
+
+
+class Traits:
+    hidden = np.array([1, 1, 1, 1, 0, 0, 0, 0])
+
+
+def test_the_first_reason_that_suffices_is_named():
+    allowed = np.arange(8) != 7  # seven may be offered
+    rows = [  # seen, barred, subset
+        ([0, 1, 7], 0, None),  # five are left: it must be the caps
+        ([0, 1, 1, 2, 3, 4], 0, None),  # two are left
+        ([], 1, None),  # three are offered
+        ([], 0, [4, 5, 6, 7, 7]),  # three
+        ([4], 0, [3, 4, 5, 6]),  # four, and three unseen
+        ([0, 4], 0, [2, 3, 4, 5, 6]),  # four unseen
+    ]
+    own = np.array([subset is not None for *_, subset in rows])
+    users = Audience(
+        np.zeros((6, 0), np.float32), csr([x[0] for x in rows]), np.array([x[1] for x in rows]), own,
+        csr([x[2] or [] for x in rows]),
+    )  # fmt: skip
+    found = [REASONS[n] for n in because(users, allowed, 4, Policy(None, Traits()))]
+    assert found == ["caps", "most_seen", "few_offered", "few_offered", "most_seen", "caps"]

@@ -1,0 +1,162 @@
+"""Lists from the lake to files and to Redis: whole, switched at once, and mapped to other ids."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+from redis_server import redis_server  # noqa: F401  the fixture
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import Settings
+from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.jobs.publish import publish
+from sparkrec.pipeline import Run, execute
+from sparkrec.serving import publication
+from sparkrec.serving.resp import Address, Redis
+from sparkrec.serving.stores import RedisStore
+
+pytestmark = pytest.mark.spark
+
+LISTS = {"u1": ["i1", "i2", "i3"], "u:2": ["i3", "i1"], 'u"é': ["i2"], "*": ["i1", "i2", "i3"]}
+
+
+@pytest.fixture(scope="module")
+def settings(spark, tmp_path_factory):
+    """A lake with the lists of two models."""
+    made = Settings.model_validate(
+        {
+            "name": "test",
+            "lake": {"path": str(tmp_path_factory.mktemp("publish") / "lake")},
+            "source": {"name": "simulator", "path": "logs"},
+            "recommend": {"k": 20, "models": ["popularity", "als"]},
+            "tracking": {"enabled": False},
+        }
+    )
+    run = Run(made, "recommend")
+    for model, lists in (("als", LISTS), ("popularity", {"*": ["i9"]})):
+        key = {c.RUN_ID: run.run_id, c.MODEL: model}
+        rows = [
+            key
+            | {c.USER_ID: user, c.RANK: rank, c.ITEM_ID: item, c.SCORE: 1 / rank, c.SOURCE: model, c.REASON: "why"}
+            | {c.PROPENSITY: 1.0}
+            for user, items in lists.items()
+            for rank, item in reversed(list(enumerate(items, 1)))
+        ]
+        run.write(schemas.RECOMMENDATIONS, spark.createDataFrame(rows, schemas.RECOMMENDATIONS.struct()), key)
+    run.finish()
+    return made
+
+
+def published(settings, second=0, **wanted):
+    made = settings.model_copy(update={"publish": settings.publish.model_copy(update=wanted)})
+    run = Run(made, "publish")
+    run.started = dt.datetime(2026, 1, 1, 0, 0, second, tzinfo=dt.UTC)
+    execute(publish, run)
+    return run
+
+
+def lists_of(rows):
+    return {row["owner"]: [item[c.ITEM_ID] for item in row["items"]] for row in rows}
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("parquet", "parquet"), ("jsonl", "json")])
+def test_files(settings, spark, tmp_path, kind, suffix):
+    folder = tmp_path / "served"
+    for second in range(3):
+        run = published(settings, second, to=f"{kind}:{folder}", keep=2)
+    pointer = json.loads((folder / "current.json").read_text())
+    assert pointer["version"] == "test-all-als-20260101T000002" == run.details["version"]
+    assert run.details["before"] == "test-all-als-20260101T000001"
+    versions = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert versions == ["test-all-als-20260101T000001", "test-all-als-20260101T000002"]
+    assert run.counts == {"lists": 4, "retired": 1}
+    rows = spark.read.format(suffix).load(str(folder / pointer["version"])).collect()
+    assert lists_of(rows) == LISTS
+    first = next(row for row in rows if row["owner"] == "u1")["items"][0]
+    assert first.asDict() == {
+        c.RANK: 1, c.ITEM_ID: "i1", c.SCORE: 1.0, c.SOURCE: "als", c.REASON: "why", c.PROPENSITY: 1.0,
+    }  # fmt: skip
+    assert not list(folder.glob("*.new"))
+
+
+def test_redis_switches_at_once_and_lets_the_old_expire(settings, redis_server):  # noqa: F811
+    to = f"{redis_server}/1"
+
+    def served(user):
+        with Redis(Address(to)) as redis:
+            version = redis.do("GET", "shop:current").decode()
+            found = redis.do("GET", f"shop:{version}:{user}") or redis.do("GET", f"shop:{version}:*")
+        return [item[c.ITEM_ID] for item in json.loads(found)]
+
+    first = published(settings, 1, to=to, prefix="shop", grace_seconds=500)
+    assert {user: served(user) for user in LISTS} == LISTS
+    assert served("a stranger") == LISTS["*"]
+    assert (first.counts, first.details["before"]) == ({"lists": 4, "retired": 0}, None)
+
+    # A publication that dies after some lists: what is served is the old, and the next one takes its keys away.
+    with Redis(Address(to)) as redis:
+        redis.do("SET", "shop:test-all-als-half:u1", "[]")
+        redis.do("SET", "shopping:list:u1", "somebody else's")
+    second = published(settings, 2, to=to, prefix="shop", grace_seconds=500, model="popularity")
+    assert served("u1") == ["i9"]
+    assert (second.counts, second.details["before"]) == ({"lists": 1, "retired": 5}, first.details["version"])
+    with Redis(Address(to)) as redis:
+        old, half, new, other = redis.pipeline(
+            [
+                ("TTL", f"shop:{first.details['version']}:u1"),
+                ("TTL", "shop:test-all-als-half:u1"),
+                ("TTL", f"shop:{second.details['version']}:*"),
+                ("TTL", "shopping:list:u1"),
+            ]
+        )
+        redis.do("EXPIRE", f"shop:{first.details['version']}:u1", 100)
+    assert 400 < old <= 500
+    assert 400 < half <= 500
+    assert (new, other) == (-1, -1)
+    published(settings, 3, to=to, prefix="shop", grace_seconds=500)
+    with Redis(Address(to)) as redis:
+        assert redis.do("TTL", f"shop:{first.details['version']}:u1") <= 100, "its time goes on"
+
+
+def test_a_version_that_is_not_whole_is_not_served(settings, redis_server):  # noqa: F811
+    class Losing(RedisStore):
+        def write(self, lists, version):
+            return super().write(lists.limit(2), version)
+
+    to = f"{redis_server}/2"
+    published(settings, 1, to=to)
+    run = Run(settings.model_copy(update={"publish": settings.publish.model_copy(update={"to": to})}), "publish")
+    with pytest.raises(RetryableError, match="Of 4 lists 2 arrived"):
+        publication.publish(run, Losing(Address(to), "sparkrec", 10), run.settings.publish)
+    with Redis(Address(to)) as redis:
+        assert redis.do("GET", "sparkrec:current") == b"test-all-als-20260101T000001"
+
+
+def test_maps_of_ids(settings, spark, tmp_path):
+    """i1 → a, i2 → a and b, i3 is not sold there; u1 has two accounts, u:2 one, the third none."""
+    (tmp_path / "items.csv").write_text("item_id,to_item_id\ni1,a\ni2,b\ni2,a\n")
+    (tmp_path / "users.csv").write_text("user_id,to_user_id\nu1,x\nu1,y\nu:2,z\n")
+    maps = {"item_map": str(tmp_path / "items.csv"), "user_map": str(tmp_path / "users.csv")}
+    published(settings, to=f"jsonl:{tmp_path}/served", **maps)
+    rows = spark.read.json(f"{tmp_path}/served/test-all-als-*").collect()
+    assert lists_of(rows) == {"x": ["a", "b"], "y": ["a", "b"], "z": ["a"], "*": ["a", "b"]}
+    assert [item[c.RANK] for row in rows for item in row["items"] if row["owner"] == "x"] == [1, 2]
+
+    (tmp_path / "users.csv").write_text("user_id,to_user_id\nu1,x\nu:2,x\n")
+    with pytest.raises(DataError, match="2 users to one account, 'x'"):
+        published(settings, to=f"jsonl:{tmp_path}/served", **maps)
+    (tmp_path / "items.csv").write_text("item_id,other\ni1,a\n")
+    with pytest.raises(DataError, match=r"publish\.item_map.*needs to_item_id"):
+        published(settings, to=f"jsonl:{tmp_path}/served", item_map=maps["item_map"])
+
+
+def test_what_cannot_be_published_is_refused(settings, tmp_path):
+    with pytest.raises(ConfigError, match=r"publish\.to is not set"):
+        published(settings)
+    with pytest.raises(DataError, match="no rows of the model 'two_tower'"):
+        published(settings, to=f"parquet:{tmp_path}", model="two_tower")
+    with pytest.raises(ValueError, match="must begin with one of parquet:"):
+        Settings.model_validate(settings.model_dump() | {"publish": {"to": "kafka://x"}})
