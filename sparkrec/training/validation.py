@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparkrec import columns as c
-from sparkrec.retrieval.topk import top_k
+from sparkrec.retrieval.topk import pack, top_k
 from sparkrec.training import order
 from sparkrec.training.events import Events, without_validation
 from sparkrec.training.loader import whole_histories
@@ -39,7 +39,7 @@ class Validation:
     def score(self) -> dict[str, float]:
         """``recall@20`` and ``ndcg@20``, means over the sample on all ranks."""
         items = self._trainer.item_vectors()
-        sums = np.zeros(2)
+        shelf, sums = pack(items), np.zeros(2)
         # Rows may lie on other ranks, so all ranks look up equally often, in the end for nobody.
         blocks = max(self._trainer.collective.allgather(np.asarray([-(-len(self._rows) // _BLOCK)])).tolist())
         for start in range(0, blocks * _BLOCK, _BLOCK):
@@ -48,7 +48,7 @@ class Validation:
             users = self._trainer.user_vectors(batch, items)
             if not len(rows):
                 continue
-            lists, _ = top_k(users, items, K, exclude=_select(self._seen, rows))
+            lists, _ = top_k(users, shelf, K, exclude=_select(self._seen, rows))
             sums += recall_and_ndcg(lists, *_select(self._asked, rows)).sum(axis=0)
         recall, ndcg = self._trainer.collective.allreduce(sums) / max(self.users, 1)
         return {"recall": float(recall), "ndcg": float(ndcg)}

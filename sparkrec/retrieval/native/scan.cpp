@@ -5,8 +5,9 @@
 // few that remain are scored again in double precision. The order is total (score downwards, item upwards) and comes
 // from the exact scores alone: the result is the same to the bit for every unit, block, shard and partition.
 //
-// search.inc is the algorithm; it is compiled once for each instruction set, in a namespace of its own, on top of the
-// three functions that differ: `interleave`, `products` and `append`.
+// search.inc is the algorithm; it is compiled once for each instruction set, in a namespace of its own, on top of a
+// unit_*.inc with what differs. What the namespaces share (the standard library, the structures below) is compiled for any
+// CPU of the kind.
 //
 // Loaded by kernel.py through ctypes: plain C functions, no Python inside, the interpreter lock is free meanwhile.
 
