@@ -130,7 +130,9 @@ def _reranked(
     propensity = np.ones(picks.shape)
     if settings.exploration.places:
         last = np.arange(k) >= k - settings.exploration.places
-        places = last & (picks[:, -1:] >= 0) & lottery[:, None] & ~forced
+        places = last & (picks[:, -1:] >= 0) & lottery[:, None]
+        if wanted:  # else the lot could take away what the quota rests on
+            places &= ~np.take_along_axis(wanted.mask, picks, 1)
         free = there & limits.open(reserve=settings.exploration.places - 1)
         rows, columns = np.nonzero(picks >= 0)
         free[rows, picks[rows, columns]] = False

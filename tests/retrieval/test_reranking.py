@@ -134,9 +134,9 @@ def test_new_items_move_up_within_the_pool():
 
 
 def test_lots_come_from_the_pool_and_respect_caps_and_promotions():
-    it = world(4, n=60)
+    it = world(4, n=200)
     settings = Recommend(
-        k=6, pool=20, caps={"category": 3}, promotions={"items": "x", "quota": 1},
+        k=6, pool=20, caps={"category": 3}, promotions={"items": "x", "quota": 2},
         exploration={"places": 2, "probability": 0.5},
     )  # fmt: skip
     found = make(it, settings)
@@ -146,13 +146,15 @@ def test_lots_come_from_the_pool_and_respect_caps_and_promotions():
     drawn = found.why == EXPLORED
     np.testing.assert_array_equal(found.indices[~drawn], quiet.indices[~drawn])
     assert (found.propensity[:, :4] == 1).all()
-    assert (found.propensity[drawn] < 0.5).all()
+    assert (found.propensity[drawn] <= 0.5).all()
     assert set(found.propensity[~drawn].tolist()) == {0.5, 1.0}
     assert (found.propensity[quiet.why == PROMOTED] == 1).all()
     category = it[3].kinds("category")
-    for u in range(60):
+    promoted = it[3].promoted
+    for u in range(200):
         chosen = [i for i in found.indices[u] if i >= 0]
         assert len(set(chosen)) == len(chosen)
+        assert sum(promoted[chosen]) >= min(2, sum(promoted[[i for i in quiet.indices[u] if i >= 0]]))
         assert set(chosen) <= set(ranking(*it, u))
         assert max(np.bincount(category[chosen] + 1, minlength=2)[1:], default=0) <= 3
 
