@@ -9,6 +9,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.evaluation.splits import PART, TEST
+from sparkrec.features import activity
 
 #: Strongest first: what an item's row says when a user did several things with it.
 _STRENGTH = (c.PURCHASE, c.CART, c.REVIEW, c.RATING, c.CLICK, c.VIEW)
@@ -29,24 +30,28 @@ def asked(events: DataFrame, settings: Settings) -> DataFrame:
     )
 
 
-def answerable(pairs: DataFrame, train: DataFrame, settings: Settings) -> DataFrame:
-    """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
-
-    No model is allowed to recommend those, so they would only lower every number by the same unknown amount. The
-    published protocols (leave one out, a given split) keep every pair, as their numbers do.
-    """
-    if settings.split.kind != "time":
-        return pairs
-    met = train.where(F.col(c.EVENT_TYPE).isin(*settings.recommend.exclude_seen))
-    return pairs.join(met.select(c.USER_ID, c.ITEM_ID), [c.USER_ID, c.ITEM_ID], "left_anti")
-
-
-def rows(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
+def indexed(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     """Rows of gold.holdout. ``users`` and ``items`` are those known before the split; others get no index."""
     known_users = users.select(c.USER_ID, c.USER_INDEX)
     known_items = items.select(c.ITEM_ID, c.ITEM_INDEX)
     joined = pairs.join(known_users, c.USER_ID, "left").join(known_items, c.ITEM_ID, "left")
     return joined.select(*schemas.GOLD_HOLDOUT.column_names)
+
+
+def answerable(asked: DataFrame, pairs: DataFrame, settings: Settings) -> DataFrame:
+    """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
+
+    ``asked`` is :func:`indexed`, and ``pairs`` gold.pairs. No model is allowed to recommend those, so they would only
+    lower every number by the same unknown amount. The published protocols (leave one out, a given split) keep every
+    pair, as their numbers do.
+    """
+    if settings.split.kind != "time":
+        return asked
+    mask = sum(activity.bit(name) for name in set(settings.recommend.exclude_seen))
+    on = [c.USER_INDEX, c.ITEM_ID]
+    # The test part is small against all pairs: they are brought to it.
+    met = pairs.where(F.col(c.TYPES).bitwiseAND(mask) != 0).select(*on).join(asked.select(*on), on, "left_semi")
+    return asked.join(met, on, "left_anti").select(*schemas.GOLD_HOLDOUT.column_names)
 
 
 def counts(written: DataFrame) -> dict[str, int]:
