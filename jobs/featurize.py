@@ -44,7 +44,7 @@ def featurize(run: Run) -> None:
     parted = now.parted(increments.to_read(start, now, rewritten), settings).persist(KEEP)
     events = selection.without_rare(parted, settings.features)
     train = selection.training(events)
-    came = increments.came(start, train, rewritten)
+    came = increments.came(start, train)
     parts, left_out = selection.tally(parted, events, settings.features)
     run.say("events: " + ", ".join(f"{part} {n:,}" for part, n in parts.items()))
     if start.full:
@@ -107,7 +107,10 @@ def featurize(run: Run) -> None:
         **holdout.counts(run.read(schemas.GOLD_HOLDOUT)),
     )
     times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}
-    run.detail(left_out=left_out, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings))
+    done = {"events": changed.numbers, "profiles": told.numbers}
+    run.detail(
+        left_out=left_out, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings, done)
+    )
     run.spark.catalog.clearCache()
 
 

@@ -41,6 +41,8 @@ _DEFAULTS = {
     # A plan is written out for each action and each frame that is kept, and one that rests on kept frames holds theirs.
     "spark.sql.maxPlanStringLength": "10000",
     "spark.sql.ui.explainMode": "simple",
+    # The driver remembers what it ran for a page that nobody sees.
+    "spark.sql.ui.retainedExecutions": "20",
     "spark.log.level": "ERROR",
 }
 _LOG4J = Path(__file__).with_name("log4j2.properties")

@@ -10,17 +10,19 @@ of silver. They are the users
 - of items that are no goods any more, or are again.
 
 To compute everything is to begin with nothing held. Rows of users are written by blocks, those that hold one whose rows
-change; the others of the block are copied.
+change; the others of the block are copied. Lists of users are cut off from the plans that found them
+(``localCheckpoint``), which each of many uses would carry along. Where an executor takes one with it, the run fails,
+and is worth a retry.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -36,7 +38,6 @@ from sparkrec.schemas import Table
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
-_KEEP = StorageLevel.MEMORY_AND_DISK
 _SIGN = "_sign"
 
 
@@ -44,12 +45,13 @@ _SIGN = "_sign"
 class Changed:
     """Whose rows change: ``users`` (user_index), and ``rewritten``, those of whom nothing that is held stays valid.
 
-    ``blocks`` hold them all. ``users`` None: everybody's; then nothing is held. ``rewritten`` None: nobody's.
+    ``blocks`` hold them all: block → how many. ``users`` None: everybody's; then nothing is held. ``rewritten`` None:
+    nobody's.
     """
 
     users: DataFrame | None
     rewritten: DataFrame | None
-    blocks: tuple[int, ...]
+    blocks: Mapping[int, int]
 
     def added(self, held: DataFrame, came: DataFrame, fold: Callable[[DataFrame], DataFrame]) -> DataFrame:
         """Of the changed users: ``fold`` of what is held and stays valid, and of what came."""
@@ -71,6 +73,11 @@ class Changed:
         assert self.users is not None
         return self._touched(held).join(self.users, c.USER_INDEX, "left_anti")
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """For the run record."""
+        return {"users": sum(self.blocks.values()), "blocks": len(self.blocks)}
+
     def _touched(self, rows: DataFrame) -> DataFrame:
         return rows.where(F.col(c.USER_BLOCK).isin(*self.blocks))
 
@@ -88,29 +95,29 @@ def rewritten(run: Run, state: State, now: View) -> DataFrame | None:
     ]
     if not causes:
         return None
-    users = causes[0]
-    for cause in causes[1:]:
-        users = users.unionByName(cause)
-    users = users.distinct().persist(_KEEP)
+    users = reduce(DataFrame.unionByName, causes).distinct().localCheckpoint()
     return None if users.isEmpty() else users
 
 
 def to_read(state: State, now: View, rewritten: DataFrame | None) -> DataFrame:
-    """The events of silver that this run looks at: since the last split's validation, and all of rewritten users."""
+    """The events of silver that this run looks at: since the last split's validation, and all of rewritten users.
+
+    The latter have ``again``.
+    """
     if state.at is None:
-        return now.events
+        return now.events.withColumn(selection.AGAIN, F.lit(False))
     recent = _since(state.at.validation)
-    events = now.events.where(recent)
-    return events if rewritten is None else events.unionByName(_of(now.events.where(~recent), rewritten))
+    if rewritten is None:
+        return now.events.where(recent).withColumn(selection.AGAIN, F.lit(False))
+    marked = now.events.join(rewritten.withColumn(selection.AGAIN, F.lit(True)), c.USER_ID, "left")
+    return marked.withColumn(selection.AGAIN, F.col(selection.AGAIN).isNotNull()).where(recent | F.col(selection.AGAIN))
 
 
-def came(state: State, training: DataFrame, rewritten: DataFrame | None) -> DataFrame:
+def came(state: State, training: DataFrame) -> DataFrame:
     """Training events that gold does not hold."""
     if state.at is None:
         return training
-    new = F.col(c.EVENT_TIME) >= utc(state.at.as_of)
-    events = training.where(new)
-    return events if rewritten is None else events.unionByName(_of(training.where(~new), rewritten))
+    return training.where((F.col(c.EVENT_TIME) >= utc(state.at.as_of)) | F.col(selection.AGAIN))
 
 
 def gone(run: Run, state: State, rewritten: DataFrame | None) -> DataFrame | None:
@@ -118,7 +125,8 @@ def gone(run: Run, state: State, rewritten: DataFrame | None) -> DataFrame | Non
     if rewritten is None:
         return None
     before = state.view(run)
-    return selection.training(before.parted(_of(before.events, rewritten), run.settings))
+    events = before.events.join(rewritten, c.USER_ID, "left_semi").withColumn(selection.AGAIN, F.lit(True))
+    return selection.training(before.parted(events, run.settings))
 
 
 def found_users(run: Run, state: State, came: DataFrame, rewritten: DataFrame | None) -> DataFrame:
@@ -146,14 +154,14 @@ def changed(
 ) -> Changed:
     """The users with events that came, with events that are no validation any more, and the rewritten ones."""
     if state.at is None:
-        return Changed(None, None, ())
+        return Changed(None, None, {})
     time = F.col(c.EVENT_TIME)
     no_validation = training.where((time >= utc(state.at.validation)) & (time < utc(at.validation)))
     users = came.select(c.USER_ID).unionByName(no_validation.select(c.USER_ID))
     vocabulary = run.read(schemas.VOCABULARY_USERS)
     if rewritten is not None:
         users = users.unionByName(rewritten)
-        rewritten = vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX).persist(_KEEP)
+        rewritten = vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX).localCheckpoint()
     return of_users(run, vocabulary.join(users, c.USER_ID, "left_semi").select(c.USER_INDEX), rewritten)
 
 
@@ -166,7 +174,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
     others = was.select(c.ITEM_ID, F.struct(*[x for x in was.columns if x != c.ITEM_ID]).alias("_was"))
     # An item that is new has been met by changed users only.
     different = others.join(told, c.ITEM_ID).where(~F.col("_now").eqNullSafe(F.col("_was"))).select(c.ITEM_ID)
-    different = different.persist(_KEEP)
+    different = different.localCheckpoint()
     if different.isEmpty():
         return changed
     met = run.read(schemas.GOLD_PAIRS).join(different, c.ITEM_ID, "left_semi").select(c.USER_INDEX)
@@ -175,9 +183,9 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
 
 def of_users(run: Run, users: DataFrame, rewritten: DataFrame | None) -> Changed:
     """With the blocks, of which there are few."""
-    users = users.persist(_KEEP)
-    found = users.select(block(run.settings.features.block_users)).distinct().collect()
-    return Changed(users, rewritten, tuple(sorted(row[0] for row in found)))
+    users = users.localCheckpoint()
+    found = users.groupBy(block(run.settings.features.block_users)).count().collect()
+    return Changed(users, rewritten, {row[0]: row[1] for row in sorted(found)})
 
 
 def write(run: Run, state: State, table: Table, rows: DataFrame, changed: Changed) -> None:
@@ -263,7 +271,3 @@ def _since(moment: dt.datetime) -> Column:
     """Events from a moment on; by day first, so that older days are not read."""
     day = F.lit(str(moment.date())).cast("date")
     return (F.col(c.EVENT_DATE) >= day) & (F.col(c.EVENT_TIME) >= utc(moment))
-
-
-def _of(events: DataFrame, users: DataFrame) -> DataFrame:
-    return events.join(users, c.USER_ID, "left_semi")

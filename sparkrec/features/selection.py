@@ -20,6 +20,8 @@ from sparkrec.evaluation import splits
 from sparkrec.evaluation.splits import PART, TRAIN, VALIDATION, Borders, midnight_after, utc
 
 LEFT_OUT = "left_out"
+#: Of an event: gold forgets what it holds of the user, so older events count as new.
+AGAIN = "again"
 
 #: What later steps need of an event; line and event_id only to order events of the same second.
 COLUMNS = (
@@ -76,7 +78,7 @@ def mark(events: DataFrame, suspects: DataFrame, items: DataFrame, settings: Fea
     no_goods = items.where(~F.col(c.FOR_SALE)).select(c.ITEM_ID, F.lit(True).alias("_no_goods"))
     # Bots are few, and so are the things in a shop that are no goods: no shuffle of the events for them.
     joined = seen.join(F.broadcast(since), c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
-    return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*COLUMNS, LEFT_OUT)
+    return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*COLUMNS, AGAIN, LEFT_OUT)
 
 
 def tally(parted: DataFrame, events: DataFrame, settings: Features) -> tuple[dict[str, int], dict[str, int]]:

@@ -86,10 +86,11 @@ def shape(settings: Settings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def record(state: State, at: Borders, settings: Settings) -> dict[str, Any]:
-    """For the run record: what the next run needs to know."""
+def record(state: State, at: Borders, settings: Settings, changed: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """For the run record: what the next run needs to know, and of an increment how much it ``changed``."""
     times = {name: time.isoformat() for name, time in vars(at).items()}
-    return {"increment": {"why_full": state.why_full, "at": times}, "shape": shape(settings)}
+    increment = {"why_full": state.why_full, "at": times, **({} if state.full else changed)}
+    return {"increment": increment, "shape": shape(settings)}
 
 
 def begin(run: Run, at: Borders) -> State:
