@@ -66,7 +66,7 @@ def needed_hours(run: Run, table: Table) -> float:
     """Retention of a table: the configured one, or longer, where one of the newest runs still reads an older version.
 
     A run needs what the newest record of each of its stages read or wrote. ``maintenance.keep_runs`` says how many runs
-    count; of the others, versions live as long as ``retention_hours`` says. The newest featurize run is one that counts.
+    count; of the others, versions live as long as ``retention_hours`` says. The newest featurize run always counts.
     """
     from pyspark.sql import functions as F
 

@@ -26,7 +26,7 @@ SEEDS = range(int(os.environ.get("SPARKREC_GOLD_SEEDS", "1")))
 DATES = [dt.date(2020, 1, day) for day in (7, 8, 8, 10)]
 SPLIT = {"kind": "time", "test_days": 1, "validation_days": 1}
 FEATURES = {"block_users": 2, "max_length": 4, "words": 0}
-USERS, ITEMS, EVENTS = 14, 8, 200
+USERS, ITEMS, EVENTS = 30, 8, 220
 #: From this day on only the first of the users are there.
 QUIET, AWAKE = dt.date(2020, 1, 6), 4
 KINDS = ("view", "view", "click", "cart", "purchase", "purchase", "rating", "search")
