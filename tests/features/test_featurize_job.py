@@ -1,5 +1,8 @@
 # ruff: noqa: C408  rows are easier to read as keyword arguments
-"""Gold of a tiny shop, every column worked out by hand; its past does not change; a rerun changes nothing."""
+"""Gold of a tiny shop, every column worked out by hand; its past does not change; a rerun changes nothing.
+
+How it grows: ``test_gold_increments.py``.
+"""
 
 import datetime as dt
 import json
@@ -320,27 +323,6 @@ def test_a_leak_of_the_future_would_be_noticed(poisoned, shop, monkeypatch):
     monkeypatch.setattr(items, "as_of", lambda catalogue, moment: as_of(catalogue, moment + dt.timedelta(days=1)))
     changed = _changed(shop[2], tables(run_featurize(poisoned)))
     assert {schemas.GOLD_USERS.name, schemas.GOLD_ITEMS.name} <= changed
-
-
-def test_growth_keeps_indices_and_departed_items_are_not_for_sale(make, shop):
-    _, run, _ = shop
-    settings = make()
-    shutil.copytree(shop[0].lake.path, settings.lake.path, dirs_exist_ok=True)
-    # Two days later the test days have become training days; the vase is gone.
-    write_silver(settings, EVENTS + LATER, [*ITEMS, *LATER_ITEMS, item("vase", 11, for_sale=False)])
-    grown = run_featurize(settings, dt.date(2020, 1, 12))
-    assert grown.details["increment"]["why_full"] is None
-    for table, key, index in (
-        (schemas.VOCABULARY_USERS, c.USER_ID, c.USER_INDEX),
-        (schemas.VOCABULARY_ITEMS, c.ITEM_ID, c.ITEM_INDEX),
-        (schemas.VOCABULARY_FEATURES, c.FEATURE, c.FEATURE_INDEX),
-    ):
-        old, new = _by(run, table, key), _by(grown, table, key)
-        assert {name: row[index] for name, row in old.items()} == {name: new[name][index] for name in old}
-        assert sorted(row[index] for row in new.values()) == list(range(len(new)))
-        assert len(new) > len(old)
-    vase = _by(grown, schemas.GOLD_ITEMS, c.ITEM_ID)["vase"]
-    assert (vase[c.FOR_SALE], vase[c.N_EVENTS], vase[c.FEATURES]) == (False, 0, [])
 
 
 @pytest.fixture(scope="module")

@@ -80,12 +80,13 @@ def _shop(seed):
     for n in range(ITEMS - 1):
         price = None if n == 4 else 7.0 * n + 1
         first.append((f"i{n}", 0, f"Brand {n % 3}" if n % 3 else None, ["A", "B"][: 1 + n % 2], price, True))
-    # As of the splits of the 7th, 8th and 10th: another price, brand and path; no goods, and goods again; a new item.
+    # As of the splits of the 7th, 8th and 10th: another price, brand and path; no goods, and goods again; one comes and
+    # goes again without a buyer.
     later = [
         ("i0", 6, None, ["A"], 90.0, True), ("i1", 7, "Brand 9", ["A", "B"], 8.0, True),
         ("i2", 4, "Brand 2", ["A"], 15.0, False), ("i2", 8, "Brand 2", ["A"], 15.0, True),
         ("i3", 8, None, ["C"], 22.0, True), ("i5", 7, "Brand 2", ["A", "B"], 36.0, False),
-        ("i7", 5, "Brand 1", ["A"], 3.0, True),
+        ("i7", 5, "Brand 1", ["A"], 3.0, True), ("i7", 9, "Brand 1", ["A"], 3.0, False),
     ]  # fmt: skip
     shop.items = [first + later[:4], first + later, first + later, first + later]
     return shop
@@ -193,6 +194,14 @@ def test_indices_never_change(grown):
         for older, newer in itertools.pairwise(found):
             assert older.items() <= newer.items()
         assert sorted(found[-1].values()) == list(range(len(found[-1])))
+
+
+def test_an_item_that_left_keeps_its_row(grown):
+    _, runs, _ = grown
+    here, left = ({row[c.ITEM_ID]: row for row in run.read(schemas.GOLD_ITEMS).collect()}["i7"] for run in runs[-2:])
+    assert (here[c.FOR_SALE], here[c.N_EVENTS], len(here[c.FEATURES])) == (True, 0, 3)
+    assert (left[c.FOR_SALE], left[c.N_EVENTS], left[c.FEATURES]) == (False, 0, [])
+    assert here[c.ITEM_INDEX] == left[c.ITEM_INDEX]
 
 
 def test_only_users_with_something_new_are_written(grown):
