@@ -7,8 +7,20 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.evaluation import holdout, splits
-from sparkrec.features import activity, content, items, neighbors, prices, selection, users, vectors, vocabulary
-from sparkrec.features.sequences import sequences
+from sparkrec.features import (
+    activity,
+    content,
+    increments,
+    items,
+    neighbors,
+    prices,
+    selection,
+    sequences,
+    state,
+    users,
+    vectors,
+    vocabulary,
+)
 from sparkrec.pipeline import Run
 
 KEEP = StorageLevel.MEMORY_AND_DISK
@@ -17,71 +29,88 @@ KEEP = StorageLevel.MEMORY_AND_DISK
 def featurize(run: Run) -> None:
     """Silver → gold as of the split: vocabulary, profiles, item features, sequences, and the test part.
 
-    ``at`` are the split's times. ``state`` is the catalogue at the split, ``members`` the items that models know,
-    ``asked`` what the test users went on to do, and ``answerable`` what of that a model may answer with.
+    Users' rows are what is held of them and what came since the last run; ``start`` says where to go on, or why all is
+    computed. Items are folded anew from what is held by then. ``at`` are the split's times, ``members`` the items that
+    models know, ``asked`` what the test users went on to do, and ``answerable`` what of that a model may answer with.
     """
     settings, silver = run.settings, run.read(schemas.SILVER_EVENTS)
     at = splits.borders(settings.split, selection.end_of_log(silver, settings.features.event_types, run.date))
-    state = items.as_of(run.read(schemas.SILVER_ITEMS), at.as_of).persist(KEEP)
+    now = state.known(run, at)
+    start = state.begin(run, at)
+    run.say(start.begins)
 
     # By user, once: what is folded by user later needs no shuffle any more.
-    suspects = run.read(schemas.SILVER_SUSPECTS)
-    marked = selection.mark(silver, suspects, state, settings.features, at).repartition(c.USER_ID)
-    usable = F.col(selection.LEFT_OUT).isNull()
-    parted = splits.assign(marked, settings.split, at, usable).persist(KEEP)
+    rewritten = increments.rewritten(run, start, now)
+    parted = now.parted(increments.to_read(start, now, rewritten), settings).persist(KEEP)
     events = selection.without_rare(parted, settings.features)
     train = selection.training(events)
+    came = increments.came(start, train)
     parts, left_out = selection.tally(parted, events, settings.features)
-    splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
     run.say("events: " + ", ".join(f"{part} {n:,}" for part, n in parts.items()))
+    if start.full:
+        splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
 
-    pairs = activity.of_pairs(train, at.as_of, settings.features.half_life_days).persist(KEEP)
-    by_day = users.of_days(activity.of_user_days(train)).persist(KEEP)
-    found_users = by_day.withColumnRenamed(c.N_EVENTS, c.COUNT)
-    run.write(schemas.VOCABULARY_USERS, vocabulary.extended(run, schemas.VOCABULARY_USERS, found_users))
+    sums = users.sums(came).persist(KEEP)
+    found = increments.found_users(run, start, sums, rewritten)
+    vocabulary.write(run, start.bases, schemas.VOCABULARY_USERS, found)
     user_ids = run.read(schemas.VOCABULARY_USERS)
+    index = user_ids.select(c.USER_ID, c.USER_INDEX)
+    changed = increments.changed(run, start, train, came, rewritten, at)
 
-    medians = activity.median_prices(train, state.where(F.col(c.PRICE).isNotNull()))
-    members = items.members(activity.of_items(pairs), medians, state).persist(KEEP)
-    run.write(schemas.VOCABULARY_ITEMS, vocabulary.extended(run, schemas.VOCABULARY_ITEMS, members))
+    pairs = activity.of_pairs(came).join(index, c.USER_ID).drop(c.USER_ID)
+    pairs = changed.added(start.held(run, schemas.GOLD_PAIRS), pairs, activity.added_pairs)
+    increments.write(run, start, schemas.GOLD_PAIRS, pairs, changed)
+    increments.write_item_days(run, start, came, increments.gone(run, start, rewritten), at)
+
+    over_time = activity.over_time(run.read(schemas.GOLD_ITEM_DAYS), at.as_of, settings.features.half_life_days)
+    members = items.members(activity.of_items(run.read(schemas.GOLD_PAIRS)), over_time, now.goods).persist(KEEP)
+    vocabulary.write(run, start.bases, schemas.VOCABULARY_ITEMS, members)
     item_ids = run.read(schemas.VOCABULARY_ITEMS)
     all_items = items.overall(members)
     bucketed = prices.with_bucket(members, all_items.prices)
     features = content.features(bucketed, settings.features, all_items.items).persist(KEEP)
-    counted = content.counted(features)
-    n_features = run.write(schemas.VOCABULARY_FEATURES, vocabulary.extended(run, schemas.VOCABULARY_FEATURES, counted))
+    n_features = vocabulary.write(run, start.bases, schemas.VOCABULARY_FEATURES, content.counted(features))
     strings = run.read(schemas.VOCABULARY_FEATURES)
     lists = content.encoded(features, strings, settings.features.max_item_features)
     lists = vectors.with_content(lists, members, strings, settings.features, all_items.items)
-    run.write(schemas.GOLD_ITEMS, items.rows(bucketed, lists, item_ids, all_items, settings.features, at.as_of))
+    rows = items.rows(bucketed, lists, item_ids, all_items, settings.features, at.as_of)
+    run.write(schemas.GOLD_ITEMS, rows, base=start.bases[schemas.GOLD_ITEMS.name])
 
     gold_items = run.read(schemas.GOLD_ITEMS)
-    habits = activity.of_hours(train).join(activity.of_countries(train), c.USER_ID, "left")
-    profiles = users.rows(by_day, habits, pairs, gold_items, user_ids, at.as_of, settings.features.tastes)
-    n_users = run.write(schemas.GOLD_USERS, profiles)
+    told = increments.with_facts_changed(run, start, changed, users.facts)
+    own = told.added(start.held(run, schemas.GOLD_USERS), sums.join(index, c.USER_ID), users.added)
+    profiles = users.rows(own, told.own(run.read(schemas.GOLD_PAIRS)), gold_items, settings.features.tastes)
+    increments.write(run, start, schemas.GOLD_USERS, profiles, told)
     if settings.features.neighbors:
-        baskets = neighbors.baskets(pairs, gold_items, settings.features.neighbor_items).persist(KEEP)
-        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(baskets, settings.features))
-    run.write(schemas.GOLD_SEQUENCES, sequences(train, user_ids, item_ids, settings.features.max_length))
+        baskets = neighbors.baskets(run.read(schemas.GOLD_PAIRS), gold_items, settings.features.neighbor_items)
+        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(baskets.persist(KEEP), settings.features))
+    pieces = sequences.of_events(came, item_ids).join(index, c.USER_ID).drop(c.USER_ID)
+    chunks = sequences.of_chunks(start.held(run, schemas.GOLD_SEQUENCES), at if settings.split.kind == "time" else None)
+    rows = sequences.rows(changed.added(chunks, pieces, sequences.added), settings.features.max_length)
+    increments.write(run, start, schemas.GOLD_SEQUENCES, rows, changed)
 
     known_users = user_ids.where(F.col(c.COUNT) > 0)
     known_items = item_ids.join(members, c.ITEM_ID, "left_semi")
-    asked = holdout.asked(events, settings).persist(KEEP)
-    answerable = holdout.answerable(asked, train, settings, gold_items, at.as_of)
-    test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.rows(answerable, known_users, known_items))
+    asked = holdout.indexed(holdout.asked(events, settings), known_users, known_items).persist(KEEP)
+    met = run.read(schemas.GOLD_PAIRS), run.read(schemas.GOLD_SEQUENCES)
+    test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.answerable(asked, *met, gold_items, settings))
 
     run.count(
-        users=n_users,
+        users=known_users.count(),
         items=all_items.items,
         prices_filled=all_items.prices_filled,
         features=n_features,
-        **{f"events_{part}": parts.get(part, 0) for part in (splits.TRAIN, splits.VALIDATION, splits.TEST)},
+        **sequences.counts(run.read(schemas.GOLD_SEQUENCES)),
+        events_test=parts.get(splits.TEST, 0),
         test_pairs=test_pairs,
         holdout_already_seen=asked.count() - test_pairs,
         **holdout.counts(run.read(schemas.GOLD_HOLDOUT)),
     )
     times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}
-    run.detail(left_out=left_out, split={"kind": settings.split.kind, **times})
+    done = {"events": changed.numbers, "profiles": told.numbers}
+    run.detail(
+        left_out=left_out, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings, done)
+    )
     run.spark.catalog.clearCache()
 
 

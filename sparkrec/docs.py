@@ -19,7 +19,7 @@ def tables() -> str:
     lines = [
         "# Tables",
         "",
-        f"Schema version {SCHEMA_VERSION}. Made from `sparkrec/schemas.py` by `make docs`.",
+        f"Schema version {SCHEMA_VERSION}. Made from `sparkrec/schemas` by `make docs`.",
         "Every table is a Delta table below `lake.path`, with the dot as a folder: `silver.events` lies in "
         "`silver/events`. Times are UTC. Class: what a column says of a person ([privacy.md](privacy.md)).",
     ]

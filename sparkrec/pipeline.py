@@ -51,8 +51,8 @@ _SHARED = (
     schemas.SILVER_ITEMS,
     schemas.QUARANTINE,
 )
-#: Who writes them.
-_SHARING = ("ingest", "clean", "erase", "maintain")
+#: Who writes them, and who goes on where another run has left off.
+_SHARING = ("ingest", "clean", "erase", "maintain", "featurize")
 
 
 @dataclass
@@ -163,7 +163,7 @@ class Run:
         say(self.stage, text, time.monotonic() - self._clock)
 
     def records(self, any_run: bool = False) -> list[Row]:
-        """Run records, oldest first: this run's, or (``any_run``) those that wrote shared tables, of every run."""
+        """Run records, oldest first: this run's, or (``any_run``) those of stages that build on other runs, of all."""
         from pyspark.sql import functions as F
 
         if not self.lake.exists(schemas.RUNS):

@@ -43,6 +43,8 @@ _DEFAULTS = {
     "spark.sql.debug.maxToStringFields": "0",
     "spark.sql.maxPlanStringLength": "10000",
     "spark.sql.ui.explainMode": "simple",
+    # The driver remembers what it ran for a page that nobody sees.
+    "spark.sql.ui.retainedExecutions": "20",
     "spark.log.level": "ERROR",
 }
 _LOG4J = Path(__file__).with_name("log4j2.properties")

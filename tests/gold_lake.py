@@ -44,6 +44,7 @@ def write_gold(
                     c.EVENT_TIME: [i + late * (chunk == 0) for i in range(len(part))],
                     c.VALUE: [float("nan")] * len(part),
                     c.VALIDATION: [chunk == 0 and i == len(part) - 1 for i in range(len(part))],
+                    c.USER_BLOCK: 0,
                 }
             )  # fmt: skip
     spark = run.spark

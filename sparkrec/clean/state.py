@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
+from sparkrec.lake import continued
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def begin(run: Run, row_by_row: bool) -> State:
         return _from_nothing(run, "settings that silver depends on, or its tables, are not those of the last run")
     if newest < cleaned:
         return _from_nothing(run, f"bronze.events is at version {newest}, and {cleaned} was cleaned")
-    versions = {t.name: _recorded(records, t) for t in _WRITTEN}
+    versions = {t.name: continued.recorded(records, t) for t in _WRITTEN}
     try:
         arrivals = [commit for commit in run.lake.commits(schemas.BRONZE_EVENTS, cleaned) if commit.version <= newest]
         since = {t.name: run.lake.commits(t, versions[t.name]) for t in _WRITTEN}
@@ -145,12 +146,12 @@ def begin(run: Run, row_by_row: bool) -> State:
     first = max([commit.version for commit in arrivals if not _harmless(commit)], default=cleaned) + 1
     if any(commit.appends and commit.version < first for commit in arrivals):
         return _from_nothing(run, "rows of bronze.events were changed after they had come and before they were cleaned")
-    if foreign := [name for name, commits in since.items() if any(_is_foreign(commit) for commit in commits)]:
-        return _from_nothing(run, f"{foreign[0]} was changed by something that left no run record")
+    if foreign := continued.foreign(since):
+        return _from_nothing(run, f"{foreign} was changed by something that left no run record")
     arrived = [commit.version for commit in arrivals if commit.appends]
     return State(
         why_full=None,
-        bases={t.name: _base(run, t, versions[t.name], since[t.name]) for t in _WRITTEN},
+        bases={t.name: continued.base(run, t, versions[t.name], since[t.name]) for t in _WRITTEN},
         versions=versions,
         appended=(min(arrived), max(arrived)) if arrived else (1, 0),
         items_version=last[c.INPUTS].get(schemas.BRONZE_ITEMS.name, -1),
@@ -163,21 +164,5 @@ def _from_nothing(run: Run, why: str) -> State:
     return State(why, {table.name: run.lake.prepare(table) for table in _WRITTEN})
 
 
-def _recorded(records: Sequence[Any], table: Table) -> int:
-    return next(row[c.OUTPUTS][table.name] for row in reversed(records) if table.name in row[c.OUTPUTS])
-
-
 def _harmless(commit: Commit) -> bool:
     return commit.appends or commit.keeps_content
-
-
-def _is_foreign(commit: Commit) -> bool:
-    """Not by a run of clean that died, whose writes can be taken back: what else it is must not come back to life."""
-    return not commit.keeps_content and commit.operation not in ("WRITE", "RESTORE")
-
-
-def _base(run: Run, table: Table, version: int, since: Sequence[Commit]) -> int:
-    if all(commit.keeps_content for commit in since):
-        return since[-1].version if since else version
-    run.say(f"{table.name}: taking back what a run that did not finish left after version {version}")
-    return run.lake.restore(table, version)

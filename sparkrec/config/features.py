@@ -25,6 +25,9 @@ class Features(Section):
     min_user_events: int = Field(1, ge=1, description="users with fewer events stay out of gold")
     min_item_events: int = Field(0, ge=0, description="items with fewer events stay out of gold")
     max_length: int = Field(200, ge=1, description="events in one chunk of gold.sequences")
+    # increments
+    full: bool = Field(False, description="compute all of gold anew, not only what changed since the last run")
+    block_users: int = Field(100_000, ge=1, description="users of one folder of gold: an increment writes whole ones")
     # of items
     attributes: tuple[str, ...] = Field((), description="catalogue attributes that become item features")
     words: int = Field(2000, ge=0, description="most words of names and texts that become item features")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -11,7 +9,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.evaluation.splits import PART, TEST
-from sparkrec.features.activity import days_before
+from sparkrec.features import activity
 from sparkrec.retrieval import rules
 
 #: Strongest first: what an item's row says when a user did several things with it.
@@ -33,28 +31,47 @@ def asked(events: DataFrame, settings: Settings) -> DataFrame:
     )
 
 
-def answerable(pairs: DataFrame, train: DataFrame, settings: Settings, items: DataFrame, at: dt.datetime) -> DataFrame:
-    """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
-
-    No model is allowed to recommend those, so they would only lower every number by the same unknown amount. What
-    ``recommend`` has forgotten at the split ``at`` may be asked for. The published protocols (leave one out, a given
-    split) keep every pair, as their numbers do. ``items`` is gold.items.
-    """
-    if settings.split.kind != "time":
-        return pairs
-    met = train.where(F.col(c.EVENT_TYPE).isin(*settings.recommend.exclude_seen))
-    if rules.forgets(settings.recommend):
-        memory = items.select(c.ITEM_ID, rules.memory_days(items, settings.recommend).alias("_days"))
-        met = met.join(memory, c.ITEM_ID).where(days_before(at, F.col(c.EVENT_TIME)) <= F.col("_days"))
-    return pairs.join(met.select(c.USER_ID, c.ITEM_ID), [c.USER_ID, c.ITEM_ID], "left_anti")
-
-
-def rows(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
+def indexed(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     """Rows of gold.holdout. ``users`` and ``items`` are those known before the split; others get no index."""
     known_users = users.select(c.USER_ID, c.USER_INDEX)
     known_items = items.select(c.ITEM_ID, c.ITEM_INDEX)
     joined = pairs.join(known_users, c.USER_ID, "left").join(known_items, c.ITEM_ID, "left")
     return joined.select(*schemas.GOLD_HOLDOUT.column_names)
+
+
+def answerable(
+    asked: DataFrame, pairs: DataFrame, sequences: DataFrame, items: DataFrame, settings: Settings
+) -> DataFrame:
+    """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
+
+    ``asked`` is :func:`indexed`; the others are gold.pairs, gold.sequences and gold.items. No model is allowed to
+    recommend those, so they would only lower every number by the same unknown amount. What ``recommend`` has forgotten
+    at the split may be asked for. The published protocols (leave one out, a given split) keep every pair, as their
+    numbers do.
+    """
+    if settings.split.kind != "time":
+        return asked
+    excluded, on = set(settings.recommend.exclude_seen), [c.USER_INDEX, c.ITEM_ID]
+    if rules.forgets(settings.recommend):
+        met = _remembered(
+            sequences.join(asked.select(c.USER_INDEX).distinct(), c.USER_INDEX, "left_semi"), items, settings
+        )
+    else:
+        met = pairs.where(F.col(c.TYPES).bitwiseAND(sum(activity.bit(name) for name in excluded)) != 0)
+    # The test part is small against all pairs: they are brought to it.
+    return asked.join(met.select(*on).join(asked.select(*on), on, "left_semi"), on, "left_anti").select(
+        *schemas.GOLD_HOLDOUT.column_names
+    )
+
+
+def _remembered(sequences: DataFrame, items: DataFrame, settings: Settings) -> DataFrame:
+    """User index and item id of what counts as seen at the split."""
+    codes = [c.EVENT_TYPES.index(name) for name in settings.recommend.exclude_seen]
+    met = F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.EVENT_TIME)).alias("_met")
+    events = sequences.select(c.USER_INDEX, met).select(c.USER_INDEX, "_met.*").where(F.col(c.EVENT_TYPE).isin(codes))
+    memory = rules.memory_days(items, settings.recommend).alias("_days")
+    known = items.select(c.ITEM_INDEX, c.ITEM_ID, memory, F.unix_seconds(c.AS_OF).alias("_at"))
+    return events.join(known, c.ITEM_INDEX).where((F.col("_at") - F.col(c.EVENT_TIME)) / 86400 <= F.col("_days"))
 
 
 def counts(written: DataFrame) -> dict[str, int]:

@@ -16,7 +16,7 @@ from sparkrec.features import activity, exact, prices
 from sparkrec.features.activity import days_before
 
 _STATE = (c.NAME, c.BRAND, c.CATEGORY, c.PRICE, c.PROMOTION, c.STOCK, c.TEXT, c.FOR_SALE, c.ATTRIBUTES)
-_NUMBERS = (*activity.COUNTS, c.N_USERS, c.POPULARITY, activity.N_STARS, *activity.FUNNEL)
+_NUMBERS = (*activity.COUNTS, c.N_USERS, c.POPULARITY, c.N_STARS, *activity.FUNNEL)
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,15 @@ def as_of(items: DataFrame, moment: dt.datetime) -> DataFrame:
     return latest.select(c.ITEM_ID, "_state.*")
 
 
-def members(by_item: DataFrame, median_prices: DataFrame, state: DataFrame) -> DataFrame:
+def members(by_item: DataFrame, over_time: DataFrame, state: DataFrame) -> DataFrame:
     """The items that models know: with training events, or for sale without any (new items).
 
+    ``by_item`` and ``over_time`` are what :mod:`~sparkrec.features.activity` makes of gold.pairs and gold.item_days.
     One row an item: numbers, catalogue columns, ``count``, and ``price`` with its source, which is the catalogue's or
     else the median of the item's training events.
     """
     joined = by_item.join(state, c.ITEM_ID, "full").where(F.col(c.N_EVENTS).isNotNull() | F.col(c.FOR_SALE))
-    found = joined.join(median_prices, c.ITEM_ID, "left").withColumns(
+    found = joined.join(over_time, c.ITEM_ID, "left").withColumns(
         {
             **{name: F.coalesce(name, F.lit(0)) for name in _NUMBERS},
             # The log knows an item that the catalogue does not: it was sold, so it may be recommended.
@@ -65,12 +66,12 @@ def members(by_item: DataFrame, median_prices: DataFrame, state: DataFrame) -> D
 
 def overall(members: DataFrame) -> Overall:
     """One pass over the members."""
-    sums = [F.sum(name).alias(name) for name in (activity.N_STARS, *activity.FUNNEL)]
-    stars = exact.total(exact.fold(activity.STARS)).alias(activity.STARS)
+    sums = [F.sum(name).alias(name) for name in (c.N_STARS, *activity.FUNNEL)]
+    stars = exact.total(exact.fold(c.STARS)).alias(c.STARS)
     row = members.agg(F.count("*").alias("items"), stars, *sums, *prices.borders()).first()
     assert row is not None
     ratios = {name: row[some] / row[of] if row[of] else None for name, (some, of) in activity.RATIOS.items()}
-    rating = row[activity.STARS] / row[activity.N_STARS] if row[activity.N_STARS] else None
+    rating = row[c.STARS] / row[c.N_STARS] if row[c.N_STARS] else None
     return Overall(row["items"], prices.Borders.of(row), ratios, rating)
 
 
@@ -83,7 +84,7 @@ def rows(
     left keep their row, with nothing in it, and are not for sale.
     """
     known = prices.filled(members, all_items.prices).drop(c.COUNT, c.FIRST_SEEN, c.LAST_SEEN)
-    stars, n_stars = exact.total(activity.STARS), F.col(activity.N_STARS)
+    stars, n_stars = exact.total(c.STARS), F.col(c.N_STARS)
     known = known.withColumns(
         {
             c.MEAN_RATING: stars / n_stars,

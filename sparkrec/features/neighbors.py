@@ -8,7 +8,6 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Features
-from sparkrec.features import activity
 
 SEEN, BOUGHT = "seen", "bought"
 _BASKET, _POSITION = "_basket", "_position"
@@ -16,17 +15,17 @@ _OWN, _OTHER = "_own", "_other"
 
 
 def baskets(pairs: DataFrame, items: DataFrame, most: int) -> DataFrame:
-    """user_id, relation, ``_basket``: of each user and relation the indices of the newest ``most`` items, ascending.
+    """user_index, relation, ``_basket``: of each user and relation the indices of the newest ``most`` items, ascending.
 
     The cap is what keeps a user of a million items from making 10¹² pairs; such a user still counts, with the newest.
     """
     met = pairs.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID)
-    last = {SEEN: F.col(c.LAST_SEEN), BOUGHT: F.col(activity.LAST_BOUGHT)}
+    last = {SEEN: F.col(c.LAST_SEEN), BOUGHT: F.col(c.LAST_BOUGHT)}
     kinds = F.array(*[F.struct(F.lit(name).alias(c.RELATION), time.alias("_last")) for name, time in last.items()])
-    times = met.select(c.USER_ID, c.ITEM_INDEX, F.inline(kinds)).where(F.col("_last").isNotNull())
-    newest = Window.partitionBy(c.USER_ID, c.RELATION).orderBy(F.desc("_last"), c.ITEM_INDEX)
+    times = met.select(c.USER_INDEX, c.ITEM_INDEX, F.inline(kinds)).where(F.col("_last").isNotNull())
+    newest = Window.partitionBy(c.USER_INDEX, c.RELATION).orderBy(F.desc("_last"), c.ITEM_INDEX)
     kept = times.withColumn(_POSITION, F.row_number().over(newest)).where(F.col(_POSITION) <= most)
-    return kept.groupBy(c.USER_ID, c.RELATION).agg(F.sort_array(F.collect_list(c.ITEM_INDEX)).alias(_BASKET))
+    return kept.groupBy(c.USER_INDEX, c.RELATION).agg(F.sort_array(F.collect_list(c.ITEM_INDEX)).alias(_BASKET))
 
 
 def neighbors(baskets: DataFrame, settings: Features) -> DataFrame:

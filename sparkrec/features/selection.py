@@ -7,22 +7,41 @@ changes nothing about the events before it.
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.clean import bots
-from sparkrec.config import Features
+from sparkrec.config import Features, Settings
 from sparkrec.errors import DataError
+from sparkrec.evaluation import splits
 from sparkrec.evaluation.splits import PART, TRAIN, VALIDATION, Borders, midnight_after, utc
 
 LEFT_OUT = "left_out"
+#: Of an event: gold forgets what it holds of the user, so older events count as new.
+AGAIN = "again"
 
 #: What later steps need of an event; line and event_id only to order events of the same second.
-_COLUMNS = (
+COLUMNS = (
     c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME, c.LINE, c.EVENT_ID, c.VALUE, c.PRICE, c.COUNTRY, c.SPLIT,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class View:
+    """Silver as a split with the times ``at`` sees it; ``goods`` is the catalogue as of it."""
+
+    events: DataFrame
+    suspects: DataFrame
+    goods: DataFrame
+    at: Borders
+
+    def parted(self, events: DataFrame, settings: Settings) -> DataFrame:
+        """Some of the events, those before the end, by user: with their part, or with why they are left out."""
+        marked = mark(events, self.suspects, self.goods, settings.features, self.at)
+        return splits.assign(marked.repartition(c.USER_ID), settings.split, self.at, F.col(LEFT_OUT).isNull())
 
 
 def end_of_log(events: DataFrame, types: tuple[str, ...], date: dt.date | None) -> dt.datetime:
@@ -36,14 +55,17 @@ def end_of_log(events: DataFrame, types: tuple[str, ...], date: dt.date | None) 
     wanted = events.where(F.col(c.EVENT_TYPE).isin(*types))
     if date is not None:
         wanted = wanted.where(F.col(c.EVENT_DATE) <= F.lit(str(date)).cast("date"))
-    row = wanted.agg(F.max(c.EVENT_DATE)).first()
-    if row is None or row[0] is None:
+        last = None if wanted.limit(1).isEmpty() else date
+    else:
+        row = wanted.agg(F.max(c.EVENT_DATE)).first()
+        last = row[0] if row is not None else None
+    if last is None:
         until = f" until {date}" if date else ""
         raise DataError(
             f"silver.events holds no event of the types {', '.join(types)}{until}. Check features.event_types against "
             "the log, and --date against its days."
         )
-    return midnight_after(date or row[0])
+    return midnight_after(last)
 
 
 def mark(events: DataFrame, suspects: DataFrame, items: DataFrame, settings: Features, at: Borders) -> DataFrame:
@@ -56,7 +78,7 @@ def mark(events: DataFrame, suspects: DataFrame, items: DataFrame, settings: Fea
     no_goods = items.where(~F.col(c.FOR_SALE)).select(c.ITEM_ID, F.lit(True).alias("_no_goods"))
     # Bots are few, and so are the things in a shop that are no goods: no shuffle of the events for them.
     joined = seen.join(F.broadcast(since), c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
-    return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*_COLUMNS, LEFT_OUT)
+    return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*COLUMNS, AGAIN, LEFT_OUT)
 
 
 def tally(parted: DataFrame, events: DataFrame, settings: Features) -> tuple[dict[str, int], dict[str, int]]:

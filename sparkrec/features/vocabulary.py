@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pyspark import StorageLevel
@@ -21,10 +22,14 @@ _ROW_BITS = 33
 _ROW, _PARTITION, _START = "_row", "_partition", "_start"
 
 
-def extended(run: Run, table: Table, found: DataFrame) -> DataFrame:
-    """:func:`extend` of the lake's newest version of the vocabulary, whichever run wrote it."""
-    old = run.lake.read(table) if run.lake.exists(table) else None
-    return extend(table, old, found)
+def write(run: Run, bases: Mapping[str, int], table: Table, found: DataFrame) -> int:
+    """Writes :func:`extend` of the vocabulary at its version in ``bases``, the lake's newest; returns its rows.
+
+    Version 0 is the empty table as it was made.
+    """
+    base = bases[table.name]
+    old = run.lake.read(table, base) if base else None
+    return run.write(table, extend(table, old, found), base=base)
 
 
 def extend(table: Table, old: DataFrame | None, found: DataFrame) -> DataFrame:

@@ -121,6 +121,23 @@ class Lake:
         )
         return changes.where("_change_type = 'insert'").select(*table.column_names)
 
+    def changed_partitions(self, table: Table, column: str, after: int, until: int) -> set[str | None]:
+        """The values of a partition column of which the commits after ``after``, to ``until``, changed rows.
+
+        Raises
+        ------
+        DataError
+            The log does not reach back that far.
+        """
+        found: set[str | None] = set()
+        for commit in self.commits(table, after):
+            if commit.version <= until:
+                for action in self._actions(table, commit.version):
+                    moved = action.get("add") or action.get("remove")
+                    if moved and moved["dataChange"]:
+                        found.add(moved["partitionValues"][column])
+        return found
+
     def overwrite(
         self, table: Table, frame: DataFrame, where: Mapping[str, str] | str | None = None, base: int | None = None
     ) -> tuple[int, int]:

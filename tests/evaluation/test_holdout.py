@@ -9,6 +9,7 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.evaluation import holdout
+from sparkrec.features import activity
 
 pytestmark = pytest.mark.spark
 
@@ -36,13 +37,30 @@ MET = [
 def test_what_is_forgotten_is_asked_for_again(spark, make_settings, recommend, kind, asked):
     settings = make_settings(recommend=recommend, split={"kind": kind})
     brands = {"coffee": "drink", "tea": "drink", "mug": "ware", "pot": "ware", "new": "ware"}
-    pairs = spark.createDataFrame([("u", item) for item in brands], "user_id string, item_id string")
-    train = spark.createDataFrame(
-        [("u", item, kind, (SPLIT - dt.timedelta(days=days)).replace(tzinfo=dt.UTC)) for item, days, kind in MET],
-        "user_id string, item_id string, event_type string, event_time timestamp",
+    number, split = list(brands).index, SPLIT.replace(tzinfo=dt.UTC)
+
+    def frame(table, rows):
+        return spark.createDataFrame([dict.fromkeys(table.column_names) | row for row in rows], table.struct())
+
+    one = {c.USER_INDEX: 0}
+    asked_for = frame(
+        schemas.GOLD_HOLDOUT,
+        [one | {c.USER_ID: "u", c.ITEM_ID: item, c.ITEM_INDEX: number(item)} for item in brands],
     )
-    empty = dict.fromkeys(schemas.GOLD_ITEMS.column_names)
-    rows = [empty | {c.ITEM_ID: item, c.BRAND: brand} for item, brand in brands.items()]
-    items = spark.createDataFrame(rows, schemas.GOLD_ITEMS.struct())
-    found = holdout.answerable(pairs, train, settings, items, SPLIT).collect()
+    done = {item: {how for name, _, how in MET if name == item} for item in brands}
+    pairs = frame(
+        schemas.GOLD_PAIRS,
+        [one | {c.ITEM_ID: item, c.TYPES: sum(map(activity.bit, how))} for item, how in done.items() if how],
+    )
+    events = {
+        c.ITEM_INDEX: [number(item) for item, _, _ in MET],
+        c.EVENT_TYPE: [c.EVENT_TYPES.index(how) for _, _, how in MET],
+        c.EVENT_TIME: [int((split - dt.timedelta(days=days)).timestamp()) for _, days, _ in MET],
+    }
+    sequences = frame(schemas.GOLD_SEQUENCES, [one | events])
+    items = frame(
+        schemas.GOLD_ITEMS,
+        [{c.ITEM_ID: x, c.ITEM_INDEX: number(x), c.BRAND: brand, c.AS_OF: split} for x, brand in brands.items()],
+    )
+    found = holdout.answerable(asked_for, pairs, sequences, items, settings).collect()
     assert {row[c.ITEM_ID] for row in found} == asked

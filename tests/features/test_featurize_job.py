@@ -1,5 +1,8 @@
 # ruff: noqa: C408  rows are easier to read as keyword arguments
-"""Gold of a tiny shop, every column worked out by hand; its past does not change; a rerun changes nothing."""
+"""Gold of a tiny shop, every column worked out by hand; its past does not change; a rerun changes nothing.
+
+How it grows: ``test_gold_increments.py``.
+"""
 
 import datetime as dt
 import json
@@ -13,7 +16,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
-from sparkrec.features import activity, items
+from sparkrec.features import activity, items, users
 from sparkrec.features.activity import of_hours
 from sparkrec.features.items import as_of
 from sparkrec.jobs.featurize import featurize
@@ -149,6 +152,13 @@ def shop(make):
     return settings, run, tables(run)
 
 
+#: Of gold.users: what the other columns are made of, and the folder.
+KEPT_TO_ADD_UP = (
+    c.STARS, c.N_STARS, c.FIRST_SEEN, c.LAST_SEEN, c.PAID, c.N_PRICES, c.SPENT, c.FIRST_BOUGHT, c.LAST_BOUGHT,
+    c.COUNTRY_SEEN, c.USER_BLOCK,
+)  # fmt: skip
+
+
 def _by(run, table, key):
     return {row[key]: row.asDict() for row in run.read(table).collect()}
 
@@ -170,10 +180,13 @@ def test_vocabularies(shop):
 
 
 def test_user_profiles(shop):
-    users = _by(shop[1], schemas.GOLD_USERS, c.USER_ID)
-    as_of = users["u1"].pop(c.AS_OF)
-    assert as_of.timestamp() == at(9).timestamp()
-    assert users["u1"] == dict(
+    run = shop[1]
+    moment = dt.datetime.fromisoformat(run.details["split"]["as_of"])
+    frame = users.as_of(run.read(schemas.GOLD_USERS), moment).drop(*KEPT_TO_ADD_UP)
+    rows = {row[c.USER_ID]: row.asDict() for row in frame.collect()}
+    for row in rows.values():
+        assert row.pop(c.AS_OF).timestamp() == at(9).timestamp()
+    assert rows["u1"] == dict(
         user_index=0, user_id="u1", country="UK", n_events=3, n_views=1, n_carts=0, n_purchases=1, n_ratings=1,
         n_items=1, mean_rating=4.0, mean_price=10.0, spend=20.0, recency_days=0.5, tenure_days=8.0,
         # on 3 of the 8 days from the 1st to the 8th; one purchase day
@@ -183,8 +196,7 @@ def test_user_profiles(shop):
         # the 1st and the 8th were Wednesdays
         weekdays=[0, 0, 2, 1, 0, 0, 0], hours=[2] + [0] * 11 + [1] + [0] * 11,
     )  # fmt: skip
-    users["u2"].pop(c.AS_OF)
-    assert users["u2"] == dict(
+    assert rows["u2"] == dict(
         user_index=1, user_id="u2", country="DE", n_events=3, n_views=2, n_carts=0, n_purchases=1, n_ratings=0,
         n_items=2, mean_rating=None, mean_price=6.5, spend=9.5, recency_days=2.5, tenure_days=6.0,
         active_days=3, frequency=3 / 6, purchase_days=1, purchase_rate=30 / 6, purchase_gap_days=None,
@@ -195,7 +207,7 @@ def test_user_profiles(shop):
         # Friday, Saturday, Monday
         weekdays=[1, 0, 0, 0, 1, 1, 0], hours=[2] + [0] * 11 + [1] + [0] * 11,
     )  # fmt: skip
-    assert set(users) == {"u1", "u2", "bot2"}
+    assert set(rows) == {"u1", "u2", "bot2"}
 
 
 def test_item_features(shop):
@@ -285,9 +297,10 @@ def test_a_rerun_changes_nothing(shop):
 
 
 @pytest.fixture(scope="module")
-def poisoned(make):
-    """The same shop, and a future that everything in it would notice."""
-    settings = make()
+def poisoned(make, shop):
+    """The same shop, and a future that everything in it would notice; all of it is computed each time."""
+    settings = make(features=FEATURES | {"full": True})
+    shutil.copytree(shop[0].lake.path, settings.lake.path, dirs_exist_ok=True)
     # A training purchase is taken back, and a user turns into a bot, after the split.
     events = [row | {c.CANCELLED_AT: at(10, 5)} if row == EVENTS[1] else row for row in EVENTS]
     write_silver(settings, events + LATER, ITEMS + LATER_ITEMS)
@@ -312,31 +325,17 @@ def test_a_leak_of_the_future_would_be_noticed(poisoned, shop, monkeypatch):
     assert {schemas.GOLD_USERS.name, schemas.GOLD_ITEMS.name} <= changed
 
 
-def test_growth_keeps_indices_and_departed_items_are_not_for_sale(make, shop):
-    _, run, _ = shop
-    settings = make()
-    shutil.copytree(shop[0].lake.path, settings.lake.path, dirs_exist_ok=True)
-    # Two days later the test days have become training days; the vase is gone.
-    write_silver(settings, EVENTS + LATER, [*ITEMS, *LATER_ITEMS, item("vase", 11, for_sale=False)])
-    grown = run_featurize(settings, dt.date(2020, 1, 12))
-    for table, key, index in (
-        (schemas.VOCABULARY_USERS, c.USER_ID, c.USER_INDEX),
-        (schemas.VOCABULARY_ITEMS, c.ITEM_ID, c.ITEM_INDEX),
-        (schemas.VOCABULARY_FEATURES, c.FEATURE, c.FEATURE_INDEX),
-    ):
-        old, new = _by(run, table, key), _by(grown, table, key)
-        assert {name: row[index] for name, row in old.items()} == {name: new[name][index] for name in old}
-        assert sorted(row[index] for row in new.values()) == list(range(len(new)))
-        assert len(new) > len(old)
-    vase = _by(grown, schemas.GOLD_ITEMS, c.ITEM_ID)["vase"]
-    assert (vase[c.FOR_SALE], vase[c.N_EVENTS], vase[c.FEATURES]) == (False, 0, [])
-
-
-def test_rare_items_and_users_stay_out_of_training(make):
-    # as of the split: lamp 5 events, mug 2; without the mug u1 has 3 events, u2 and bot2 have 1
+@pytest.fixture(scope="module")
+def choosy(make):
+    """A run that leaves out rare users and items."""
     settings = make(features={"min_item_events": 3, "min_user_events": 2})
     write_silver(settings, EVENTS, ITEMS)
-    run = run_featurize(settings)
+    return run_featurize(settings)
+
+
+def test_rare_items_and_users_stay_out_of_training(choosy):
+    # as of the split: lamp 5 events, mug 2; without the mug u1 has 3 events, u2 and bot2 have 1
+    run = choosy
     users = _by(run, schemas.VOCABULARY_USERS, c.USER_ID)
     assert set(users) == {"u1"}
     assert _by(run, schemas.VOCABULARY_ITEMS, c.ITEM_ID)["lamp"][c.COUNT] == 3
@@ -345,8 +344,10 @@ def test_rare_items_and_users_stay_out_of_training(make):
     assert run.details["left_out"]["rare"] == 4
 
 
-def test_leave_one_out_keeps_repeats_in_the_test(make):
-    settings = make(split={"kind": "leave_one_out"}, features={"min_rating": 4.5})
+def test_leave_one_out_keeps_repeats_in_the_test(make, choosy):
+    # in the same lake: what another shop left there does not matter
+    lake = {"path": choosy.settings.lake.path}
+    settings = make(lake=lake, split={"kind": "leave_one_out"}, features={"min_rating": 4.5})
     rows = [event("u", "a", "rating", at(day), value=stars) for day, stars in ((1, 5.0), (2, 5.0), (3, 3.0), (4, 5.0))]
     write_silver(settings, rows, [item("a", 0)])
     run = run_featurize(settings)
@@ -355,11 +356,11 @@ def test_leave_one_out_keeps_repeats_in_the_test(make):
     assert run.read(schemas.GOLD_SEQUENCES).head()[c.VALIDATION] == [False, True]
     assert run.details["left_out"] == {"low_rating": 1}
     assert Counter(run.counts)["holdout_already_seen"] == 0
+    assert "leave_one_out" in run.details["increment"]["why_full"]
 
 
-def test_a_log_without_usable_events_is_an_error(make):
-    settings = make()
-    write_silver(settings, EVENTS, ITEMS)
+def test_a_log_without_usable_events_is_an_error(shop):
+    settings = shop[0]
     with pytest.raises(DataError, match=r"no event of the types .* until 2019-06-01"):
         run_featurize(settings, dt.date(2019, 6, 1))
     with pytest.raises(DataError, match="No event is left to train on"):

@@ -10,18 +10,19 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.config import Features
-from sparkrec.features import activity, neighbors
+from sparkrec.features import neighbors
 
 pytestmark = pytest.mark.spark
 SETTINGS = Features(neighbors=4, neighbor_items=6, neighbor_users=2)
+GREEDY = -1
 
 
 def _met():
     """(user, item) → when last met, when last bought (some never); one user has met everything."""
     chance = random.Random(3)
     times = iter(chance.sample(range(10_000), 2_000))
-    met = {(f"u{user}", chance.randrange(15)) for user in range(40) for _ in range(chance.randint(1, 9))}
-    met |= {("greedy", item) for item in range(15)}
+    met = {(user, chance.randrange(15)) for user in range(40) for _ in range(chance.randint(1, 9))}
+    met |= {(GREEDY, item) for item in range(15)}
     return {pair: (next(times), next(times) if chance.random() < 0.5 else None) for pair in sorted(met)}
 
 
@@ -31,7 +32,7 @@ MET = _met()
 @pytest.fixture(scope="module")
 def found(spark):
     rows = [(user, f"i{item}", *times) for (user, item), times in MET.items()]
-    schema = f"user_id string, item_id string, {c.LAST_SEEN} int, {activity.LAST_BOUGHT} int"
+    schema = f"user_index int, item_id string, {c.LAST_SEEN} int, {c.LAST_BOUGHT} int"
     ids = F.concat(F.lit("i"), "id").alias(c.ITEM_ID)
     items = spark.range(15).select(ids, F.col("id").cast("int").alias(c.ITEM_INDEX))
     pairs = spark.createDataFrame(rows, schema)
@@ -49,9 +50,9 @@ def _baskets(which):
 
 @pytest.mark.parametrize(("which", "relation"), enumerate([neighbors.SEEN, neighbors.BOUGHT]))
 def test_baskets_hold_the_newest_items(found, which, relation):
-    baskets = {row[c.USER_ID]: row["_basket"] for row in found[0] if row[c.RELATION] == relation}
+    baskets = {row[c.USER_INDEX]: row["_basket"] for row in found[0] if row[c.RELATION] == relation}
     assert baskets == _baskets(which)
-    assert len(baskets["greedy"]) == (6, 4)[which]
+    assert len(baskets[GREEDY]) == (6, 4)[which]
 
 
 @pytest.mark.parametrize(("which", "relation"), enumerate([neighbors.SEEN, neighbors.BOUGHT]))

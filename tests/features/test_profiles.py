@@ -8,9 +8,11 @@ import math
 import random
 import statistics
 from collections import Counter, defaultdict
+from functools import reduce
 
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
@@ -82,10 +84,16 @@ def profiles(spark, log):
         codes, "item_id string, brand_code int, category_codes array<int>, price_percentile double"
     )
     vocabulary = log.select(c.USER_ID).distinct().withColumn(c.USER_INDEX, F.substring(c.USER_ID, 2, 9).cast("int"))
-    habits = activity.of_hours(log).join(activity.of_countries(log), c.USER_ID, "left")
-    by_day = users.of_days(activity.of_user_days(log))
-    pairs = activity.of_pairs(log, AS_OF, HALF_LIFE)
-    found = users.rows(by_day, habits, pairs, facts, vocabulary, AS_OF, MOST).collect()
+    # The days before and after a midnight, apart and then added, are the whole.
+    halves = [
+        log.where((F.col(c.EVENT_TIME) < F.lit("2020-02-10").cast("timestamp")) == early) for early in (True, False)
+    ]
+    sums, pairs = (
+        reduce(DataFrame.unionByName, [fold(half).join(vocabulary, c.USER_ID) for half in halves])
+        for fold in (users.sums, activity.of_pairs)
+    )
+    pairs = activity.added_pairs(pairs.drop(c.USER_ID))
+    found = users.as_of(users.rows(users.added(sums), pairs, facts, MOST), AS_OF).collect()
     return {row[c.USER_ID]: row for row in found}
 
 
@@ -160,9 +168,11 @@ def members(spark, log):
         [(item, row["path"], row["price"], item != "i35") for item, row in CATALOGUE.items()],
         "item_id string, category array<string>, price double, for_sale boolean",
     )
-    medians = activity.median_prices(log, state.where(F.col(c.PRICE).isNotNull()))
-    pairs = activity.of_pairs(log, AS_OF, HALF_LIFE)
-    return items.members(activity.of_items(pairs), medians, state).persist()
+    # Events that came twice, and are gone once.
+    days = activity.of_item_days(log, AS_OF)
+    days = activity.added_item_days(days.unionByName(days), days)
+    over_time = activity.over_time(days, AS_OF, HALF_LIFE)
+    return items.members(activity.of_items(activity.of_pairs(log)), over_time, state).persist()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from sparkrec.lake.tables import Lake
 
 pytestmark = pytest.mark.spark
 
+VERSION = str(schemas.SCHEMA_VERSION)
 #: The columns of quarantine in version 1.
 QUARANTINE_1 = (
     "table_name string, source_file string, line bigint, raw string, stage string, rule string, rules array<string>, "
@@ -45,10 +46,7 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.BRONZE_EVENTS).count() == 1
     found = properties(lake, schemas.BRONZE_EVENTS)
-    assert (found["sparkrec.schemaVersion"], found["delta.enableChangeDataFeed"]) == (
-        str(schemas.SCHEMA_VERSION),
-        "true",
-    )
+    assert (found["sparkrec.schemaVersion"], found["delta.enableChangeDataFeed"]) == (VERSION, "true")
     version = lake.prepare(schemas.BRONZE_EVENTS)
     assert Lake(lake.root, spark).prepare(schemas.BRONZE_EVENTS) == version, "once"
 
@@ -58,7 +56,7 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.QUARANTINE).count() == 0, "clean computes it again"
     assert lake.read(schemas.QUARANTINE, 1).count() == 1, "the old version stays readable"
-    assert properties(lake, schemas.QUARANTINE)["sparkrec.schemaVersion"] == str(schemas.SCHEMA_VERSION)
+    assert properties(lake, schemas.QUARANTINE)["sparkrec.schemaVersion"] == VERSION
 
 
 def test_a_layout_that_nothing_can_compute_again_is_refused(spark: Any, tmp_path: Any) -> None:

@@ -88,7 +88,7 @@ def test_twice_is_the_same_to_the_bit_and_leaves_no_checkpoints(trained):
 
 
 def sequence(spark, items, types, values):
-    row = (0, 0, len(items), items, [c.EVENT_TYPES.index(t) for t in types], [0] * len(items), values, [])
+    row = (0, 0, len(items), items, [c.EVENT_TYPES.index(t) for t in types], [0] * len(items), values, [], 0)
     return spark.createDataFrame([row], schemas.GOLD_SEQUENCES.struct())
 
 

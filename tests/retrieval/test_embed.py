@@ -77,10 +77,10 @@ def test_a_missing_model_is_named(tmp_path):
 @pytest.mark.spark
 def test_the_newest_chunks_are_joined_in_time_order(spark):
     rows = [
-        (1, 0, 2, [5, 6], [0, 1], [4, 5], [0.0, 0.0], [False, True]),
-        (1, 2, 1, [1], [3], [1], [0.0], [False]),
-        (1, 1, 2, [2, 3], [0, 2], [2, 3], [0.0, 0.0], [False, False]),
-        (2, 0, 1, [9], [1], [1], [0.0], [False]),
+        (1, 0, 2, [5, 6], [0, 1], [4, 5], [0.0, 0.0], [False, True], 0),
+        (1, 2, 1, [1], [3], [1], [0.0], [False], 0),
+        (1, 1, 2, [2, 3], [0, 2], [2, 3], [0.0, 0.0], [False, False], 0),
+        (2, 0, 1, [9], [1], [1], [0.0], [False], 0),
     ]
     frame = spark.createDataFrame(rows, schemas.GOLD_SEQUENCES.struct())
 

@@ -1,19 +1,35 @@
 """Every table, once: its name, key, columns and layout. The names and keys are a contract with users.
 
-``docs/tables.md`` is made from this module (``make docs``).
+``docs/tables.md`` is made from this package (``make docs``). Gold, and what is served, have modules of their own.
 """
 
 from __future__ import annotations
 
 from sparkrec import columns as c
-from sparkrec.served import AUDIENCES, RECOMMENDATIONS, SIMILAR_ITEMS, VECTORS_ITEMS, VECTORS_USERS
+from sparkrec.schemas.gold import (
+    GOLD_HOLDOUT,
+    GOLD_ITEM_DAYS,
+    GOLD_ITEMS,
+    GOLD_NEIGHBORS,
+    GOLD_PAIRS,
+    GOLD_SEQUENCES,
+    GOLD_USERS,
+    VOCABULARY_FEATURES,
+    VOCABULARY_ITEMS,
+    VOCABULARY_USERS,
+)
+from sparkrec.schemas.served import AUDIENCES, RECOMMENDATIONS, SIMILAR_ITEMS, VECTORS_ITEMS, VECTORS_USERS
 from sparkrec.table import DATA_CLASSES, IDENTIFIER, PERSONAL, PUBLIC, RUN_ID, Column, Table
 
-__all__ = ["DATA_CLASSES", "IDENTIFIER", "PERSONAL", "PUBLIC", "SCHEMA_VERSION", "TABLES", "Column", "Table"]
+__all__ = [
+    "AUDIENCES", "DATA_CLASSES", "GOLD_HOLDOUT", "GOLD_ITEMS", "GOLD_ITEM_DAYS", "GOLD_NEIGHBORS", "GOLD_PAIRS",
+    "GOLD_SEQUENCES", "GOLD_USERS", "IDENTIFIER", "PERSONAL", "PUBLIC", "RECOMMENDATIONS", "SCHEMA_VERSION",
+    "SIMILAR_ITEMS", "TABLES", "VECTORS_ITEMS", "VECTORS_USERS", "VOCABULARY_FEATURES", "VOCABULARY_ITEMS",
+    "VOCABULARY_USERS", "Column", "Table",
+]  # fmt: skip
 
 #: Written into every table. A table with another number is migrated or refused: see ``lake.migrations``.
 SCHEMA_VERSION = 3
-
 
 _ORIGIN = (
     Column(c.SOURCE_FILE, "string", "the file's path below the source's folder"),
@@ -164,152 +180,6 @@ SILVER_ITEMS = Table(
 )
 
 
-def _vocabulary(what: str, id_column: str, index_column: str) -> Table:
-    return Table(
-        f"gold.vocabulary_{what}",
-        (id_column,),
-        f"{what.capitalize()} and their dense integers. New ids are appended; an index is never reused.",
-        (
-            Column(id_column, "string", "the id"),
-            Column(index_column, "int", "0, 1, 2, …"),
-            Column(c.COUNT, "bigint", "training events (of features: items) it occurs in"),
-            Column(c.FIRST_SEEN, "timestamp", "time of its first training event; null if none"),
-            Column(c.LAST_SEEN, "timestamp", "time of its last training event; null if none"),
-        ),
-    )
-
-
-VOCABULARY_USERS = _vocabulary("users", c.USER_ID, c.USER_INDEX)
-VOCABULARY_ITEMS = _vocabulary("items", c.ITEM_ID, c.ITEM_INDEX)
-VOCABULARY_FEATURES = _vocabulary("features", c.FEATURE, c.FEATURE_INDEX)
-
-GOLD_USERS = Table(
-    "gold.users",
-    (c.USER_INDEX,),
-    "User profiles as of the split: from training events only.",
-    (
-        Column(c.USER_INDEX, "int", "index in gold.vocabulary_users"),
-        Column(c.USER_ID, "string", "the user"),
-        Column(c.AS_OF, "timestamp", "every number comes from events strictly before this time"),
-        Column(c.COUNTRY, "string", "latest country"),
-        Column(c.N_EVENTS, "bigint", "training events"),
-        Column(c.N_VIEWS, "bigint", "views and clicks"),
-        Column(c.N_CARTS, "bigint", "cart events"),
-        Column(c.N_PURCHASES, "bigint", "purchases that were not cancelled"),
-        Column(c.N_RATINGS, "bigint", "ratings and reviews"),
-        Column(c.N_ITEMS, "bigint", "distinct items"),
-        Column(c.MEAN_RATING, "double", "mean stars"),
-        Column(c.MEAN_PRICE, "double", "mean price of the events that have one"),
-        Column(c.SPEND, "double", "price × quantity over purchases"),
-        Column(c.RECENCY_DAYS, "double", "days from the last event to as_of"),
-        Column(c.TENURE_DAYS, "double", "days from the first event to as_of"),
-        Column(c.ACTIVE_DAYS, "bigint", "calendar days (UTC) with an event"),
-        Column(c.FREQUENCY, "double", "active_days / calendar days since the first event"),
-        Column(c.PURCHASE_DAYS, "bigint", "calendar days with a purchase"),
-        Column(c.PURCHASE_RATE, "double", "purchase_days per 30 calendar days since the first event"),
-        Column(c.PURCHASE_GAP_DAYS, "double", "mean days from one day with a purchase to the next; null if under two"),
-        Column(c.REPEAT_RATE, "double", "of the items bought, the share bought on two days or more; null if none"),
-        Column(c.MEAN_ORDER, "double", "spend / purchase_days; null if none"),
-        Column(c.PRICE_LEVEL, "double", "mean price_percentile of the items, an event each; null if unpriced"),
-        Column(c.VIEW_TO_CART, "double", "of the items viewed, the share put in the cart; null if none"),
-        Column(c.CART_TO_PURCHASE, "double", "of the items put in the cart, the share bought; null if none"),
-        Column(c.VIEW_TO_PURCHASE, "double", "of the items viewed, the share bought; null if none"),
-        Column(c.BRANDS, "array<int>", "the brands of most events, most first: indices of gold.vocabulary_features"),
-        Column(c.BRAND_SHARES, "array<float>", "their shares of the events on items with a brand"),
-        Column(c.CATEGORIES, "array<int>", "the categories (whole paths) of most events, as brands"),
-        Column(c.CATEGORY_SHARES, "array<float>", "their shares of the events on items with a category"),
-        Column(c.WEEKDAYS, "array<bigint>", "events on Monday, …, Sunday (UTC)"),
-        Column(c.HOURS, "array<bigint>", "events from 0, …, 23 o'clock (UTC)"),
-    ),
-)
-
-GOLD_ITEMS = Table(
-    "gold.items",
-    (c.ITEM_INDEX,),
-    "Item features as of the split, every item of the vocabulary.",
-    (
-        Column(c.ITEM_INDEX, "int", "index in gold.vocabulary_items"),
-        Column(c.ITEM_ID, "string", "the item"),
-        Column(c.AS_OF, "timestamp", "every number comes from events strictly before this time"),
-        Column(c.NAME, "string", "name that a person reads"),
-        Column(c.BRAND, "string", "brand"),
-        Column(c.CATEGORY, "array<string>", "category path, root first"),
-        Column(c.BRAND_CODE, "int", "index of the brand in gold.vocabulary_features"),
-        Column(c.CATEGORY_CODES, "array<int>", "indices of the path's prefixes there, root first"),
-        Column(c.PRICE, "double", "price as of as_of; where it comes from is in price_source"),
-        Column(
-            c.PRICE_SOURCE, "string", "catalogue; events: median of its events; category, all: filled by their median"
-        ),
-        Column(c.PRICE_BUCKET, "int", "decile of the price among the priced items; null if filled or unpriced"),
-        Column(c.PRICE_PERCENTILE, "double", "share of the category's prices below it, ties half; null if filled"),
-        Column(c.PROMOTION, "double", "discount as a fraction of the price; 0 or null for none"),
-        Column(c.STOCK, "double", "units in stock; null where not known"),
-        Column(c.FOR_SALE, "boolean", "may be recommended"),
-        Column(c.FEATURES, "array<int>", "indices of gold.vocabulary_features: category, brand, price, words"),
-        Column(c.CONTENT, "array<float>", "text and ready-made vectors at one width; null without features.content"),
-        Column(c.N_EVENTS, "bigint", "training events"),
-        Column(c.N_VIEWS, "bigint", "views and clicks"),
-        Column(c.N_CARTS, "bigint", "cart events"),
-        Column(c.N_PURCHASES, "bigint", "purchases that were not cancelled"),
-        Column(c.N_RATINGS, "bigint", "ratings and reviews"),
-        Column(c.N_USERS, "bigint", "distinct users"),
-        Column(c.MEAN_RATING, "double", "mean stars"),
-        Column(c.AGE_DAYS, "double", "days from the first training event to as_of; null if none"),
-        Column(c.POPULARITY, "double", "events, each worth 2^(−whole days before as_of / half_life_days)"),
-        Column(c.VIEW_TO_CART, "double", "of the users who viewed it, the share who put it in the cart, smoothed"),
-        Column(c.CART_TO_PURCHASE, "double", "of the users who put it in the cart, the share who bought it, smoothed"),
-        Column(c.VIEW_TO_PURCHASE, "double", "of the users who viewed it, the share who bought it, smoothed"),
-        Column(c.BAYES_RATING, "double", "mean stars, drawn to the mean of all where there are few"),
-    ),
-)
-
-GOLD_NEIGHBORS = Table(
-    "gold.item_neighbors",
-    (c.RELATION, c.ITEM_INDEX, c.RANK),
-    "Items that the same users met, by training events; where features.neighbors asks for them.",
-    (
-        Column(c.RELATION, "string", "seen: met in any way; bought: purchased"),
-        Column(c.ITEM_INDEX, "int", "index in gold.vocabulary_items"),
-        Column(c.RANK, "int", "1 has the largest cosine"),
-        Column(c.NEIGHBOR_INDEX, "int", "index of the other item"),
-        Column(c.COUNT, "bigint", "users who met (bought) both: of each user the newest neighbor_items count"),
-        Column(c.LIFT, "double", "how many times more often than if users met the two independently"),
-        Column(c.COSINE, "double", "count / √(users of the one × users of the other)"),
-    ),
-)
-
-GOLD_SEQUENCES = Table(
-    "gold.sequences",
-    (c.USER_INDEX, c.CHUNK),
-    "Each user's training events in time order, once; the arrays of a row have the same length.",
-    (
-        Column(c.USER_INDEX, "int", "index in gold.vocabulary_users"),
-        Column(c.CHUNK, "int", "0 holds the newest max_length events, 1 those before, …"),
-        Column(c.LENGTH, "int", "events in this chunk"),
-        Column(c.ITEM_INDEX, "array<int>", "index in gold.vocabulary_items, oldest first"),
-        Column(c.EVENT_TYPE, "array<tinyint>", "position in columns.EVENT_TYPES"),
-        Column(c.EVENT_TIME, "array<bigint>", "unix seconds, UTC"),
-        Column(c.VALUE, "array<float>", "stars or quantity; NaN where there is none"),
-        Column(c.VALIDATION, "array<boolean>", "held out while hyper-parameters and epochs are chosen"),
-    ),
-)
-
-GOLD_HOLDOUT = Table(
-    "gold.holdout",
-    (c.USER_ID, c.ITEM_ID),
-    "The test part: what each user did after the split, one row a user and item. Read by evaluate only.",
-    (
-        Column(c.USER_ID, "string", "the user"),
-        Column(c.ITEM_ID, "string", "the item"),
-        Column(c.USER_INDEX, "int", "null: the user has no training event"),
-        Column(c.ITEM_INDEX, "int", "null: the item was not known before the split"),
-        Column(c.EVENT_TYPE, "string", "the strongest event type on this item"),
-        Column(c.EVENT_TIME, "timestamp", "the first time in the test part"),
-        Column(c.VALUE, "double", "mean stars, where there are any"),
-    ),
-)
-
-
 METRICS = Table(
     "metrics",
     (c.RUN_ID, c.MODEL, c.METRIC, c.K, c.SEGMENT),
@@ -392,7 +262,9 @@ TABLES: tuple[Table, ...] = (
     VOCABULARY_ITEMS,
     VOCABULARY_FEATURES,
     GOLD_USERS,
+    GOLD_PAIRS,
     GOLD_ITEMS,
+    GOLD_ITEM_DAYS,
     GOLD_NEIGHBORS,
     GOLD_SEQUENCES,
     GOLD_HOLDOUT,
