@@ -95,6 +95,8 @@ What follows from it:
 - **Negatives of all ranks grow with the ranks**, and with them the scores that each computes: {BATCH:,} × negatives.
   Beyond 8 ranks `in_batch: false` with `negatives: 4096` keeps a rank's work what it was.
 - `fp16_rows: true` halves the bytes.
+
+What lists for 10 M users × 1 M items cost: [retrieval.md](retrieval.md#cost).
 """
     (HOME / "docs" / "scaling.md").write_text(text)
     print(text)
