@@ -51,7 +51,7 @@ class Diversity(Section):
     method: Literal["none", "mmr", "dpp"] = Field(
         "none", description="mmr: maximal marginal relevance; dpp: determinantal point process, greedy"
     )
-    weight: float = Field(0.3, ge=0, lt=1, description="0: by score alone; towards 1: by difference alone")
+    weight: float = Field(0.15, ge=0, lt=1, description="0: by score alone; towards 1: by difference alone")
 
 
 class NewItems(Section):
