@@ -39,4 +39,6 @@ class Publish(Section):
         scheme, colon, rest = (to or "parquet:x").partition(":")
         if not colon or not rest or scheme not in SCHEMES:
             raise ValueError(f"'{to}' must begin with one of {', '.join(f'{x}:' for x in SCHEMES)}")
+        if scheme.startswith("redis") and "@" in rest:
+            raise ValueError("the address must hold no login, which logs would show: see publish.username and password")
         return to

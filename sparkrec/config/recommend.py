@@ -51,7 +51,7 @@ class Diversity(Section):
     method: Literal["none", "mmr", "dpp"] = Field(
         "none", description="mmr: maximal marginal relevance; dpp: determinantal point process, greedy"
     )
-    weight: float = Field(0.3, ge=0, lt=1, description="0: by score alone; towards 1: by difference alone")
+    weight: float = Field(0.15, ge=0, lt=1, description="0: by score alone; towards 1: by difference alone")
 
 
 class NewItems(Section):
@@ -129,6 +129,9 @@ class Recommend(Section):
     def _fits(self) -> Recommend:
         if "promoted" in self.caps and self.promotions.items is None:
             raise ValueError("caps.promoted needs promotions.items: the condition that says which are promoted")
+        names = [given.name for given in self.lists]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two of lists are called '{double}'")
         some = [rule.name for rule in self.rules if rule.concerns_some]
         if len(some) > 63:
             raise ValueError(f"at most 63 rules may depend on the user, and {len(some)} do")

@@ -158,5 +158,3 @@ def test_what_cannot_be_published_is_refused(settings, tmp_path):
         published(settings)
     with pytest.raises(DataError, match="no rows of the model 'two_tower'"):
         published(settings, to=f"parquet:{tmp_path}", model="two_tower")
-    with pytest.raises(ValueError, match="must begin with one of parquet:"):
-        Settings.model_validate(settings.model_dump() | {"publish": {"to": "kafka://x"}})
