@@ -126,6 +126,7 @@ def _reason(settings: Features, at: Borders) -> Column:
 def _without_rare(events: DataFrame, column: str, least: int) -> DataFrame:
     if least <= 1:
         return events
-    frequent = training(events).groupBy(column).count().where(F.col("count") >= least).select(column)
-    other_parts = events.where(~F.col(PART).isin(TRAIN, VALIDATION))
-    return training(events).join(frequent, column, "left_semi").unionByName(other_parts)
+    frequent = training(events).groupBy(column).count().where(F.col("count") >= least)
+    of_training = F.col(PART).isin(TRAIN, VALIDATION)
+    counted = events.join(frequent.select(column, F.lit(True).alias("_frequent")), column, "left")
+    return counted.where(~of_training | F.col("_frequent")).drop("_frequent")
