@@ -40,8 +40,8 @@ def measured(frame: DataFrame, items: ItemMatrix, k: int, minimum: float) -> flo
     if recall < minimum:
         raise DataError(
             f"The approximate search for '{items.model}' finds {recall:.3f} of the exact lists, and "
-            f"recommend.min_recall is {minimum}. Raise recommend.probes (it looked into {items.plan.probes} of {items.plan.cells} cells), "
-            "lower recommend.min_recall, or set recommend.search: exact."
+            f"recommend.min_recall is {minimum}. Raise recommend.probes (it looked into {items.plan.probes} of "
+            f"{items.plan.cells} cells), lower recommend.min_recall, or set recommend.search: exact."
         )
     return recall
 
