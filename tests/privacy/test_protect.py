@@ -95,9 +95,13 @@ def test_what_nobody_reads_is_dropped_and_torn_lines_are_withheld(outcome: Any) 
 
 
 def test_no_plan_shows_the_key(spark: Any, capsys: pytest.CaptureFixture) -> None:
+    few = "spark.sql.debug.maxToStringFields"  # our default shows no expression at all
+    before = spark.conf.get(few)
+    spark.conf.set(few, "100")
     rows = spark.createDataFrame([("Ann",), (None,), ("",), ("Ann",)], "who string")
     hashed = rows.select(pseudonyms.pseudonyms(KEY, c.USER_ID)(rows.who).alias("p"), "who")
     hashed.explain("extended")
+    spark.conf.set(few, before)
     plan = capsys.readouterr().out
     assert "pseudonym(who" in plan
     assert KEY.secret.decode() not in plan
