@@ -5,13 +5,11 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS := ignore
 CONF ?= conf/demo.yaml
 # Files of tests run side by side, each process with a Spark of its own (2 GB); SIDE_BY_SIDE=0 for one after the other.
-# Slow tests wait more than they compute.
 SIDE_BY_SIDE ?= 2
-SLOW_SIDE_BY_SIDE ?= 3
-BY_FILE := --dist loadfile --no-loadscope-reorder
+PYTEST := python -m pytest -q -n $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-slow test-airflow lint bench docs clean clean-env
+.PHONY: help setup demo run test test-slow test-all test-airflow lint bench docs clean clean-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,10 +24,13 @@ run: setup ## the whole pipeline on CONF=conf/NAME.yaml
 	@sparkrec run --conf $(CONF)
 
 test: setup lint ## style, types and the fast tests
-	@python -m pytest -q -n $(SIDE_BY_SIDE) $(BY_FILE) -m "not slow" --durations=10
+	@$(PYTEST) -m "not slow" --durations=10
 
 test-slow: setup ## the slow tests alone: real data, real ranks, killed processes
-	@python -m pytest -q -n $(SLOW_SIDE_BY_SIDE) $(BY_FILE) -m slow --durations=25
+	@$(PYTEST) -m slow --durations=25
+
+test-all: setup lint ## style, types and all tests, an hour on two cores
+	@$(PYTEST) --durations=40
 
 test-airflow: setup ## the DAG under a real Airflow, in an environment of its own (.venv-airflow)
 	@bash requirements/airflow.sh .venv-airflow
