@@ -6,10 +6,12 @@ export PYTHONWARNINGS := ignore
 CONF ?= conf/demo.yaml
 # Files of tests run side by side, each process with a Spark of its own (2 GB); SIDE_BY_SIDE=0 for one after the other.
 SIDE_BY_SIDE ?= 2
+# What "make test" runs; TESTS="slow or not slow" is all, an hour on two cores.
+TESTS ?= not slow
 PYTEST := python -m pytest -q -n $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test test-slow test-all test-airflow lint bench docs clean clean-env
+.PHONY: help setup demo run test test-slow test-airflow lint bench docs clean clean-env
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,13 +26,10 @@ run: setup ## the whole pipeline on CONF=conf/NAME.yaml
 	@sparkrec run --conf $(CONF)
 
 test: setup lint ## style, types and the fast tests
-	@$(PYTEST) -m "not slow" --durations=10
+	@$(PYTEST) -m "$(TESTS)" --durations=25
 
 test-slow: setup ## the slow tests alone: real data, real ranks, killed processes
 	@$(PYTEST) -m slow --durations=25
-
-test-all: setup lint ## style, types and all tests, an hour on two cores
-	@$(PYTEST) --durations=40
 
 test-airflow: setup ## the DAG under a real Airflow, in an environment of its own (.venv-airflow)
 	@bash requirements/airflow.sh .venv-airflow
