@@ -119,9 +119,10 @@ def test_missing_table_says_what_to_run(lake: Lake) -> None:
 def test_table_of_a_newer_schema_version_is_refused_and_left_alone(lake: Lake, monkeypatch: Any) -> None:
     table = schemas.VECTORS_USERS
     version, _ = lake.overwrite(table, vectors(lake, "r1", "als", 1.0))
+    wrote = schemas.SCHEMA_VERSION
     monkeypatch.setattr(schemas, "SCHEMA_VERSION", 1)
     other = Lake(lake.root, lake.spark)
-    with pytest.raises(ConfigError, match=r"written with schema version 2, and .* version 1\."):
+    with pytest.raises(ConfigError, match=rf"written with schema version {wrote}, and .* version 1\."):
         other.read(table)
     with pytest.raises(ConfigError, match="Nothing was changed"):
         other.overwrite(table, vectors(lake, "r1", "als", 2.0))
