@@ -25,11 +25,11 @@ DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of long tests first: then two processes that share the files end at about the same time."""
-    marks = ("slow", "workers", "spark")
+    """Files of long tests first, killed pipelines before all: so processes that share the files end together."""
     longest: dict[Path, tuple[bool, ...]] = {}
     for item in items:
-        own = tuple(item.get_closest_marker(mark) is not None for mark in marks)
+        slow, workers, spark = (item.get_closest_marker(mark) is not None for mark in ("slow", "workers", "spark"))
+        own = (slow, slow and item.path.parent.name == "workers", workers, spark)
         longest[item.path] = max(own, longest.get(item.path, own))
     items.sort(key=lambda item: longest[item.path], reverse=True)
 
