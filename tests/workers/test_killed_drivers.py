@@ -11,7 +11,6 @@ import drivers
 import pytest
 import shop
 
-from sparkrec import schemas
 from sparkrec.pipeline import STAGES
 
 pytestmark = [pytest.mark.workers, pytest.mark.slow]
@@ -52,7 +51,7 @@ def test_killed_and_run_again_is_as_never_killed(quiet: Path, tmp_path: Path) ->
 
 
 def test_every_job_submitted_alone_once_more_gives_the_same_tables(quiet: Path, tmp_path: Path) -> None:
-    before = {table: shop.rows(quiet / "lake", table) for table in schemas.TABLES if table not in shop.HISTORY}
+    before = {table: shop.rows(quiet / "lake", table) for table in shop.PIPELINE}
     conf = shop.configuration(tmp_path / "again", quiet / "logs", lake={"path": str(quiet / "lake")})
     for stage in STAGES:
         drivers.finish(shop.submit(stage, conf))
