@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _results import HOME, claim, save
@@ -79,7 +80,8 @@ def main() -> None:
     except (OSError, subprocess.CalledProcessError):
         print("gpu.py: there is no GPU here; the committed results stay")
         return
-    claims, said = [], []
+    claims: list[dict[str, Any]] = []
+    said: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for batch in BATCHES:
             results = measured(batch, folder)
@@ -89,11 +91,8 @@ def main() -> None:
                 claims.append(claim(what, rate[name], rate[peer], "examples/s", 1.0))
             losses = ", ".join(f"{name} {np.mean(r[0]['losses'][-10:]):.4f}" for name, r in results.items())
             said.append(f"mean loss of the last ten steps at batch {batch:,}: {losses}")
-    save(
-        "gpu",
-        claims,
-        f"On one {gpu}. 1 M users, 100 k items, width 64, history 50, in-batch softmax; {'; '.join(said)}.",
-    )
+            note = f"On one {gpu}. 1 M users, 100 k items, width 64, history 50, in-batch softmax; {'; '.join(said)}."
+            save("gpu", claims, note)  # a machine that is lent may be gone before the next batch size is done
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ STAGES = (
     "train_als",
     "train_two_tower",
     "embed",
+    "train_ranker",
     "recommend",
     "evaluate",
 )

@@ -11,6 +11,8 @@ from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity
 from sparkrec.pipeline import Run
+from sparkrec.ranking import model as ranker
+from sparkrec.ranking import serving
 from sparkrec.retrieval import catalogue, changes, join, kernel, recall, rules, shortfall
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.catalogue import ItemMatrix
@@ -29,24 +31,27 @@ def recommend(run: Run) -> None:
     popular = _publish(run, shelf, popularity.NAME)
     matrices: dict[str, ItemMatrix] = {}
     for model in settings.models:
-        matrix = popular
-        if model != popularity.NAME:
-            matrix = _publish(run, shelf, model)
-        frame = join.with_vectors(users, _vectors(run, schemas.VECTORS_USERS, model))
-        _say_how(run, model, matrix, frame)
-        lists = join.similarity_join(frame, matrix, popular, settings.k, settings.block_users, policy)
+        if model == ranker.NAME:
+            lists = serving.lists(run, shelf, users, policy)
+        else:
+            matrix = popular if model == popularity.NAME else _publish(run, shelf, model)
+            frame = join.with_vectors(users, _vectors(run, schemas.VECTORS_USERS, model))
+            _say_how(run, model, matrix, frame)
+            lists = join.similarity_join(frame, matrix, popular, settings.k, settings.block_users, policy)
+            matrices[model] = matrix
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         labels = {column: F.lit(value) for column, value in place.items()}
         run.write(schemas.RECOMMENDATIONS, lists.withColumns(labels), place)
-        matrices[model] = matrix
     run.count(users=users.count() - 1)  # without anyone
     by_model = shortfall.counted(run)
     for model, row in by_model.items():
         if row["short_lists"]:
-            place = {c.RUN_ID: run.run_id, c.MODEL: model}
-            vectors, lists = _vectors(run, schemas.VECTORS_USERS, model), run.read(schemas.RECOMMENDATIONS, place)
+            of = popularity.NAME if model == ranker.NAME else model  # a ranker may recommend what popularity may
+            vectors = _vectors(run, schemas.VECTORS_USERS, of)
+            lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: model})
+            last = "caps_or_candidates" if model == ranker.NAME else shortfall.CAPS
             row["short_because"] = shortfall.reasons(
-                users, vectors, lists, matrices[model], popular, settings.k, policy
+                users, vectors, lists, matrices.get(of, popular), popular, settings.k, policy, last
             )
     run.detail(lists=by_model)
     users.unpersist()

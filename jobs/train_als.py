@@ -17,10 +17,9 @@ def train_als(run: Run) -> None:
     place = {c.RUN_ID: run.run_id, c.MODEL: als.NAME}
     labels = {column: F.lit(value) for column, value in place.items()}
     sequences = run.read(schemas.GOLD_SEQUENCES)
-    ratings = als.confidences(sequences, settings.weights) if settings.implicit else als.mean_stars(sequences)
     with als.checkpoints(run.spark, settings.checkpoint_dir or run.path("checkpoints", "als")):
         run.say(f"rank {settings.rank}, {settings.iterations} iterations")
-        model = als.train(ratings, settings)
+        model = als.train(als.ratings(sequences, settings), settings)
         users = als.with_ids(model.userFactors, run.read(schemas.VOCABULARY_USERS), c.USER_INDEX, c.USER_ID)
         items = als.with_ids(model.itemFactors, run.read(schemas.VOCABULARY_ITEMS), c.ITEM_INDEX, c.ITEM_ID)
         run.count(

@@ -36,6 +36,7 @@ STAGES = (
     "train_als",
     "train_two_tower",
     "embed",
+    "train_ranker",
     "recommend",
     "evaluate",
 )

@@ -31,10 +31,12 @@ def gold(
     items: dict[int, dict[str, Any]] | None = None,
     holdout: Sequence[tuple[str, str]] = (),
     only: Sequence[schemas.Table] | None = None,
+    held_out: int = 0,
 ) -> None:
     """The gold tables that later stages read (or ``only`` these); user n is called ``un`` and item n ``in``.
 
-    ``items`` adds columns of gold.items by item index; ``holdout`` is pairs of user and item ids.
+    ``items`` adds columns of gold.items by item index; ``holdout`` is pairs of user and item ids. The ``held_out``
+    newest events of each user are for validation.
     """
     names = [f"i{n}" for n in range(n_items)]
     known = {f"u{n}": n for n, events in enumerate(users) if events}
@@ -58,7 +60,9 @@ def gold(
             for n, e in enumerate(users)
         ],
         schemas.GOLD_SEQUENCES: [
-            _sequence(n, number, part) for n, e in enumerate(users) for number, part in _cut(e, chunk)
+            _sequence(n, number, part, held_out if not number else 0)
+            for n, e in enumerate(users)
+            for number, part in _cut(e, chunk)
         ],
         schemas.GOLD_HOLDOUT: [
             {
@@ -81,7 +85,7 @@ def _cut(events: Sequence[Event], chunk: int) -> list[tuple[int, Sequence[Event]
     return [(number, events[max(0, end - chunk) : end]) for number, end in enumerate(ends)]
 
 
-def _sequence(user: int, number: int, events: Sequence[Event]) -> dict[str, Any]:
+def _sequence(user: int, number: int, events: Sequence[Event], held_out: int) -> dict[str, Any]:
     return {
         c.USER_INDEX: user,
         c.CHUNK: number,
@@ -90,5 +94,5 @@ def _sequence(user: int, number: int, events: Sequence[Event]) -> dict[str, Any]
         c.EVENT_TYPE: [c.EVENT_TYPES.index(kind) for _, kind, _ in events],
         c.EVENT_TIME: [time for _, _, time in events],
         c.VALUE: [float("nan")] * len(events),
-        c.VALIDATION: [False] * len(events),
+        c.VALIDATION: [n >= len(events) - held_out for n in range(len(events))],
     }

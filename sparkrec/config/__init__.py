@@ -20,6 +20,7 @@ from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
 from sparkrec.config.privacy import Maintenance, Privacy
 from sparkrec.config.publish import Publish
+from sparkrec.config.ranker import Ranker
 from sparkrec.config.recommend import Recommend
 from sparkrec.config.similar import Similar
 from sparkrec.config.two_tower import TwoTower
@@ -126,6 +127,7 @@ class Settings(Section):
     popularity: Popularity = Field(default_factory=Popularity)
     als: Als = Field(default_factory=Als)
     two_tower: TwoTower = Field(default_factory=TwoTower)
+    ranker: Ranker = Field(default_factory=Ranker)
     recommend: Recommend = Field(default_factory=Recommend)
     similar: Similar = Field(default_factory=Similar)
     publish: Publish = Field(default_factory=Publish)
@@ -139,6 +141,11 @@ class Settings(Section):
         if max(self.evaluate.ks, default=1) > self.recommend.k:
             raise ValueError(
                 f"evaluate.ks asks for {max(self.evaluate.ks)} items but recommend.k writes {self.recommend.k}"
+            )
+        if "ranker" in self.recommend.models and self.ranker.per_source < self.recommend.k:
+            raise ValueError(
+                f"ranker.per_source ({self.ranker.per_source}) must be at least recommend.k ({self.recommend.k}): each "
+                "source must be able to fill a list"
             )
         return self
 

@@ -16,7 +16,7 @@ from sparkrec.evaluation import plots
 from sparkrec.evaluation.comparison import Difference, Measure
 from sparkrec.evaluation.outcomes import SEGMENT_DOCS
 
-_MODELS = {"popularity": "Most popular", "als": "ALS", "two_tower": "Two-tower"}
+_MODELS = {"popularity": "Most popular", "als": "ALS", "two_tower": "Two-tower", "ranker": "Ranker"}
 _METRICS = {
     "recall": "Recall", "precision": "Precision", "hit_rate": "Hit rate", "ndcg": "NDCG", "map": "MAP", "mrr": "MRR",
     "coverage": "Coverage", "gini": "Gini",
@@ -153,6 +153,7 @@ def render(report: Report) -> str:
         exposure=_exposure(report),
         learning=_learning(report),
         warm_start=_warm_start(report),
+        ranker=_ranker(report),
         tradeoff=_tradeoff(report),
         table_names=_TABLES,
         flow=_flow(report),
@@ -228,6 +229,20 @@ def _learning(report: Report) -> list[tuple[str, str]]:
         if lines:
             found.append((title, plots.curves(lines, title, "epoch", "")))
     return found
+
+
+def _ranker(report: Report) -> str:
+    """What the ranker said against what happened, for users whom it was not trained on; empty where there is none."""
+    table = report.record("train_ranker")["details"].get("ranker", {}).get("calibration", [])
+    if not table or "ranker" not in report.models:
+        return ""
+    points = [(row["said"], row["happened"]) for row in table]
+    most = max(max(point) for point in points)
+    lines = [
+        plots.Line("the ranker", points, _style(report, "ranker")),
+        plots.Line("exact", [(0, 0), (most, most)], "log"),
+    ]
+    return plots.curves(lines, "Probabilities said and shares that happened", "said", "happened")
 
 
 def _tradeoff(report: Report) -> str:

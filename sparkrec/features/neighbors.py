@@ -19,12 +19,16 @@ def baskets(pairs: DataFrame, items: DataFrame, most: int) -> DataFrame:
 
     The cap is what keeps a user of a million items from making 10¹² pairs; such a user still counts, with the newest.
     """
-    met = pairs.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID)
+    return newest(pairs.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID), most)
+
+
+def newest(met: DataFrame, most: int) -> DataFrame:
+    """:func:`baskets` of pairs by item index: with the last time that the user met, and bought, the item."""
     last = {SEEN: F.col(c.LAST_SEEN), BOUGHT: F.col(c.LAST_BOUGHT)}
     kinds = F.array(*[F.struct(F.lit(name).alias(c.RELATION), time.alias("_last")) for name, time in last.items()])
     times = met.select(c.USER_INDEX, c.ITEM_INDEX, F.inline(kinds)).where(F.col("_last").isNotNull())
-    newest = Window.partitionBy(c.USER_INDEX, c.RELATION).orderBy(F.desc("_last"), c.ITEM_INDEX)
-    kept = times.withColumn(_POSITION, F.row_number().over(newest)).where(F.col(_POSITION) <= most)
+    newest_first = Window.partitionBy(c.USER_INDEX, c.RELATION).orderBy(F.desc("_last"), c.ITEM_INDEX)
+    kept = times.withColumn(_POSITION, F.row_number().over(newest_first)).where(F.col(_POSITION) <= most)
     return kept.groupBy(c.USER_INDEX, c.RELATION).agg(F.sort_array(F.collect_list(c.ITEM_INDEX)).alias(_BASKET))
 
 

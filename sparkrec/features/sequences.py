@@ -77,6 +77,14 @@ def rows(pieces: DataFrame, max_length: int) -> DataFrame:
     )
 
 
+def without_validation(sequences: DataFrame) -> DataFrame:
+    """Rows of gold.sequences less the events that are held out for validation: what was known before them."""
+    kept = F.filter(F.arrays_zip(*_FIELDS), lambda event: ~event[c.VALIDATION])
+    rows = sequences.withColumn(_EVENTS, kept).where(F.size(_EVENTS) > 0)
+    fields = {name: F.col(f"{_EVENTS}.{name}") for name in _FIELDS}
+    return rows.withColumns({c.LENGTH: F.size(_EVENTS), **fields}).drop(_EVENTS)
+
+
 def counts(written: DataFrame) -> dict[str, int]:
     """Of gold.sequences: the events of the parts train and validation."""
     validation = F.aggregate(c.VALIDATION, F.lit(0), lambda n, held_out: n + held_out.cast("int"))

@@ -35,6 +35,13 @@ def mean_stars(sequences: DataFrame) -> DataFrame:
     return _pairs(sequences, F.avg(F.when(~F.isnan(stars), stars).cast(_EXACT)))
 
 
+def ratings(sequences: DataFrame, settings: Als) -> DataFrame:
+    """What :func:`train` takes, from rows of gold.sequences."""
+    if settings.implicit:
+        return confidences(sequences, {str(name): weight for name, weight in settings.weights.items()})
+    return mean_stars(sequences)
+
+
 def train(ratings: DataFrame, settings: Als) -> ALSModel:
     """Fits the model. The same ratings and seed give the same factors, on the same number of blocks.
 

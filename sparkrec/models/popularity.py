@@ -27,9 +27,14 @@ def item_scores(sequences: DataFrame, half_life_days: float | None = None) -> Da
     if half_life_days is None:
         return events.groupBy(c.ITEM_INDEX).agg(F.count("*").cast("double").alias(c.SCORE))
     newest = sequences.select(F.max(F.array_max(c.EVENT_TIME)).alias("newest"))
-    weight = _decay((F.col("newest") - F.col(c.EVENT_TIME)) / F.lit(86_400.0), half_life_days)
-    total = F.sum(F.round(weight * _UNIT).cast("bigint")) / F.lit(float(_UNIT))
+    total = decayed((F.col("newest") - F.col(c.EVENT_TIME)) / F.lit(86_400.0), half_life_days)
     return events.crossJoin(F.broadcast(newest)).groupBy(c.ITEM_INDEX).agg(total.alias(c.SCORE))
+
+
+def decayed(age_days: Column, half_life_days: float) -> Column:
+    """The sum over events of 2^(−age / half-life)."""
+    weight = F.pow(F.lit(2.0), -age_days / F.lit(half_life_days))
+    return F.sum(F.round(weight * _UNIT).cast("bigint")) / F.lit(float(_UNIT))
 
 
 def user_vectors(vocabulary: DataFrame) -> DataFrame:
@@ -45,7 +50,3 @@ def item_vectors(vocabulary: DataFrame, scores: DataFrame) -> DataFrame:
     """
     score = F.coalesce(F.col(c.SCORE), F.lit(0.0)).cast("float")
     return vocabulary.join(scores, c.ITEM_INDEX, "left").select(c.ITEM_INDEX, c.ITEM_ID, F.array(score).alias(c.VECTOR))
-
-
-def _decay(age_days: Column, half_life_days: float) -> Column:
-    return F.pow(F.lit(2.0), -age_days / F.lit(half_life_days))

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 BLOCK = 4096
 
 
-def users(sequences: DataFrame, vocabulary: DataFrame, folder: str, chunk_length: int) -> DataFrame:
+def users(
+    sequences: DataFrame, vocabulary: DataFrame, folder: str, chunk_length: int, spare_chunks: int = 0
+) -> DataFrame:
     """user_index, user_id, vector for each user of gold.sequences.
 
     ``chunk_length`` is ``features.max_length``: the history that the model was trained on lies in the newest
     ⌈max_history / chunk_length⌉ chunks, so most often in one row, and then nothing is shuffled before the towers.
+    ``spare_chunks`` : so many more, where chunks are not full.
     """
-    chunks = -(-exported.load(folder).settings.max_history // chunk_length)
+    chunks = -(-exported.load(folder).settings.max_history // chunk_length) + spare_chunks
     histories = newest_first_chunks(sequences, chunks)
     schema = f"{c.USER_INDEX} int, {c.VECTOR} array<float>"
     vectors = histories.mapInArrow(_kernel(folder, _user_block), schema)

@@ -13,6 +13,9 @@ _REASONS = {
     popularity.NAME: "popular with everyone",
     "als": "people with your taste chose it",
     "two_tower": "goes with what you have shown interest in",
+    "neighbors": "chosen by people who chose what you chose",
+    "recent": "you looked at it lately",
+    "promoted": "recommended by the shop",
 }
 _WHY = {PROMOTED: "recommended by the shop", EXPLORED: "something new to discover"}
 

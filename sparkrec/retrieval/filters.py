@@ -88,20 +88,38 @@ def permitted(allowed: NDArray[np.bool_], hidden: I64 | None, barred: int) -> ND
 
 def top_k_of_subset(users: Audience, items: F32, k: int, allowed: NDArray[np.bool_]) -> tuple[I32, F32]:
     """The ``k`` best of each user's own subset. Cost follows the size of the subsets, not the catalogue's."""
-    indices = np.full((len(users), k), -1, np.int32)
-    scores = np.full((len(users), k), -np.inf, np.float32)
     rows, columns = pairs(users.subset)
-    seen_rows, seen_columns = pairs(users.seen)
     key = np.unique(rows * len(items) + columns)
-    key = key[allowed[key % len(items)] & ~np.isin(key, seen_rows * len(items) + seen_columns)]
     rows, columns = key // len(items), key % len(items)
-    values = exact_scores(users.vectors, items, rows, columns)
+    kept = offered(users, rows, columns, allowed)
+    rows, columns = rows[kept], columns[kept]
+    return best(rows, columns, exact_scores(users.vectors, items, rows, columns), len(users), k)
+
+
+def offered(
+    users: Audience, rows: I64, columns: I64, allowed: NDArray[np.bool_], hidden: I64 | None = None
+) -> NDArray[np.bool_]:
+    """``[P]``: which of these pairs of a user (``rows``) and an item (``columns``) pass all filters."""
+    m = len(allowed)
+    keys, met = rows * m + columns, pairs(users.seen)
+    passed = allowed[columns] & ~np.isin(keys, met[0] * m + met[1])
+    if hidden is not None:
+        passed &= hidden[columns] & users.barred[rows] == 0
+    if users.own.any():
+        own = pairs(users.subset)
+        passed &= ~users.own[rows] | np.isin(keys, own[0] * m + own[1])
+    return passed
+
+
+def best(rows: I64, columns: I64, values: NDArray[np.floating], n: int, k: int) -> tuple[I32, F32]:
+    """Of pairs with a value, each row's ``k`` largest, ``[n, k]`` each: equal values by lower column; -1 and -inf."""
+    indices, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
     order = np.lexsort((columns, -values, rows))
     rows, columns, values = rows[order], columns[order], values[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    best = rank < k
-    indices[rows[best], rank[best]] = columns[best]
-    scores[rows[best], rank[best]] = values[best]
+    kept = rank < k
+    indices[rows[kept], rank[kept]] = columns[kept]
+    scores[rows[kept], rank[kept]] = values[kept]
     return indices, scores
 
 

@@ -109,7 +109,7 @@ def _kernel(
                 if served.num_rows:
                     yield _lists(served, _vectors(served, items), items, k, policy)
                 if others.num_rows:
-                    yield _lists(others, np.ones((others.num_rows, 1), np.float32), popular, k, policy)
+                    yield popular_lists(others, popular, k, policy)
 
     return kernel
 
@@ -118,7 +118,7 @@ def search_known(
     users: pa.RecordBatch, items: ItemMatrix, how: Catalogue, k: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """What :func:`topk.top_k` finds for users who have vectors, before rules and reranking."""
-    return top_k(_vectors(users, items), how, k, _csr(users, SEEN))
+    return top_k(_vectors(users, items), how, k, csr(users, SEEN))
 
 
 def _vectors(users: pa.RecordBatch, items: ItemMatrix) -> NDArray[np.float32]:
@@ -128,22 +128,39 @@ def _vectors(users: pa.RecordBatch, items: ItemMatrix) -> NDArray[np.float32]:
 def _lists(
     users: pa.RecordBatch, vectors: NDArray[np.float32], items: ItemMatrix, k: int, policy: Policy | None
 ) -> pa.RecordBatch:
-    """One row for each place that is filled."""
-    drawn = KEY in users.schema.names
-    keys = users.column(KEY).fill_null(0).to_numpy().view(np.uint64) if drawn else np.zeros(len(vectors), np.uint64)
-    takes_part = users.column(KEY).is_valid().to_numpy(zero_copy_only=False) if drawn else np.zeros(len(vectors), bool)
-    audience = audience_of(users, vectors, policy)
-    found = reranking.lists(audience, keys, takes_part, items.searchable, items.vectors, items.allowed, k, policy)
+    found = reranking.lists(
+        audience_of(users, vectors, policy), *lots(users), items.searchable, items.vectors, items.allowed, k, policy
+    )
     owner, place = np.nonzero(found.indices >= 0)
-    ids = items.ids.take(pa.array(found.indices[owner, place])).combine_chunks()
     reasons = pa.array([fallback.reason(items.model, why) for why in range(3)])
+    return rows(users, found, items.ids, items.model, reasons.take(pa.array(found.why[owner, place])))
+
+
+def popular_lists(users: pa.RecordBatch, popular: ItemMatrix, k: int, policy: Policy | None) -> pa.RecordBatch:
+    """For users of whom the model knows nothing."""
+    return _lists(users, np.ones((users.num_rows, 1), np.float32), popular, k, policy)
+
+
+def lots(users: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Each user's number in the lot, and whether they take part."""
+    if KEY not in users.schema.names:
+        return np.zeros(users.num_rows, np.uint64), np.zeros(users.num_rows, bool)
+    column = users.column(KEY)
+    return column.fill_null(0).to_numpy().view(np.uint64), column.is_valid().to_numpy(zero_copy_only=False)
+
+
+def rows(
+    users: pa.RecordBatch, found: reranking.Lists, ids: pa.ChunkedArray, source: str, reasons: pa.Array
+) -> pa.RecordBatch:
+    """One row for each place that is filled; ``reasons`` : of these places, user by user."""
+    owner, place = np.nonzero(found.indices >= 0)
     columns = [
         users.column(c.USER_ID).take(pa.array(owner)),
         pa.array((place + 1).astype(np.int32)),
-        ids,
+        ids.take(pa.array(found.indices[owner, place])).combine_chunks(),
         pa.array(found.scores[owner, place].astype(np.float64)),
-        pa.repeat(items.model, len(owner)),
-        reasons.take(pa.array(found.why[owner, place])),
+        pa.repeat(source, len(owner)),
+        reasons,
         pa.array(found.propensity[owner, place]),
     ]
     return pa.RecordBatch.from_arrays(
@@ -154,7 +171,7 @@ def _lists(
 def audience_of(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Policy | None) -> Audience:
     """A batch of users with their vectors, as the filters see them."""
     names, n = users.schema.names, users.num_rows
-    seen = _csr(users, SEEN)
+    seen = csr(users, SEEN)
     if AGE_DAYS in names and policy and policy.traits:
         ages = users.column(AGE_DAYS).flatten().to_numpy(zero_copy_only=False)
         seen = filters.recent(seen, ages, policy.traits.memory_days)
@@ -162,10 +179,10 @@ def audience_of(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Pol
     if SUBSET not in names:
         return Audience(vectors, seen, barred, np.zeros(n, bool), (np.zeros(n + 1, np.int64), np.zeros(0, np.int64)))
     own = users.column(SUBSET).is_valid().to_numpy(zero_copy_only=False)
-    return Audience(vectors, seen, barred, own, _csr(users, SUBSET))
+    return Audience(vectors, seen, barred, own, csr(users, SUBSET))
 
 
-def _csr(users: pa.RecordBatch, column: str) -> Csr:
+def csr(users: pa.RecordBatch, column: str) -> Csr:
     """Lists of item indices as compressed rows; null is nothing."""
     lengths = users.column(column).value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     flat = users.column(column).flatten().to_numpy(zero_copy_only=False)

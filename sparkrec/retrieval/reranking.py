@@ -6,7 +6,7 @@ caps leave short goes on down the ranking, by score, until it has k items or not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -63,20 +63,47 @@ class Lists:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """Candidates of a block of users that are in order already, ``[n, p]`` each: as :func:`filters.best` gives them."""
+
+    indices: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+    def first(self, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The ``size`` best; -1 and -inf where there are fewer."""
+        wider = [(0, 0), (0, max(0, size - self.indices.shape[1]))]
+        found = np.pad(self.indices, wider, constant_values=-1), np.pad(self.scores, wider, constant_values=-np.inf)
+        return found[0][:, :size], found[1][:, :size]
+
+
+Searched = NDArray[np.float32] | Catalogue | Ranked
+
+
+@dataclass(frozen=True)
 class Assortment:
     """A model's items, as the reranking sees them: what is searched, the vectors, which are allowed, their traits."""
 
-    searched: NDArray[np.float32] | Catalogue
+    searched: Searched
     vectors: NDArray[np.float32]
     allowed: NDArray[np.bool_]
     traits: Traits
+
+    def of(self, rows: NDArray[np.integer]) -> Assortment:
+        """For some users of the block."""
+        if not isinstance(self.searched, Ranked):
+            return self
+        return replace(self, searched=Ranked(self.searched.indices[rows], self.searched.scores[rows]))
+
+    def best(self, users: Audience, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The ``size`` best items that each of these users may be offered."""
+        return _best(users, self.searched, size, self.allowed, self.traits.hidden)
 
 
 def lists(
     users: Audience,
     keys: NDArray[np.uint64],
     lottery: NDArray[np.bool_],
-    searched: NDArray[np.float32] | Catalogue,
+    searched: Searched,
     vectors: NDArray[np.float32],
     allowed: NDArray[np.bool_],
     k: int,
@@ -91,24 +118,33 @@ def lists(
     lottery
         ``[n]``: whether a user takes part in it.
     searched, vectors
-        The items as :func:`topk.top_k` takes them, and their vectors ``[m, d]``: the same, unless packed.
+        The items as :func:`topk.top_k` takes them, and their vectors ``[m, d]``: the same, unless packed. Or what
+        another model has put in order for these users.
     """
     traits = policy.traits if policy else None
     hidden = None if traits is None else traits.hidden
     if policy is None or traits is None or not policy.settings.reranks:
-        indices, scores = filters.search(users, searched, k, allowed, hidden)
+        indices, scores = _best(users, searched, k, allowed, hidden)
         return Lists(indices, scores, np.ones(indices.shape), np.zeros(indices.shape, np.int8))
     items, settings = Assortment(searched, vectors, allowed, traits), policy.settings
     size = max(k, settings.pool) + (k if settings.promotions.quota else 0)
     step = max(1, _CELLS // (size * max(1, vectors.shape[1])))
     blocks = [np.arange(start, min(start + step, len(users))) for start in range(0, len(users), step)]
-    parts = [_reranked(users.take(rows), keys[rows], lottery[rows], items, k, settings) for rows in blocks]
+    parts = [_reranked(users.take(rows), keys[rows], lottery[rows], items.of(rows), k, settings) for rows in blocks]
     return Lists(
         np.concatenate([np.zeros((0, k), np.int32), *[part.indices for part in parts]]),
         np.concatenate([np.zeros((0, k), np.float32), *[part.scores for part in parts]]),
         np.concatenate([np.zeros((0, k)), *[part.propensity for part in parts]]),
         np.concatenate([np.zeros((0, k), np.int8), *[part.why for part in parts]]),
     )
+
+
+def _best(
+    users: Audience, searched: Searched, k: int, allowed: NDArray[np.bool_], hidden: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    if isinstance(searched, Ranked):
+        return searched.first(k)
+    return filters.search(users, searched, k, allowed, hidden)
 
 
 def _reranked(
@@ -148,7 +184,7 @@ def _reranked(
     if more is not None:
         short = np.flatnonzero(more & (found.indices[:, -1] < 0))
         if len(short):
-            _fill(users.take(short), found, short, items, k, settings)
+            _fill(users.take(short), found, short, items.of(short), k, settings)
     return found
 
 
@@ -157,9 +193,9 @@ def _pool(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool."""
     size = max(k, settings.pool)
-    pool, scores = filters.search(users, items.searched, size, items.allowed, items.traits.hidden)
+    pool, scores = items.best(users, size)
     more = pool[:, -1] >= 0
-    if not settings.promotions.quota:
+    if not settings.promotions.quota or isinstance(items.searched, Ranked):  # whose order holds promoted items
         return pool, scores, more
     chosen = np.flatnonzero(items.traits.promoted)
     extra, points = filters.among(users, items.vectors, k, chosen, items.allowed, items.traits.hidden)
@@ -199,7 +235,7 @@ def _fill(
         done = np.zeros(len(left), bool)
         for start in range(0, len(left), step := max(1, _CELLS // size)):
             part = left[start : start + step]
-            done[start : start + step] = _fill_from(users.take(part), found, rows[part], items, size, settings)
+            done[start : start + step] = _fill_from(users.take(part), found, rows[part], items.of(part), size, settings)
         full = (found.indices[rows[left]] >= 0).sum(axis=1) >= np.minimum(most[left], k)
         left = left[~done & ~full] if size < m else left[:0]
         size *= 2
@@ -209,7 +245,7 @@ def _fill_from(
     users: Audience, found: Lists, rows: NDArray[np.int64], items: Assortment, size: int, settings: Recommend
 ) -> NDArray[np.bool_]:
     """Adds what the ``size`` best items give; returns for whom the ranking ends there."""
-    pool, scores = filters.search(users, items.searched, size, items.allowed, items.traits.hidden)
+    pool, scores = items.best(users, size)
     limits, own = _limits(pool, items.traits, settings), found.indices[rows]
     for place in range(own.shape[1]):
         has = np.flatnonzero(own[:, place] >= 0)

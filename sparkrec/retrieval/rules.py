@@ -143,12 +143,19 @@ def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: d
     return users
 
 
-def users(run: Run, lists: dict[str, DataFrame]) -> DataFrame:
-    """Everyone, and anyone, with what they have seen and what the rules say of them: the users of the join."""
+def users(
+    run: Run, lists: dict[str, DataFrame], sequences: DataFrame | None = None, moment: float | None = None
+) -> DataFrame:
+    """Everyone, and anyone, with what they have seen and what the rules say of them: the users of the join.
+
+    ``sequences`` and ``moment`` (unix seconds): what was known at another time than now.
+    """
     settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
-    moment = as_of(items) if forgets(settings) else None
+    if moment is None:
+        moment = as_of(items)
+    events = run.read(schemas.GOLD_SEQUENCES) if sequences is None else sequences
     known = join.with_seen(
-        run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), settings.exclude_seen, moment
+        run.read(schemas.VOCABULARY_USERS), events, settings.exclude_seen, moment if forgets(settings) else None
     )
     everyone = join.with_anyone(known)
     if any(rule.concerns_some for rule in settings.rules):

@@ -62,12 +62,18 @@ def reasons(
     popular: ItemMatrix,
     k: int,
     policy: Policy,
+    otherwise: str = CAPS,
 ) -> dict[str, int]:
-    """How many of the users' lists are shorter than ``k``, by :data:`REASONS`. The arguments are those of the join."""
+    """How many of the users' lists are shorter than ``k``, by :data:`REASONS`. The arguments are those of the join.
+
+    ``otherwise`` : what the last of the reasons is called.
+    """
     lengths = lists.groupBy(c.USER_ID).agg(F.count("*").alias("_n"))
     known = vectors.select(c.USER_INDEX, F.lit(True).alias("_known"))
     short = users.where(F.col(c.USER_ID) != c.ANYONE).join(lengths, c.USER_ID, "left")
     short = short.where(F.coalesce("_n", F.lit(0)) < k).join(known, c.USER_INDEX, "left").drop("_n")
+
+    names = pa.array([*REASONS[:-1], otherwise])
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -75,7 +81,7 @@ def reasons(
             for part, matrix in ((batch.filter(mine), items), (batch.filter(pc.invert(mine)), popular)):
                 if part.num_rows:
                     found = because(_audience(part, policy), matrix.allowed, k, policy)
-                    yield pa.RecordBatch.from_arrays([pa.array(REASONS).take(pa.array(found)).cast(pa.string())], ["r"])
+                    yield pa.RecordBatch.from_arrays([names.take(pa.array(found)).cast(pa.string())], ["r"])
 
     rows = short.mapInArrow(kernel, "r string").groupBy("r").count().collect()
     return {row["r"]: row["count"] for row in sorted(rows)}

@@ -1,4 +1,4 @@
-"""What rules and reranking know of items, on every executor once, beside the item vectors.
+"""What is known of items besides their vectors, on every executor once: first of all what rules and reranking need.
 
 Written by the driver a block at a time into one Arrow file, which executors map: nothing grows in anybody's memory.
 """
@@ -26,61 +26,76 @@ from sparkrec.retrieval.catalogue import record_batches
 HIDDEN, MEMORY_DAYS, FRESH, PROMOTED = "hidden", "memory_days", "fresh", "promoted"
 
 
-class ItemTraits:
-    """Arrays ``[m]`` by item index, opened where they are first used."""
+class ItemColumns:
+    """Columns of a frame of items, by item index, opened where they are first used."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    @cached_property
-    def hidden(self) -> NDArray[np.int64]:
-        """The rules, a bit each, whose items this is one of."""
-        return self._column(HIDDEN)
+    def column(self, name: str) -> NDArray:
+        """``[m]``."""
+        return np.asarray(self._table[name].to_numpy())
 
-    @cached_property
-    def memory_days(self) -> NDArray[np.float32]:
-        """How long a meeting counts as seen."""
-        return self._column(MEMORY_DAYS)
-
-    @cached_property
-    def fresh(self) -> NDArray[np.bool_]:
-        """Whether the item is new."""
-        return self._column(FRESH)
-
-    @cached_property
-    def promoted(self) -> NDArray[np.bool_]:
-        """Whether the business wants it to be seen."""
-        return self._column(PROMOTED)
-
-    def kinds(self, cap: str) -> NDArray[np.int32]:
-        """The item's category, brand, … as a number; -1 for none."""
-        if cap not in self._kinds:
-            self._kinds[cap] = self._column(f"kind_{cap}")
-        return self._kinds[cap]
-
-    @cached_property
-    def _kinds(self) -> dict[str, NDArray[np.int32]]:
-        return {}
+    def matrix(self, name: str, kind: type[np.generic]) -> NDArray:
+        """``[m, w]`` of a column of arrays that are equally long."""
+        flat = self._table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.astype(kind, copy=False).reshape(len(self._table), -1 if len(flat) else 0)
 
     @cached_property
     def _table(self) -> pa.Table:
         with pa.memory_map(SparkFiles.get(f"{self._name}.arrow")) as source:
             return pa.ipc.open_stream(source).read_all()
 
-    def _column(self, name: str) -> NDArray:
-        return np.asarray(self._table[name].to_numpy())
-
     def __getstate__(self) -> dict[str, str]:
         return {"_name": self._name}  # what is open stays on its machine
 
 
+class ItemTraits(ItemColumns):
+    """Arrays ``[m]`` by item index."""
+
+    @cached_property
+    def hidden(self) -> NDArray[np.int64]:
+        """The rules, a bit each, whose items this is one of."""
+        return self.column(HIDDEN)
+
+    @cached_property
+    def memory_days(self) -> NDArray[np.float32]:
+        """How long a meeting counts as seen."""
+        return self.column(MEMORY_DAYS)
+
+    @cached_property
+    def fresh(self) -> NDArray[np.bool_]:
+        """Whether the item is new."""
+        return self.column(FRESH)
+
+    @cached_property
+    def promoted(self) -> NDArray[np.bool_]:
+        """Whether the business wants it to be seen."""
+        return self.column(PROMOTED)
+
+    def kinds(self, cap: str) -> NDArray[np.int32]:
+        """The item's category, brand, … as a number; -1 for none."""
+        if cap not in self._kinds:
+            self._kinds[cap] = self.column(f"kind_{cap}")
+        return self._kinds[cap]
+
+    @cached_property
+    def _kinds(self) -> dict[str, NDArray[np.int32]]:
+        return {}
+
+
 def publish(frame: DataFrame) -> ItemTraits:
-    """Brings the traits to every executor.
+    """The traits of :func:`rules.item_traits`, on every executor."""
+    return ItemTraits(spread(frame))
+
+
+def spread(frame: DataFrame) -> str:
+    """Brings columns of items to every executor, under the name that :class:`ItemColumns` takes.
 
     Parameters
     ----------
     frame
-        From :func:`rules.item_traits`: every item index from 0 to m − 1, once.
+        Every item index from 0 to m − 1, once.
 
     Raises
     ------
@@ -105,4 +120,4 @@ def publish(frame: DataFrame) -> ItemTraits:
         raise DataError("gold.items is empty: there is nothing to recommend. Run featurize on a log that has items.")
     writer.close()
     frame.sparkSession.sparkContext.addFile(str(file))
-    return ItemTraits(name)
+    return name

@@ -146,6 +146,17 @@ def newest(folder: Path, fingerprint: str, collective: Collective, say: Callable
     return None
 
 
+def best(folder: Path, fingerprint: str, collective: Collective) -> Checkpoint | None:
+    """The whole checkpoint of this training with the best score, the first of equals; None where none has one."""
+    scored = [(score, path.name) for path in _all(folder) if (score := _score(path)) is not None]
+    name = tell(collective, max(scored, key=lambda pair: pair[0])[1] if scored else None)[0]
+    if name is None:
+        return None
+    found, said = _verified(folder / name, collective.rank, collective.size)
+    whole = not any(tell(collective, said)) and found and found["fingerprint"] == fingerprint
+    return Checkpoint(folder / name, found) if whole and found else None
+
+
 def clear(folder: Path) -> None:
     """No checkpoint is left."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from sparkrec.errors import ConfigError
 from sparkrec.schemas import Table
 from sparkrec.training import manifest, placement, warm_start
 from sparkrec.training.placement import Planned
-from sparkrec.training.plan import Plan
+from sparkrec.training.plan import CHOSEN, Plan
 
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run
@@ -42,6 +42,11 @@ def model_folder(run: Run) -> Path:
     return Path(folder).absolute()
 
 
+def chosen_folder(run: Run) -> Path:
+    """Where the model lies that validation chose, trained without the validation events: for the ranker."""
+    return model_folder(run) / CHOSEN
+
+
 def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
     """Which rank reads what of the pinned tables, how large the embedding tables are, and what they begin with."""
     settings = run.settings.two_tower
@@ -68,6 +73,7 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
         spark_conf=launch_conf(dict(run.spark.sparkContext.getConf().getAll())),
         as_of=as_of,
         base=base,
+        keep_chosen="ranker" in run.settings.recommend.models,
     )
 
 

@@ -6,6 +6,7 @@
     tensorboard/         training.curves
     result.json          written when every rank is done
     model/               models.two_tower.exported
+    chosen/              the same, of the epoch that validation chose, before the training on everything
 
 The folder lies in the lake and must be reachable by every rank under the same path.
 """
@@ -24,6 +25,7 @@ from typing import Any
 from sparkrec.config import TwoTower
 from sparkrec.training.manifest import Manifest, deal
 
+CHOSEN = "chosen"
 #: Settings that do not change what is learned: another value may resume a checkpoint. (A warm start is in ``base``.)
 _OPERATIONAL = {
     "checkpoint_epochs", "checkpoint_steps", "keep_checkpoints", "start_timeout_seconds", "timeout_minutes",
@@ -57,6 +59,7 @@ class Plan:
     """``sizes``: rows of the embedding tables: users, items, features. ``spark_conf`` may hold secrets: never saved.
 
     ``as_of`` : the events lie before this time, unix seconds. ``base`` : None for a training from nothing.
+    ``keep_chosen`` : the model that validation chose is exported too.
     """
 
     folder: str
@@ -67,6 +70,7 @@ class Plan:
     spark_conf: dict[str, str] = field(default_factory=dict)
     as_of: int = 0
     base: Base | None = None
+    keep_chosen: bool = False
 
     @property
     def settings(self) -> TwoTower:

@@ -29,7 +29,7 @@ from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.manifest import Manifest, open_file
 from sparkrec.training.optimizer import learning_rate
 from sparkrec.training.placement import Placement
-from sparkrec.training.plan import Base, Journal, Plan
+from sparkrec.training.plan import CHOSEN, Base, Journal, Plan
 from sparkrec.training.precision import doubt
 from sparkrec.training.validation import Validation
 
@@ -73,6 +73,9 @@ def configure_tensorflow(threads: int) -> None:
     """Threads and determinism; both must be set before TensorFlow's first operation."""
     import tensorflow as tf
 
+    # With determinism a scatter on a GPU copies the whole table to the CPU and back. Ours never name a row twice with
+    # different values, so their order does not matter.
+    os.environ.setdefault("TF_DISABLE_SCATTER_OP_DETERMINISM", "1")
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
@@ -113,6 +116,8 @@ class Training:
         self._warn(f"curves: tensorboard --logdir {self.plan.path('tensorboard')}")
         if phase == _CHOOSE:
             self._train(trainer, _CHOOSE, place, self.settings.epochs)
+            if self.plan.keep_chosen:
+                self._export_chosen(trainer)
             place = Place()
             trainer.reset()
         epochs = best_epoch(self.curve) or self.settings.epochs
@@ -170,6 +175,14 @@ class Training:
                 self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
         if not epochs:
             self._save(trainer, phase, place, 0)
+
+    def _export_chosen(self, trainer: Trainer) -> None:
+        """The model of the best epoch: its checkpoint is kept until the training is done."""
+        saved = checkpoint.best(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective)
+        if saved:
+            trainer.restore(saved.read, saved.state["steps"])
+        about = {"tables": self.plan.versions, "epochs": saved.state["place"]["epoch"] if saved else None}
+        export(trainer, self.plan.path(CHOSEN), about)
 
     def _save(self, trainer: Trainer, phase: str, place: Place, done: int) -> None:
         """Compare the ranks, then write; the final phase numbers after the first."""

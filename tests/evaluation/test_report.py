@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -209,4 +210,21 @@ def test_the_price_of_diversity_is_drawn_and_said():
     settings = {"recommend": {"k": 20, "exclude_seen": ["view"]}, "evaluate": {"bootstrap": 1000}}
     page = report.render(example(tradeoff=traded, settings=settings))
     for text in ("What diversity would cost", "weight 0.1, the largest", "0.2912", "0.2875", "35.0 %", "NDCG@20"):
+        assert text in page
+
+
+def test_the_ranker_is_told_with_its_orders_and_its_calibration():
+    assert "How the ranker learned" not in report.render(example())
+    table = [{"rows": 100, "said": 0.01, "happened": 0.02}, {"rows": 100, "said": 0.2, "happened": 0.18}]
+    about = {
+        "candidates": 5000, "chosen": 321, "users": {"fit": 70, "stop": 10, "held": 20}, "reach": 0.4567,
+        "ndcg": {"ranker": 0.2234, "als": 0.1729}, "calibration": table, "importance": {"als_score": 0.61},
+    }  # fmt: skip
+    records = [*example().records, record("train_ranker", {}, ranker=about)]
+    base = example()
+    measures = [*base.measures, *[replace(m, model="ranker") for m in base.measures if m.model == "als"]]
+    gaps = [replace(d, other="ranker") for d in base.differences if d.other == "als"]
+    changes = {"measures": measures, "differences": [*base.differences, *gaps], "records": records}
+    page = report.render(example(models=[*base.models, "ranker"], **changes))
+    for text in ("How the ranker learned", "5,000 candidates of 100", "45.7 %", "0.2234", "als score", "61 %"):
         assert text in page

@@ -1,4 +1,4 @@
-"""Each job is killed in the middle and run again; each is submitted alone once more: the tables are a quiet run's."""
+"""Each job is killed in the middle and the run goes on: the tables are those of jobs that were submitted one by one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ pytestmark = [pytest.mark.workers, pytest.mark.slow]
 #: Deaths of a stage, and its lines of progress among which they are. Of ingest, clean and erase there are more in
 #: test_disturbed_lake.py and test_killed_erase.py: twenty of these four in all.
 KILLS = dict.fromkeys(STAGES, (1, 3)) | {"featurize": (5, 12)}
+RANKED = {"recommend": {"models": ["popularity", "als", "two_tower", "ranker"]}, "ranker": {"leaf_rows": 20}}
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody disturbs."""
+    """Every job by ``spark-submit``, alone; nobody disturbs it."""
     folder = tmp_path_factory.mktemp("quiet")
-    drivers.finish(run(shop.configuration(folder, folder / "logs")))
+    conf = shop.configuration(folder, folder / "logs", **RANKED)
+    for stage in STAGES:
+        drivers.finish(shop.submit(stage, conf))
     return folder
 
 
@@ -33,10 +36,10 @@ def run(conf: Path, *more: str) -> subprocess.Popen[str]:
     return drivers.start("sparkrec", "run", "--conf", conf, *more)
 
 
-def test_killed_and_run_again_is_as_never_killed(quiet: Path, tmp_path: Path) -> None:
+def test_killed_and_run_again_is_as_submitted_one_by_one(quiet: Path, tmp_path: Path) -> None:
     """Each run goes on where the one before was killed."""
     chance = random.Random(11)
-    conf = shop.configuration(tmp_path, quiet / "logs")
+    conf = shop.configuration(tmp_path, quiet / "logs", **RANKED)
     first = STAGES[0]
     for stage in STAGES:
         kills, lines = KILLS[stage]
@@ -48,12 +51,3 @@ def test_killed_and_run_again_is_as_never_killed(quiet: Path, tmp_path: Path) ->
             first = stage
     drivers.finish(run(conf, "--from", first))
     shop.assert_same_tables(quiet / "lake", tmp_path / "lake")
-
-
-def test_every_job_submitted_alone_once_more_gives_the_same_tables(quiet: Path, tmp_path: Path) -> None:
-    before = {table: shop.rows(quiet / "lake", table) for table in shop.PIPELINE}
-    conf = shop.configuration(tmp_path / "again", quiet / "logs", lake={"path": str(quiet / "lake")})
-    for stage in STAGES:
-        drivers.finish(shop.submit(stage, conf))
-    for table, content in before.items():
-        assert shop.rows(quiet / "lake", table) == content, table.name

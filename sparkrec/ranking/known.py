@@ -1,0 +1,168 @@
+"""What was known at a moment: now, and before the events that are held out for validation, from which a ranker learns.
+
+The past is made by the code that makes the present: the same vectors, facts and neighbours, from the events that are
+not held out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.features import neighbors, sequences
+from sparkrec.models import als, popularity
+from sparkrec.ranking import facts
+from sparkrec.ranking.facts import ItemFacts
+from sparkrec.retrieval import embed, rules, traits
+from sparkrec.training.driver import chosen_folder
+
+if TYPE_CHECKING:
+    from sparkrec.pipeline import Run
+
+TWO_TOWER = "two_tower"
+#: Sources that are models with vectors.
+MODELS = (TWO_TOWER, als.NAME, popularity.NAME)
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """``moment`` : unix seconds. ``users``, ``items`` : vectors by model. ``sequences`` : the events before it."""
+
+    moment: float
+    sequences: DataFrame
+    users: dict[str, DataFrame]
+    items: dict[str, DataFrame]
+    neighbors: DataFrame | None
+
+    def facts(self, run: Run) -> ItemFacts:
+        """Of items, on every executor."""
+        frame = facts.facts(
+            run.read(schemas.GOLD_ITEMS),
+            self.sequences,
+            run.read(schemas.GOLD_ITEM_DAYS),
+            self.neighbors,
+            self.moment,
+            run.settings.ranker.half_life_days,
+            run.settings.features.neighbors,
+        )
+        return ItemFacts(traits.spread(frame))
+
+
+def models(run: Run) -> tuple[str, ...]:
+    """Those of the sources that have vectors, and popularity, which everyone falls back to."""
+    sources = run.settings.ranker.sources
+    return tuple(dict.fromkeys([*(name for name in sources if name in MODELS), popularity.NAME]))
+
+
+def now(run: Run) -> Known:
+    """What the stages before have left.
+
+    A neural ranker has learned what the vectors of the model that validation chose mean: so it is given those.
+    """
+    users, items = {}, {}
+    events = run.read(schemas.GOLD_SEQUENCES)
+    for model in models(run):
+        place = {c.RUN_ID: run.run_id, c.MODEL: model}
+        if model == TWO_TOWER and run.settings.ranker.model == "neural":
+            users[model], items[model] = _by_chosen_towers(run, events, 0)
+        else:
+            users[model], items[model] = run.read(schemas.VECTORS_USERS, place), run.read(schemas.VECTORS_ITEMS, place)
+    near = run.read(schemas.GOLD_NEIGHBORS) if _needs_neighbors(run) else None
+    return Known(_as_of(run), events, users, items, near)
+
+
+def before_validation(run: Run) -> Known:
+    """The past: first-stage models without the validation events, and what else was known before them.
+
+    The two-tower model is the one that chose the epochs; ALS is trained once more.
+    """
+    events = sequences.without_validation(run.read(schemas.GOLD_SEQUENCES)).persist()
+    vocabularies = run.read(schemas.VOCABULARY_USERS), run.read(schemas.VOCABULARY_ITEMS)
+    users, items = {}, {}
+    for model in models(run):
+        if model == TWO_TOWER:
+            users[model], items[model] = _by_chosen_towers(run, events, 1)
+        elif model == als.NAME:
+            users[model], items[model] = _als(run, events)
+        else:
+            scores = popularity.item_scores(events, run.settings.popularity.half_life_days)
+            users[model] = popularity.user_vectors(vocabularies[0])
+            items[model] = popularity.item_vectors(vocabularies[1], scores)
+    split = run.settings.split
+    days = split.validation_days if split.kind == "time" else 0.0
+    near = _neighbors(run, events) if _needs_neighbors(run) else None
+    return Known(_as_of(run) - days * _DAY, events, users, items, near)
+
+
+def goals(run: Run) -> DataFrame:
+    """user_index and ``goals``: the items of each user's validation events that the ranker should find; only users who
+    have any validation event."""
+    wanted = [c.EVENT_TYPES.index(name) for name in run.settings.ranker.goal or c.EVENT_TYPES]
+    event = F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.VALIDATION)).alias("event")
+    events = run.read(schemas.GOLD_SEQUENCES).select(c.USER_INDEX, event).where(F.col(f"event.{c.VALIDATION}"))
+    right = F.when(F.col(f"event.{c.EVENT_TYPE}").isin(wanted), F.col(f"event.{c.ITEM_INDEX}"))
+    return events.groupBy(c.USER_INDEX).agg(F.sort_array(F.collect_set(right)).alias("goals"))
+
+
+def _by_chosen_towers(run: Run, events: DataFrame, spare_chunks: int) -> tuple[DataFrame, DataFrame]:
+    folder: Path = chosen_folder(run)
+    if not folder.is_dir():
+        raise DataError(
+            f"The ranker learns from the past, for which it needs the two-tower model without the validation events, "
+            f"and {folder} is not there. It is kept by train_two_tower where recommend.models has 'ranker', "
+            "two_tower.select_on_validation is true, some events are held out for validation, and the training did not "
+            "start warm. Run train_two_tower so, or take two_tower out of ranker.sources."
+        )
+    length = run.settings.features.max_length
+    users = embed.users(events, run.read(schemas.VOCABULARY_USERS), str(folder), length, spare_chunks)
+    return users, embed.items(run.read(schemas.GOLD_ITEMS), str(folder))
+
+
+def _als(run: Run, events: DataFrame) -> tuple[DataFrame, DataFrame]:
+    settings = run.settings.als
+    with als.checkpoints(run.spark, settings.checkpoint_dir or run.path("checkpoints", "als")):
+        model = als.train(als.ratings(events, settings), settings)
+        users = als.with_ids(model.userFactors, run.read(schemas.VOCABULARY_USERS), c.USER_INDEX, c.USER_ID)
+        items = als.with_ids(model.itemFactors, run.read(schemas.VOCABULARY_ITEMS), c.ITEM_INDEX, c.ITEM_ID)
+        for frame in (users, items):  # what they are made from goes with the checkpoints
+            frame.persist(StorageLevel.DISK_ONLY).count()
+    return users, items
+
+
+def _needs_neighbors(run: Run) -> bool:
+    if "neighbors" in run.settings.ranker.sources and not run.settings.features.neighbors:
+        raise ConfigError(
+            "ranker.sources has neighbors, and features.neighbors is 0, so that there are none. Set "
+            "features.neighbors, for instance to 20, and run featurize again; or take neighbors out of ranker.sources."
+        )
+    return bool(run.settings.features.neighbors)
+
+
+def _neighbors(run: Run, events: DataFrame) -> DataFrame:
+    event = F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.EVENT_TIME)).alias("event")
+    time = F.col(f"event.{c.EVENT_TIME}")
+    bought = F.when(F.col(f"event.{c.EVENT_TYPE}") == c.EVENT_TYPES.index(c.PURCHASE), time)
+    met = (
+        events.select(c.USER_INDEX, event)
+        .groupBy(c.USER_INDEX, F.col(f"event.{c.ITEM_INDEX}").alias(c.ITEM_INDEX))
+        .agg(F.max(time).alias(c.LAST_SEEN), F.max(bought).alias(c.LAST_BOUGHT))
+    )
+    settings = run.settings.features
+    baskets = neighbors.newest(met, settings.neighbor_items).where(F.col(c.RELATION) == neighbors.SEEN).persist()
+    return neighbors.neighbors(baskets, settings)
+
+
+def _as_of(run: Run) -> float:
+    moment = rules.as_of(run.read(schemas.GOLD_ITEMS))
+    if moment is None:
+        raise DataError("gold.items is empty: there is nothing to rank. Run featurize on a log that has items.")
+    return moment

@@ -1,0 +1,101 @@
+"""Calibration, the parts, the orders, and both rankers on choices that follow a known law."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkrec.config.ranker import Ranker
+from sparkrec.ranking import calibration, model, neural, trees
+from sparkrec.ranking.calibration import Platt
+from sparkrec.ranking.examples import Examples, lists, parted
+from sparkrec.ranking.model import RankingModel
+
+pytestmark = pytest.mark.unit
+
+
+def test_platt_finds_the_law_that_made_the_choices():
+    random = np.random.default_rng(1)
+    scores = random.normal(size=200_000)
+    chosen = random.random(200_000) < Platt(2.0, -1.0).probability(scores)
+    assert calibration.fit(scores, chosen) == pytest.approx((2.0, -1.0), abs=0.05)
+
+
+def test_platt_never_turns_an_order_round():
+    fitted = calibration.fit(np.array([1.0, 2, 3, 4]), np.array([True, True, False, False]))
+    assert fitted.slope > 0
+    assert fitted.probability(np.array([1.0]))[0] == pytest.approx(0.5, abs=0.01)
+    assert calibration.fit(np.zeros(8), np.zeros(8, bool)).probability(np.zeros(1))[0] == pytest.approx(1 / 10)
+
+
+def test_reliability_and_its_error_by_hand():
+    said = np.array([0.1, 0.1, 0.6, 0.8])
+    table = calibration.reliability(said, np.array([False, True, True, True]), bins=2)
+    assert table == [(2, pytest.approx(0.1), 0.5), (2, pytest.approx(0.7), 1.0)]
+    assert calibration.expected_error(table) == pytest.approx((2 * 0.4 + 2 * 0.3) / 4)
+
+
+def examples(n=300, each=40, width=4, seed=0):
+    """A choice follows the first feature and the product of the vectors; the second feature is noise."""
+    random = np.random.default_rng(seed)
+    users = np.repeat(np.arange(n), each)
+    features = random.normal(size=(n * each, 2)).astype(np.float32)
+    vectors, items = (random.normal(size=(m, width)).astype(np.float32) for m in (n, 50))
+    index = random.integers(0, 50, n * each)
+    z = 1.5 * features[:, 0] + np.einsum("pd,pd->p", vectors[users], items[index]) - 2
+    chosen = random.random(n * each) < Platt(1, 0).probability(z)
+    asked = np.bincount(users[chosen], minlength=n) + 1
+    return Examples(users, index, features, chosen, asked, vectors, np.arange(n) * 3), items, z
+
+
+def test_a_user_is_in_one_part():
+    data, _, _ = examples(50)
+    tickets = np.random.default_rng(2).random(50)
+    parts = parted(data, tickets)
+    held = [set(part.users.tolist()) for part in parts.values()]
+    assert set.union(*held) == set(range(50))
+    assert sum(map(len, held)) == 50
+    assert held[0] == set(np.flatnonzero(tickets < 0.7).tolist())
+
+
+def test_lists_by_hand():
+    data = Examples(
+        np.array([0, 0, 0, 2, 2]), np.array([7, 3, 5, 1, 2]), np.zeros((5, 1), np.float32),
+        np.array([True, False, True, False, True]), np.array([3, 9, 1]), np.zeros((3, 0), np.float32), np.arange(3),
+    )  # fmt: skip
+    found, asked = lists(data, np.array([0.5, 0.5, 0.1, np.nan, -9.0]), 2)
+    assert found.tolist() == [[False, True], [True, False]]  # of equal scores the lower item; NaN comes last
+    assert asked.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("kind", ["trees", "neural"])
+def test_both_learn_the_law_and_are_the_same_twice_and_after_a_trip_to_disk(kind, tmp_path):
+    data, items, law = examples()
+    settings = Ranker(model=kind, leaf_rows=20, rounds=60, layers=(16, 8), epochs=8, batch=256, step_size=1e-2)
+    parts = parted(data, np.random.default_rng(3).random(len(data.asked)))
+
+    def fit():
+        if kind == "trees":
+            return trees.fit(parts, ("signal", "noise"), settings, 1)
+        return neural.fit(parts, items, settings, 1)
+
+    scorer, rounds = fit()
+    assert 0 < rounds <= 60
+    held = parts["held"]
+    pair = held.vectors[held.users], items[held.items]
+    scores = scorer.scores(held.features, *pair)
+    np.testing.assert_array_equal(scores, fit()[0].scores(held.features, *pair))
+    told = law[np.isin(data.users, held.users)]
+    # Trees do not see the vectors, which carry most of the law.
+    assert np.corrcoef(scores, told)[0, 1] > (0.45 if kind == "trees" else 0.85)
+    fitted = RankingModel(("signal", "noise"), scorer, calibration.fit(scores, held.chosen))
+    model.save(tmp_path / "ranker", fitted, {"why": "a test"})
+    model.save(tmp_path / "ranker", fitted, {"why": "again"})
+    again = model.load(tmp_path / "ranker")
+    np.testing.assert_array_equal(again.probability(held.features, *pair), fitted.probability(held.features, *pair))
+    table = calibration.reliability(fitted.probability(held.features, *pair), held.chosen)
+    assert calibration.expected_error(table) < 0.03
+    if kind == "trees":
+        importance = scorer.importance()
+        assert importance["signal"] > 0.8
+        assert sum(importance.values()) == pytest.approx(1, abs=1e-3)

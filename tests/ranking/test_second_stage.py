@@ -1,0 +1,145 @@
+"""train_ranker and recommend on a lake by hand: nothing of the future in a feature; filters hold; in any blocks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import handmade
+import numpy as np
+import pytest
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.config import Settings
+from sparkrec.errors import ConfigError, DataError
+from sparkrec.jobs.recommend import recommend
+from sparkrec.jobs.train_ranker import train_ranker
+from sparkrec.pipeline import Run, execute
+from sparkrec.ranking import second_stage, serving, training
+
+pytestmark = pytest.mark.spark
+
+N_USERS, N_ITEMS, K = 90, 24, 4
+SOLD_OUT = 5
+AS_OF = dt.datetime(1970, 1, 11)
+DAY = 86_400
+BOTH = ("als", "popularity", "neighbors")
+
+
+def walks(last):
+    """Even users like the first half of the items and odd ones the second; ``last`` says what comes at the end."""
+    random, other = np.random.default_rng(4), np.random.default_rng(5)
+    users = []
+    for user in range(N_USERS):
+        own = random.permutation(N_ITEMS // 2)[:7] + (user % 2) * N_ITEMS // 2
+        past = [(int(item), c.PURCHASE if t % 3 else c.VIEW, t * DAY) for t, item in enumerate(own[:5])]
+        users.append([*past, *[(int(item), c.PURCHASE, 9 * DAY) for item in last(own, other)]])
+    return users
+
+
+def lake(folder, last):
+    settings = Settings.model_validate(
+        {
+            "name": "test",
+            "lake": {"path": str(folder)},
+            "source": {"name": "simulator", "path": "logs"},
+            "tracking": {"enabled": False},
+            "features": {"neighbors": 3, "neighbor_users": 1},
+            "split": {"kind": "time", "validation_days": 2},
+            "als": {"rank": 2, "iterations": 1, "blocks": 1},
+            "ranker": {"sources": BOTH, "per_source": 6, "train_users": 80, "leaf_rows": 5, "rounds": 20},
+            "recommend": {"k": K, "models": ["popularity", "ranker"]},
+            "evaluate": {"ks": [K], "primary": f"ndcg@{K}"},
+        }
+    )
+    run = Run(settings, "featurize")
+    about = {n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4, c.CATEGORY_CODES: [100 + n % 2, n % 6]} for n in range(N_ITEMS)}
+    about[SOLD_OUT][c.STOCK] = 0.0
+    handmade.gold(run, walks(last), N_ITEMS, items=about, held_out=2)
+    for table in (schemas.GOLD_ITEM_DAYS, schemas.GOLD_NEIGHBORS):
+        run.write(table, run.spark.createDataFrame([], table.struct()))
+    run.finish()
+    return settings
+
+
+def own_taste(own, _):
+    return own[5:]
+
+
+@pytest.fixture(scope="module")
+def settings(spark, tmp_path_factory):
+    return lake(tmp_path_factory.mktemp("ranker") / "lake", own_taste)
+
+
+def test_no_feature_knows_what_came_after(settings, tmp_path):
+    """Two worlds that differ in the validation events alone: the same candidates and features, other choices."""
+    elsewhere = lake(tmp_path / "lake", lambda _, random: random.integers(N_ITEMS, size=2))
+    one, other = (training.past(Run(world, "train_ranker"))[0] for world in (settings, elsewhere))
+    for field in ("index", "users", "items", "features"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
+    assert len(one) > 80 * 6
+    assert one.chosen.sum() > 50
+    assert (one.chosen != other.chosen).any()
+
+
+def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeypatch):
+    run = Run(settings, "train_popularity")
+    counts = np.bincount([item for user in walks(own_taste) for item, _, _ in user], minlength=N_ITEMS)
+    ones = {n: [1.0] for n in range(N_USERS)}
+    handmade.vectors(run, "popularity", ones, {n: [float(x)] for n, x in enumerate(counts)})
+    random = np.random.default_rng(8)
+    handmade.vectors(
+        run, "als",
+        {n: random.normal(size=2).tolist() for n in range(N_USERS) if n != 7},
+        {n: random.normal(size=2).tolist() for n in range(N_ITEMS)},
+    )  # fmt: skip
+    run.finish()
+    trained = Run(settings, "train_ranker")
+    execute(train_ranker, trained)
+    about = trained.details["ranker"]
+    assert set(about["ndcg"]) == {"ranker", *BOTH}
+    assert sum(about["users"].values()) == 80
+    assert 0 < about["reach"] <= 1
+    described = json.loads((serving.folder(trained) / "ranker.json").read_text())
+    assert described["settings"]["per_source"] == 6
+
+    tables = []
+    for block in (second_stage.BLOCK, 7):
+        monkeypatch.setattr(second_stage, "BLOCK", block)
+        run = Run(settings, "recommend")
+        execute(recommend, run)
+        lists = run.read(schemas.RECOMMENDATIONS, {c.MODEL: "ranker"}).orderBy(c.USER_ID, c.RANK).collect()
+        tables.append([row.asDict() for row in lists])
+    assert tables[0] == tables[1]
+    seen = {f"u{n}": {f"i{item}" for item, _, _ in user} for n, user in enumerate(walks(own_taste))}
+    by_user = {}
+    for row in tables[0]:
+        by_user.setdefault(row[c.USER_ID], []).append(row)
+    assert set(by_user) == {*seen, c.ANYONE}
+    for user, rows in by_user.items():
+        items = [row[c.ITEM_ID] for row in rows]
+        assert len(set(items)) == K
+        assert not set(items) & (seen.get(user, set()) | {f"i{SOLD_OUT}"})
+        if user == c.ANYONE:
+            assert {row[c.SOURCE] for row in rows} == {"popularity"}
+            continue
+        scores = [row[c.SCORE] for row in rows]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 < scores[-1] <= scores[0] < 1
+        assert {row[c.SOURCE] for row in rows} == {"ranker"}
+    assert {row[c.REASON] for row in tables[0]} >= {"people with your taste chose it", "popular with everyone"}
+
+
+def test_what_is_missing_is_said(settings):
+    for sections, error, text in (
+        ({"sources": ("two_tower",)}, DataError, "select_on_validation"),
+        ({"goal": ("review",)}, DataError, "none in the part 'fit'"),
+    ):
+        ranker = settings.ranker.model_copy(update=sections)
+        run = Run(settings.model_copy(update={"ranker": ranker}), "train_ranker")
+        with pytest.raises(error, match=text):
+            execute(train_ranker, run)
+    without = settings.features.model_copy(update={"neighbors": 0})
+    with pytest.raises(ConfigError, match=r"features\.neighbors is 0"):
+        execute(train_ranker, Run(settings.model_copy(update={"features": without}), "train_ranker"))
