@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas, tracking
 from sparkrec.cli import run_job
-from sparkrec.evaluation import console, exposure, outcomes, records, report, samples, tradeoff
+from sparkrec.evaluation import console, exposure, outcomes, records, reliability, report, samples, tradeoff
 from sparkrec.evaluation.comparison import Comparison
 from sparkrec.pipeline import Run
+from sparkrec.ranking import model as ranker
 from sparkrec.retrieval import rules
 from sparkrec.retrieval.catalogue import ALLOWED
 
@@ -38,13 +41,16 @@ def evaluate(run: Run) -> None:
     people = samples.describe(drawn, run.read(schemas.GOLD_SEQUENCES), holdout, lists, items, models)
     traded = tradeoff.sweep(run, users, holdout, shelf) if settings.tradeoff_users else None
     users.unpersist()
+    came_true = reliability.of_lists(lists, holdout) if ranker.NAME in models else None
 
-    page = records.report(run, comparison, shown, log, people, holdout, traded)
+    page = replace(records.report(run, comparison, shown, log, people, holdout, traded), reliability=came_true)
     place = report.write(page, run.path("reports", run.run_id, "report.html"))
     run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
     run.detail(headline=report.headline(page), report=place)
     if traded:
         run.detail(tradeoff=traded)
+    if came_true:
+        run.detail(reliability=came_true)
     everyone = [row for row in rows if row[c.SEGMENT] == "all"]
     run.tracker.metrics({f"{row[c.MODEL]}.{row[c.METRIC]}@{row[c.K]}": row[c.VALUE] for row in everyone})
     if page.warm_start:

@@ -59,7 +59,8 @@ class Report:
 
     ``records`` are run records as plain dictionaries, oldest first, one a stage. ``exposure`` is (name, curve) pairs:
     the log first, then the models. ``breadth`` is rows of model, metric, k, value.
-    ``warm_start`` : ``records.warm_start``. ``tradeoff`` : ``tradeoff.sweep``.
+    ``warm_start`` : ``records.warm_start``. ``tradeoff`` : ``tradeoff.sweep``. ``reliability`` :
+    ``reliability.of_lists``.
     """
 
     title: str
@@ -79,6 +80,7 @@ class Report:
     versions: Mapping[str, int] = field(default_factory=dict)
     warm_start: Mapping[str, Any] | None = None
     tradeoff: Mapping[str, Any] | None = None
+    reliability: Sequence[Mapping[str, Any]] | None = None
 
     def value(self, model: str, metric: str, k: int, segment: str = "all") -> Measure | None:
         """The measure of a model, or None where it was not measured."""
@@ -232,16 +234,16 @@ def _learning(report: Report) -> list[tuple[str, str]]:
 
 
 def _ranker(report: Report) -> str:
-    """What the ranker said against what happened, for users whom it was not trained on; empty where there is none."""
-    table = report.record("train_ranker")["details"].get("ranker", {}).get("calibration", [])
-    if not table or "ranker" not in report.models:
+    """What the ranker said against what happened, to users whom it was not trained on; empty where there is none."""
+    aside = report.record("train_ranker")["details"].get("ranker", {}).get("calibration", [])
+    if not aside or "ranker" not in report.models:
         return ""
-    points = [(row["said"], row["happened"]) for row in table]
-    most = max(max(point) for point in points)
-    lines = [
-        plots.Line("the ranker", points, _style(report, "ranker")),
-        plots.Line("exact", [(0, 0), (most, most)], "log"),
-    ]
+    style, found = _style(report, "ranker"), []
+    for label, table, kind in (("users set aside", aside, style), ("test users", report.reliability or [], "m1")):
+        points = [(row["said"], row["happened"]) for row in table]
+        found += [plots.Line(label, points, kind)] if points else []
+    most = max(value for line in found for point in line.points for value in point)
+    lines = [*found, plots.Line("exact", [(0, 0), (most, most)], "log")]
     return plots.curves(lines, "Probabilities said and shares that happened", "said", "happened")
 
 

@@ -224,7 +224,20 @@ def test_the_ranker_is_told_with_its_orders_and_its_calibration():
     base = example()
     measures = [*base.measures, *[replace(m, model="ranker") for m in base.measures if m.model == "als"]]
     gaps = [replace(d, other="ranker") for d in base.differences if d.other == "als"]
-    changes = {"measures": measures, "differences": [*base.differences, *gaps], "records": records}
+    changes = {
+        "measures": measures,
+        "differences": [*base.differences, *gaps],
+        "records": records,
+        "reliability": table[1:],
+    }
     page = report.render(example(models=[*base.models, "ranker"], **changes))
-    for text in ("How the ranker learned", "5,000 candidates of 100", "45.7 %", "0.2234", "als score", "61 %"):
+    for text in (
+        "How the ranker learned",
+        "5,000 candidates of 100",
+        "45.7 %",
+        "0.2234",
+        "als score",
+        "61 %",
+        "test users",
+    ):
         assert text in page

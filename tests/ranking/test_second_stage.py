@@ -13,6 +13,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.evaluation import reliability
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_ranker import train_ranker
 from sparkrec.pipeline import Run, execute
@@ -75,7 +76,9 @@ def settings(spark, tmp_path_factory):
 def test_no_feature_knows_what_came_after(settings, tmp_path):
     """Two worlds that differ in the validation events alone: the same candidates and features, other choices."""
     elsewhere = lake(tmp_path / "lake", lambda _, random: random.integers(N_ITEMS, size=2))
-    one, other = (training.past(Run(world, "train_ranker"))[0] for world in (settings, elsewhere))
+    sources = settings.ranker.model_copy(update={"sources": ("popularity", "neighbors", "recent")})
+    worlds = (world.model_copy(update={"ranker": sources}) for world in (settings, elsewhere))
+    one, other = (training.past(Run(world, "train_ranker"))[0] for world in worlds)
     for field in ("index", "users", "items", "features"):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
     assert len(one) > 80 * 6
@@ -143,3 +146,19 @@ def test_what_is_missing_is_said(settings):
     without = settings.features.model_copy(update={"neighbors": 0})
     with pytest.raises(ConfigError, match=r"features\.neighbors is 0"):
         execute(train_ranker, Run(settings.model_copy(update={"features": without}), "train_ranker"))
+
+
+def test_what_lists_said_against_what_happened(spark):
+    rows = [("a", "i1", 0.3), ("a", "i2", 0.26), ("b", "i1", 0.5), ("b", "i2", 0.05), ("c", "i1", 0.4)]
+    lists = spark.createDataFrame(
+        [("ranker", *row, "ranker") for row in rows] + [("ranker", "b", "i9", 9.0, "popularity")],
+        f"{c.MODEL} string, {c.USER_ID} string, {c.ITEM_ID} string, {c.SCORE} double, {c.SOURCE} string",
+    )
+    holdout = spark.createDataFrame([("a", "i1"), ("b", "i1"), ("b", "i9")], f"{c.USER_ID} string, {c.ITEM_ID} string")
+    # c did not come back, and the popular item has no probability. 0.26 and 0.3 are one group, 0.5 begins the next.
+    assert reliability.of_lists(lists, holdout, fewest=1) == [
+        {"rows": 1, "said": 0.05, "happened": 0.0},
+        {"rows": 2, "said": 0.28, "happened": 0.5},
+        {"rows": 1, "said": 0.5, "happened": 1.0},
+    ]
+    assert [row["rows"] for row in reliability.of_lists(lists, holdout, fewest=2)] == [2]
