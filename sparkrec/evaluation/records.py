@@ -58,6 +58,8 @@ def report(
     people: Sequence[Mapping[str, Any]],
     holdout: DataFrame,
     traded: Mapping[str, Any] | None = None,
+    newcomers: Sequence[Comparison] = (),
+    new_items: int = 0,
 ) -> Report:
     """The report of a run: what was just measured, and what the stages before recorded."""
     metric, _, k = run.settings.evaluate.primary.partition("@")
@@ -83,6 +85,8 @@ def report(
         versions=run.inputs | run.outputs,
         warm_start=warm_start(run, comparison, metric, int(k)),
         tradeoff=traded,
+        newcomers=newcomers,
+        new_items=new_items,
     )
 
 
