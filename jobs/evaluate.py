@@ -45,6 +45,8 @@ def evaluate(run: Run) -> None:
     place = report.write(page, run.path("reports", run.run_id, "report.html"))
     run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
     run.detail(headline=report.headline(page), report=place)
+    if fresh:
+        run.detail(newcomers=records.gains(fresh, page.primary), new_items=new_items)
     if traded:
         run.detail(tradeoff=traded)
     everyone = [row for row in rows if row[c.SEGMENT] == "all"]

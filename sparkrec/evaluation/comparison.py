@@ -44,12 +44,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that can be said from the sums of :func:`outcomes.totals`."""
+    """Everything that can be said from the sums of :func:`outcomes.totals`.
+
+    ``base`` is the model that the others are held against in :meth:`gains`.
+    """
 
     totals: NDArray[np.int64]
     models: tuple[str, ...]
     ks: tuple[int, ...]
     segments: tuple[str, ...] = SEGMENTS
+    base: str = "popularity"
 
     def measures(self) -> list[Measure]:
         """Every model, metric and k: over all test users, and over each segment that has any."""
@@ -80,6 +84,11 @@ class Comparison:
                 verdict = bootstrap.verdict(between)
                 found.append(Difference(model, other, metric, k, float(gap[0]), low, high, verdict))
         return found
+
+    def gains(self, metric: str, k: int) -> dict[str, list[Difference]]:
+        """By segment, every model but the base less the base."""
+        found = {segment: self.differences(metric, k, segment) for segment in self.segments}
+        return {segment: [d for d in gaps if d.other == self.base] for segment, gaps in found.items()}
 
     def _means(self, segment: str) -> F64:
         one = segment != "all"

@@ -59,7 +59,7 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> tuple[Comparison, int]
     hits = outcomes.hits(wanted, reduce(DataFrame.unionByName, lists), models, max(settings.ks))
     sums = outcomes.totals(users, hits, len(models), settings.ks, settings.bootstrap, 1)
     users.unpersist()
-    return Comparison(sums, tuple(models), settings.ks, (NAME,)), shelf.where(ALLOWED).count()
+    return Comparison(sums, tuple(models), settings.ks, (NAME,), KIND), shelf.where(ALLOWED).count()
 
 
 def of_kinds(items: DataFrame) -> DataFrame:

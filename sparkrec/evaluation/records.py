@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -48,6 +49,12 @@ def breadth(shown: Shown) -> list[tuple[str, str, int, float]]:
         for (model, k), exposure in sorted(shown.items())
         for name in ("coverage", "gini")
     ]
+
+
+def gains(found: Sequence[Comparison], primary: tuple[str, int]) -> list[dict[str, Any]]:
+    """What the models of new users and new items gain on the primary metric, by segment, for the run record."""
+    parts = [part for comparison in found for part in comparison.gains(*primary).items()]
+    return [{c.SEGMENT: segment, **asdict(gain)} for segment, rows in parts for gain in rows]
 
 
 def report(

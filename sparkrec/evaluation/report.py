@@ -249,16 +249,16 @@ def _tradeoff(report: Report) -> str:
 
 
 def _newcomers(report: Report) -> list[tuple[str, str, list[tuple[Measure, Difference | None]]]]:
-    """(title, plot, rows) of each group: a model's measure, and its difference from the popularity model."""
+    """(title, plot, rows) of each group: a model's measure, and its difference from the base."""
     metric, k = report.primary
     found = []
     for comparison in report.newcomers:
-        base = next(model for model in ("popularity", "kind_popularity") if model in comparison.models)
+        gains = comparison.gains(metric, k)
         for segment in comparison.segments:
             rows = [m for m in comparison.measures() if (m.metric, m.k, m.segment) == (metric, k, segment)]
             if not rows:
                 continue
-            gaps = {d.model: d for d in comparison.differences(metric, k, segment) if d.other == base}
+            gaps = {gain.model: gain for gain in gains[segment]}
             title = f"{newcomers_title(segment)}: {rows[0].n_users:,} users"
             drawn = [plots.Bar(model_name(m.model), m.value, m.low, m.high, f"m{n}") for n, m in enumerate(rows)]
             plot = plots.bars(drawn, f"{metric_name(metric, k)}, {title}")

@@ -16,6 +16,7 @@ from sparkrec.errors import ConfigError, DataError
 from sparkrec.evaluation import new_items
 from sparkrec.evaluation import newcomers as new_users
 from sparkrec.jobs.embed import embed as embed_job
+from sparkrec.jobs.evaluate import evaluate
 from sparkrec.jobs.newcomers import newcomers
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_popularity import train_popularity
@@ -23,7 +24,6 @@ from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.pipeline import Run, execute
 from sparkrec.retrieval import embed
-from sparkrec.retrieval.shop import Shop
 from sparkrec.training.driver import model_folder
 
 pytestmark = pytest.mark.spark
@@ -53,7 +53,13 @@ def settings(spark, tmp_path_factory):
             "popularity": {"segments": ["country"], "segment_prior": 6},
             "two_tower": {"history": "recency", "width": 6, "max_history": 2},
             "recommend": {"k": K, "models": ["popularity", "two_tower"], "rules": RULES},
-            "evaluate": {"ks": [2, K], "primary": f"ndcg@{K}", "bootstrap": 20},
+            "evaluate": {
+                "ks": [2, K],
+                "primary": f"ndcg@{K}",
+                "bootstrap": 20,
+                "sample_users": 0,
+                "tradeoff_users": 0,
+            },
             "tracking": {"enabled": False},
         }
     )
@@ -127,6 +133,14 @@ def by_tower(settings, history, seen):
     return sorted((i for i in range(N_ITEMS) if i not in {SOLD_OUT, 7, *seen}), key=lambda i: (-score[i], i))[:K]
 
 
+@pytest.fixture(scope="module")
+def evaluated(settings):
+    run = Run(settings, "evaluate")
+    execute(evaluate, run)
+    rows = run.read(schemas.METRICS).where(f"{c.METRIC} = 'recall'").collect()
+    return run, {(r[c.SEGMENT], r[c.MODEL], r[c.K]): (r[c.VALUE], r[c.N_USERS]) for r in rows}
+
+
 def test_segments_have_lists_under_the_rules(settings):
     found = table(Run(settings, "x"), "two_tower")
     assert found["*"] == (popular(), {"popularity"})
@@ -159,10 +173,8 @@ def test_lists_of_a_few_events(settings, tmp_path):
         newcomers(Run(settings, "newcomers", arguments={"events": str(tmp_path / "bad.csv")}))
 
 
-def test_new_users_are_measured_as_brute_force_would(settings):
-    run = Run(settings, "evaluate")
-    found = new_users.measured(run, Shop(run), run.read(schemas.GOLD_HOLDOUT))
-    recall = {(m.segment, m.model): (m.value, m.n_users) for m in found.measures() if (m.metric, m.k) == ("recall", K)}
+def test_new_users_are_measured_as_brute_force_would(settings, evaluated):
+    _, recall = evaluated
     for n in new_users.GIVEN:
         expected = {"popularity": [], "segment_popularity": [], "two_tower": []}
         for country, list_ in STRANGERS.values():
@@ -182,16 +194,18 @@ def test_new_users_are_measured_as_brute_force_would(settings):
                 expected[model].append(len({f"i{i}" for i in chosen} & set(asked)) / len(asked))
         for model, values in expected.items():
             if values:
-                assert recall[f"new_users_{n}", model] == (pytest.approx(np.mean(values)), len(values)), (n, model)
-    assert ("new_users_5", "popularity") not in recall
+                assert recall[f"new_users_{n}", model, K] == (pytest.approx(np.mean(values)), len(values)), (n, model)
+    assert ("new_users_5", "popularity", K) not in recall
 
 
-def test_new_items_are_ranked_among_themselves(settings):
-    run = Run(settings, "evaluate")
-    found, n_new = new_items.measured(run, Shop(run), run.read(schemas.GOLD_HOLDOUT))
-    assert n_new == len(NEW)
-    values = {m.model: m.value for m in found.measures() if (m.metric, m.k, m.segment) == ("recall", 2, "new_items")}
-    assert values == {"chance": 1.0, "kind_popularity": 1.0, "two_tower": 1.0}, "u0 chose one of two, two are shown"
+def test_new_items_are_ranked_among_themselves(evaluated):
+    run, recall = evaluated
+    assert run.details["new_items"] == len(NEW)
+    for model in ("chance", "kind_popularity", "two_tower"):
+        assert recall["new_items", model, 2] == (1.0, 1), "u0 chose one of two, and two are shown"
+    gains = {(row[c.SEGMENT], row[c.MODEL]) for row in run.details["newcomers"]}
+    assert ("new_users_3", "two_tower") in gains
+    assert ("new_items", "two_tower") in gains
     kinds = run.spark.createDataFrame(
         [(0, 4, [1, 2], 7), (1, 2, [1, 2], None), (2, 0, [1, 2], 7), (3, 0, None, None), (4, 0, [9], 7)],
         f"{c.ITEM_INDEX} int, {c.N_EVENTS} int, {c.CATEGORY_CODES} array<int>, {c.BRAND_CODE} int",
