@@ -31,12 +31,10 @@ DATA = Path(os.environ.get("SPARKREC_DATA", HOME.parent / "shared" / "data"))
 METRIC, K = "ndcg", 20
 #: Of ten parts by hash: (users, items) held out for validation, and for the test.
 FOLDS = {"validation": ((2, 3), (1,)), "test": ((0, 1), (0,))}
-TOWERS = (
-    {"user_id": True},
-    {"user_id": False},
-    {"user_id": False, "id_dropout": 0.3},
-)
-PRIORS = (10, 100, 1000)
+#: What is tried on validation: towers, then the prior of new users on the best, and the prior of segments.
+TOWERS = ({"user_id": True}, {"user_id": False}, {"user_id": False, "id_dropout": 0.3})
+USER_PRIORS = (0, 10, 30)
+SEGMENT_PRIORS = (10, 100, 1000)
 COMMON = {
     "spark": {"master": "local[1]"},
     "recommend": {"models": ["popularity", "two_tower"]},
@@ -136,21 +134,28 @@ def claims(name: str, rows: Rows, gains: Rows) -> Iterator[dict[str, Any]]:
 
 
 def of_movielens(home: Path) -> tuple[list[dict[str, Any]], str]:
-    scores = []
-    for part in FOLDS:
-        folder = home / part
-        folder.mkdir()
-        movielens(folder, part)
-        common = written(folder, movielens_conf(folder))
-        sparkrec("run", *common, "--until", "train_popularity")
-        # New users after 1, 3 and 5 items and new items count alike.
-        tried = TOWERS if part == "validation" else (max(scores, key=lambda pair: pair[0])[1],)
-        for tower in tried:
-            sparkrec("run", *common, "--from", "train_two_tower", *with_sets(tower, "two_tower"))
-            rows, gains = measured(folder, "cold_movielens-all")
-            segments = [f"new_users_{n}" for n in (1, 3, 5)]
-            scores.append((mean(rows, "two_tower", segments) + mean(rows, "two_tower", ["new_items"]), tower))
-    chosen = f"MovieLens: {json.dumps(tried[0])} of {', '.join(f'{json.dumps(t)} {s:.4f}' for s, t in scores[:-1])}"
+    """New users after 1, 3 and 5 items choose the prior, and with new items the tower."""
+    folder = home / "validation"
+    folder.mkdir()
+    movielens(folder, "validation")
+    common = written(folder, movielens_conf(folder))
+    sparkrec("run", *common, "--until", "train_popularity")
+    users = [f"new_users_{n}" for n in (1, 3, 5)]
+    scores: list[tuple[float, Mapping[str, Any], int]] = []
+    for tower in TOWERS:
+        sparkrec("run", *common, "--from", "train_two_tower", "--until", "recommend", *with_sets(tower, "two_tower"))
+        for prior in USER_PRIORS:
+            sparkrec("evaluate", *common, *with_sets({"newcomer_prior": prior}, "recommend"))
+            rows, _ = measured(folder, "cold_movielens-all")
+            scores.append((mean(rows, "two_tower", users) + mean(rows, "two_tower", ["new_items"]), tower, prior))
+    _, tower, prior = max(scores, key=lambda score: score[0])
+    folder = home / "test"
+    folder.mkdir()
+    movielens(folder, "test")
+    sets = with_sets(tower, "two_tower") + with_sets({"newcomer_prior": prior}, "recommend")
+    sparkrec("run", *written(folder, movielens_conf(folder)), *sets)
+    rows, gains = measured(folder, "cold_movielens-all")
+    chosen = f"MovieLens: two_tower {json.dumps(tower)}, newcomer_prior {prior} of {list(USER_PRIORS)}"
     return list(claims("MovieLens 100k", rows, gains)), chosen
 
 
@@ -165,7 +170,7 @@ def of_retail(home: Path) -> tuple[list[dict[str, Any]], str]:
     earlier = ["--run-id", "earlier", "--date", "2011-11-09"]
     sparkrec("featurize", *common, *earlier)
     scores = []
-    for prior in PRIORS:
+    for prior in SEGMENT_PRIORS:
         for stage in ("train_popularity", "recommend", "evaluate"):
             sparkrec(stage, *common, *earlier, *lists, *with_sets({"segment_prior": prior}, "popularity"))
         rows, _ = measured(folder, "earlier")

@@ -23,7 +23,9 @@ def newcomers(run: Run) -> None:
     strangers.require_history(tower)
     events = strangers.unknown(run, strangers.read(run, run.arguments["events"]))
     people = strangers.histories(events, shop.items, run.settings.recommend, tower)
-    users = strangers.as_users(run, strangers.with_vectors(people, folder), shop.segments, shop.named)
+    mean = strangers.mean_user(run.read(schemas.VECTORS_USERS, {c.RUN_ID: run.run_id, c.MODEL: MODEL}), tower.width)
+    known = strangers.with_vectors(people, folder, mean, run.settings.recommend.newcomer_prior)
+    users = strangers.as_users(run, known, shop.segments, shop.named)
     place = {c.RUN_ID: run.run_id, c.MODEL: strangers.NAME}
     labels = {column: F.lit(value) for column, value in place.items()}
     rows = run.write(schemas.RECOMMENDATIONS, shop.lists(users, MODEL).withColumns(labels), place)

@@ -2,8 +2,8 @@
 
 Such an item stands seldom in a list of the whole catalogue, so the question is put about new items alone: among them,
 how high stand those that a user went on to choose? The numbers say nothing about lists of all items. Against the tower
-stand chance (both sides drawn by lot) and what is known of a new item without a model: how many training events an item
-of its category and of its brand has on average.
+stand chance (both sides drawn by lot) and what is known of a new item without a model: how many training events items
+of its kind (category, brand, words, …) have on average.
 """
 
 from __future__ import annotations
@@ -63,21 +63,17 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> tuple[Comparison, int]
 
 
 def of_kinds(items: DataFrame) -> DataFrame:
-    """Item index and vector of width one: the mean events of an item of its category and of its brand, averaged.
+    """Item index and vector of width one: over the item's features, the mean of the mean events of items that have it.
 
-    Only items with training events count in a mean. Where neither kind has any, the item has 0.
+    Features are category, brand, price, words and attributes. Only items with training events count in a mean; an item
+    whose features no such item has gets 0.
     """
-    met = F.when(F.col(c.N_EVENTS) > 0, F.col(c.N_EVENTS))
-    kinds = {"_category": F.try_element_at(c.CATEGORY_CODES, F.lit(-1)), "_brand": F.col(c.BRAND_CODE)}
-    found = items.select(c.ITEM_INDEX, met.alias("_met"), *[code.alias(kind) for kind, code in kinds.items()])
-    scored = found
-    for kind in kinds:
-        means = found.where(F.col(kind).isNotNull()).groupBy(kind).agg(F.avg("_met").alias(f"{kind}_mean"))
-        scored = scored.join(means, kind, "left")
-    both = F.array_compact(F.array(*[f"{kind}_mean" for kind in kinds]))
-    total = F.aggregate(both, F.lit(0.0), lambda sum_, mean: sum_ + mean)
-    mean = F.when(F.size(both) > 0, total / F.size(both)).otherwise(0.0)
-    return scored.select(c.ITEM_INDEX, _floats(mean))
+    met = F.when(F.col(c.N_EVENTS) > 0, F.col(c.N_EVENTS)).alias(c.N_EVENTS)
+    told = items.select(c.ITEM_INDEX, met, F.explode(c.FEATURES).alias(c.FEATURE_INDEX))
+    means = told.groupBy(c.FEATURE_INDEX).agg(F.avg(c.N_EVENTS).alias("_mean"))
+    scores = told.join(means, c.FEATURE_INDEX).groupBy(c.ITEM_INDEX).agg(F.avg("_mean").alias("_score"))
+    found = items.select(c.ITEM_INDEX).join(scores, c.ITEM_INDEX, "left")
+    return found.select(c.ITEM_INDEX, _floats(F.coalesce("_score", F.lit(0.0))))
 
 
 def _users(wanted: DataFrame, most: int, seed: int) -> DataFrame:

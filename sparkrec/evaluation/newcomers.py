@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec import schemas
 from sparkrec.config import TwoTower
 from sparkrec.evaluation import outcomes
 from sparkrec.evaluation.comparison import Comparison
@@ -95,7 +96,9 @@ def _lists(run: Run, shop: Shop, found: DataFrame, tower: TwoTower | None, folde
         segments.NAME: shop.lists(users.withColumn(c.VECTOR, none), popularity.NAME),
     }
     if tower is not None:
-        lists[TOWER] = shop.lists(newcomers.with_vectors(users, folder), TOWER)
+        known = run.read(schemas.VECTORS_USERS, {c.RUN_ID: run.run_id, c.MODEL: TOWER})
+        mean, prior = newcomers.mean_user(known, tower.width), run.settings.recommend.newcomer_prior
+        lists[TOWER] = shop.lists(newcomers.with_vectors(users, folder, mean, prior), TOWER)
     return {
         model: rows.select(c.USER_ID, c.RANK, c.ITEM_ID, F.lit(model).alias(c.MODEL)) for model, rows in lists.items()
     }

@@ -1,10 +1,12 @@
 """Users whom no model was trained on: what they have done so far, as a user of the join, without training.
 
-The two-tower model's history tower makes a vector from a few events. Who has met no item that it knows is served what
-is most popular in their segment, or with everyone.
+The two-tower model's history tower makes a vector from a few events, which is drawn towards the mean user's. Who has
+met no item that it knows is served what is most popular in their segment, or with everyone.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -16,16 +18,18 @@ from sparkrec.config.recommend import Recommend
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.models import segments
 from sparkrec.pipeline import Run
+from sparkrec.privacy import persons
 from sparkrec.retrieval import embed, id_files, rules
 from sparkrec.retrieval.join import AGE_DAYS, SEEN, SEGMENT
 
 #: Whose lists these are, in recommendations.
 NAME = "newcomers"
 _KNOWN = "_known"
+_UNIT = 1 << 20
 
 
 def read(run: Run, path: str) -> DataFrame:
-    """New events: user_id, item_id, event_type, event_time, and country (null where the file has none).
+    """New events: user_id (as the lake holds it), item_id, event_type, event_time, and country (null: not known).
 
     Raises
     ------
@@ -44,7 +48,7 @@ def read(run: Run, path: str) -> DataFrame:
             f"{bad[c.EVENT_TIME]}. A type is one of {', '.join(c.EVENT_TYPES)}; a time is UTC, such as "
             "2026-11-28 09:30:00. Mend the row, or leave it out."
         )
-    return events.withColumn(c.EVENT_TIME, time)
+    return persons.as_stored(run, events.withColumn(c.EVENT_TIME, time))
 
 
 def without_known(events: DataFrame, vocabulary: DataFrame) -> DataFrame:
@@ -88,10 +92,27 @@ def readable(items: DataFrame, tower: TwoTower | None) -> Column:
     return met if tower is not None and tower.history == "mean" else F.lit(True)
 
 
-def with_vectors(people: DataFrame, folder: str) -> DataFrame:
-    """Adds the vector that the tower in ``folder`` gives; null where the history is empty."""
+def with_vectors(people: DataFrame, folder: str, mean: Sequence[float], prior: float) -> DataFrame:
+    """Adds the vector that the tower in ``folder`` gives, drawn towards the ``mean`` user's; null without a history.
+
+    The tower has learned on long histories, and says too much of short ones. So after n events its vector counts n and
+    the mean user's ``prior`` times, which is the posterior mean under a normal prior (Gelman et al., *Bayesian Data
+    Analysis*, 3rd ed., 2.5): (n · f + prior · mean) / (n + prior).
+    """
     some = people.where(F.size(c.ITEM_INDEX) > 0)
-    return people.join(embed.strangers(some, folder), c.USER_ID, "left")
+    if not prior:
+        return people.join(embed.strangers(some, folder), c.USER_ID, "left")
+    n, of_mean = F.size(c.ITEM_INDEX), F.array(*map(F.lit, mean))
+    drawn = F.zip_with(c.VECTOR, of_mean, lambda own, other: ((n * own + prior * other) / (n + prior)).cast("float"))
+    return people.join(embed.strangers(some, folder), c.USER_ID, "left").withColumn(c.VECTOR, drawn)
+
+
+def mean_user(vectors: DataFrame, width: int) -> list[float]:
+    """The mean of vectors of users, [width]; sums are of whole numbers of 2⁻²⁰, the same in any order."""
+    sums = [F.sum(F.round(F.col(c.VECTOR)[n] * _UNIT).cast("bigint")) for n in range(width)]
+    row = vectors.agg(F.array(*sums), F.count("*")).first()
+    assert row is not None
+    return [float(total or 0) / _UNIT / max(row[1], 1) for total in row[0]]
 
 
 def as_users(run: Run, people: DataFrame, found: DataFrame | None, lists: dict[str, DataFrame]) -> DataFrame:

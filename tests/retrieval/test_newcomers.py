@@ -28,7 +28,7 @@ from sparkrec.training.driver import model_folder
 
 pytestmark = pytest.mark.spark
 
-N_ITEMS, K, NEW, SOLD_OUT = 12, 4, (10, 11), 2
+N_ITEMS, K, NEW, SOLD_OUT, PRIOR = 12, 4, (10, 11), 2, 1.5
 COUNTRIES = ["A", "A", "A", "B", None]
 EVENTS = [
     [(0, c.VIEW, 1), (1, c.VIEW, 2), (2, c.VIEW, 3)],
@@ -52,7 +52,7 @@ def settings(spark, tmp_path_factory):
             "source": {"name": "simulator", "path": "logs"},
             "popularity": {"segments": ["country"], "segment_prior": 6},
             "two_tower": {"history": "recency", "width": 6, "max_history": 2},
-            "recommend": {"k": K, "models": ["popularity", "two_tower"], "rules": RULES},
+            "recommend": {"k": K, "models": ["two_tower"], "rules": RULES, "newcomer_prior": PRIOR},
             "evaluate": {
                 "ks": [2, K],
                 "primary": f"ndcg@{K}",
@@ -128,7 +128,10 @@ def popular(country=None, seen=()):
 def by_tower(settings, history, seen):
     model = exported.load(model_folder(Run(settings, "x")) / "model")
     lengths, types = np.asarray([len(history)]), np.zeros(len(history), int)
-    vector = embed.user_vectors(model, np.asarray([-1]), lengths, np.asarray(history, np.int32), types)[0]
+    own = embed.user_vectors(model, np.asarray([-1]), lengths, np.asarray(history, np.int32), types)[0]
+    known = Run(settings, "x").read(schemas.VECTORS_USERS, {c.MODEL: "two_tower"}).collect()
+    mean, n = np.mean([row[c.VECTOR] for row in known], axis=0), len(history)
+    vector = (n * own + PRIOR * mean) / (n + PRIOR)
     score = np.asarray(model.item_vectors) @ vector
     return sorted((i for i in range(N_ITEMS) if i not in {SOLD_OUT, 7, *seen}), key=lambda i: (-score[i], i))[:K]
 
@@ -207,11 +210,11 @@ def test_new_items_are_ranked_among_themselves(evaluated):
     assert ("new_users_3", "two_tower") in gains
     assert ("new_items", "two_tower") in gains
     kinds = run.spark.createDataFrame(
-        [(0, 4, [1, 2], 7), (1, 2, [1, 2], None), (2, 0, [1, 2], 7), (3, 0, None, None), (4, 0, [9], 7)],
-        f"{c.ITEM_INDEX} int, {c.N_EVENTS} int, {c.CATEGORY_CODES} array<int>, {c.BRAND_CODE} int",
+        [(0, 4, [1, 2]), (1, 2, [1]), (2, 0, [1, 2]), (3, 0, None), (4, 0, [9])],
+        f"{c.ITEM_INDEX} int, {c.N_EVENTS} int, {c.FEATURES} array<int>",
     )
     scores = {row[0]: row[1][0] for row in new_items.of_kinds(kinds).collect()}
-    assert scores == {0: 3.5, 1: 3.0, 2: 3.5, 3: 0.0, 4: 4.0}
+    assert scores == {0: 3.5, 1: 3.0, 2: 3.5, 3: 0.0, 4: 0.0}, "feature 1: (4 + 2) / 2, feature 2: 4"
 
 
 def test_a_model_of_id_rows_alone_is_refused(settings):
