@@ -118,7 +118,7 @@ class Recommend(Section):
     exploration: Exploration = Field(default_factory=Exploration)
     promotions: Promotions = Field(default_factory=Promotions)
     newcomer_prior: float = Field(
-        10.0, ge=0, description="a new user's vector is drawn towards the mean user's as if by so many events"
+        30.0, ge=0, description="a new user's vector is drawn towards the mean user's as if by so many events"
     )
 
     @field_validator("caps")

@@ -39,6 +39,7 @@ EVENTS = [
 ]
 #: Of a stranger: country, and items in the order of their times. One item is unheard of.
 STRANGERS = {"x": ("B", ["i5", "i8", "i0", "i3", "unheard"]), "y": ("C", ["i1"]), "z": (None, ["i4", "i9", "i6"])}
+HANDMADE = (schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.GOLD_ITEMS, schemas.GOLD_SEQUENCES)
 RULES = [{"name": "b", "items": "item_index = 7", "only_for": "country = 'B'"}]
 
 
@@ -54,20 +55,15 @@ def settings(spark, tmp_path_factory):
             "two_tower": {"history": "recency", "width": 6, "max_history": 2},
             "recommend": {"k": K, "models": ["two_tower"], "rules": RULES, "newcomer_prior": PRIOR},
             "evaluate": {
-                "ks": [2, K],
-                "primary": f"ndcg@{K}",
-                "bootstrap": 20,
-                "sample_users": 0,
-                "tradeoff_users": 0,
+                "ks": [2, K], "primary": f"ndcg@{K}", "bootstrap": 20, "sample_users": 0, "tradeoff_users": 0,
             },
             "tracking": {"enabled": False},
         }
-    )
+    )  # fmt: skip
     gold = Run(settings, "featurize")
     items = {n: {c.N_EVENTS: sum(i == n for e in EVENTS for i, _, _ in e), c.FEATURES: [n % 3]} for n in range(N_ITEMS)}
     items[SOLD_OUT] |= {c.STOCK: 0.0}
-    handmade.gold(gold, EVENTS, N_ITEMS, items=items, only=_all_but(schemas.GOLD_USERS, schemas.GOLD_HOLDOUT))
-    _write(gold, schemas.VOCABULARY_USERS, [{c.USER_ID: f"u{n}", c.USER_INDEX: n, c.COUNT: 1} for n in range(5)])
+    handmade.gold(gold, EVENTS, N_ITEMS, items=items, only=HANDMADE)
     _write(
         gold, schemas.GOLD_USERS,
         [{c.USER_INDEX: n, c.USER_ID: f"u{n}", c.COUNTRY: x, c.N_EVENTS: 1} for n, x in enumerate(COUNTRIES)],
@@ -85,12 +81,6 @@ def settings(spark, tmp_path_factory):
     for job in (train_popularity, embed_job, recommend):
         execute(job, Run(settings, job.__name__))
     return settings
-
-
-def _all_but(*tables):
-    gold = (schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.GOLD_ITEMS, schemas.GOLD_USERS,
-            schemas.GOLD_SEQUENCES, schemas.GOLD_HOLDOUT)  # fmt: skip
-    return [table for table in gold if table not in (*tables, schemas.VOCABULARY_USERS)]
 
 
 def _write(run, table, rows):
