@@ -145,7 +145,9 @@ def of_movielens(home: Path) -> tuple[list[dict[str, Any]], str]:
     folder.mkdir()
     movielens(folder, "test")
     sets = with_sets(tower, "two_tower") + with_sets({"newcomer_prior": prior}, "recommend")
-    sparkrec("run", *written(folder, movielens_conf(folder)), *sets)
+    common = written(folder, movielens_conf(folder)) + sets
+    sparkrec("run", *common, "--until", "train_popularity")
+    sparkrec("run", *common, "--from", "train_two_tower")
     rows, gains = measured(folder, "cold_movielens-all")
     return list(
         claims("MovieLens 100k", rows, gains)

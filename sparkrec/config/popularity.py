@@ -22,7 +22,7 @@ class Popularity(Section):
         50, ge=1, le=1000, description="of one dimension: those with the most events; the others get everyone's list"
     )
     segment_prior: float = Field(
-        100.0, gt=0, description="a segment's shares count as if so many more events had come with everyone's shares"
+        1000.0, gt=0, description="a segment's shares count as if so many more events had come with everyone's shares"
     )
 
     @field_validator("segments")
