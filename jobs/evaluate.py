@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas, tracking
 from sparkrec.cli import run_job
-from sparkrec.evaluation import console, exposure, outcomes, records, reliability, report, samples, tradeoff
+from sparkrec.evaluation import cold, console, exposure, outcomes, records, reliability, report, samples, tradeoff
 from sparkrec.evaluation.comparison import Comparison
 from sparkrec.pipeline import Run
 from sparkrec.ranking import model as ranker
@@ -35,7 +35,9 @@ def evaluate(run: Run) -> None:
     shown = exposure.of_lists(lists, settings.ks, offered.count())
     log = exposure.of_log(items.join(offered, c.ITEM_INDEX, "left_semi"))
 
-    rows = records.metric_rows(run.run_id, comparison.measures(), shown)
+    fresh, new_items = cold.measured(run, holdout)
+    apart = [m for found in fresh for m in found.measures() if m.segment != "all"]
+    rows = records.metric_rows(run.run_id, [*comparison.measures(), *apart], shown)
     run.write(schemas.METRICS, run.spark.createDataFrame(rows, schemas.METRICS.struct()), {c.RUN_ID: run.run_id})
     drawn = samples.draw(users, settings.sample_users)
     people = samples.describe(drawn, run.read(schemas.GOLD_SEQUENCES), holdout, lists, items, models)
@@ -43,10 +45,13 @@ def evaluate(run: Run) -> None:
     users.unpersist()
     came_true = reliability.of_lists(lists, holdout) if ranker.NAME in models else None
 
-    page = replace(records.report(run, comparison, shown, log, people, holdout, traded), reliability=came_true)
+    page = records.report(run, comparison, shown, log, people, holdout, traded, fresh, new_items)
+    page = replace(page, reliability=came_true)
     place = report.write(page, run.path("reports", run.run_id, "report.html"))
     run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
     run.detail(headline=report.headline(page), report=place)
+    if fresh:
+        run.detail(newcomers=records.gains(fresh, page.primary), new_items=new_items)
     if traded:
         run.detail(tradeoff=traded)
     if came_true:

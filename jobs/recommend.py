@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
-from sparkrec.models import popularity
+from sparkrec.models import popularity, segments
 from sparkrec.pipeline import Run
 from sparkrec.ranking import model as ranker
 from sparkrec.ranking import serving
@@ -29,20 +29,21 @@ def recommend(run: Run) -> None:
     policy = Policy(settings, traits)
     users = rules.users(run, named).persist(StorageLevel.DISK_ONLY)
     popular = _publish(run, shelf, popularity.NAME)
+    segmented = _publish(run, shelf, segments.NAME) if join.SEGMENT in users.columns else None
     matrices: dict[str, ItemMatrix] = {}
     for model in settings.models:
         if model == ranker.NAME:
-            lists = serving.lists(run, shelf, users, policy)
+            lists = serving.lists(run, shelf, users, policy, segmented)
         else:
             matrix = popular if model == popularity.NAME else _publish(run, shelf, model)
             frame = join.with_vectors(users, _vectors(run, schemas.VECTORS_USERS, model))
             _say_how(run, model, matrix, frame)
-            lists = join.similarity_join(frame, matrix, popular, settings.k, settings.block_users, policy)
+            lists = join.similarity_join(frame, matrix, popular, settings.k, settings.block_users, policy, segmented)
             matrices[model] = matrix
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         labels = {column: F.lit(value) for column, value in place.items()}
         run.write(schemas.RECOMMENDATIONS, lists.withColumns(labels), place)
-    run.count(users=users.count() - 1)  # without anyone
+    run.count(users=users.where(segments.person(F.col(c.USER_ID))).count())
     by_model = shortfall.counted(run)
     for model, row in by_model.items():
         if row["short_lists"]:
@@ -64,7 +65,7 @@ def _vectors(run: Run, table: Table, model: str) -> DataFrame:
 
 def _publish(run: Run, shelf: DataFrame, model: str) -> ItemMatrix:
     settings = run.settings.recommend
-    probes = settings.probes if settings.search == "cells" and model != popularity.NAME else 0
+    probes = settings.probes if settings.search == "cells" and model not in (popularity.NAME, segments.NAME) else 0
     return catalogue.publish(shelf, _vectors(run, schemas.VECTORS_ITEMS, model), model, settings.memory_mb, probes)
 
 

@@ -1,27 +1,39 @@
-"""train_popularity: gold → vectors of the model that everyone falls back to."""
+"""train_popularity: gold → vectors of the models that everyone falls back to."""
 
 from __future__ import annotations
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
-from sparkrec.models import popularity
+from sparkrec.models import popularity, segments
 from sparkrec.pipeline import Run
 
 
 def train_popularity(run: Run) -> None:
-    """Gold sequences → a popularity score for every item, written as vectors of width one."""
-    place = {c.RUN_ID: run.run_id, c.MODEL: popularity.NAME}
-    labels = {column: F.lit(value) for column, value in place.items()}
-    scores = popularity.item_scores(run.read(schemas.GOLD_SEQUENCES), run.settings.popularity.half_life_days)
+    """Gold sequences → a popularity score for every item, and where asked one for each segment, written as vectors."""
+    settings, sequences = run.settings.popularity, run.read(schemas.GOLD_SEQUENCES)
+    scores = popularity.item_scores(sequences, settings.half_life_days)
     items = popularity.item_vectors(run.read(schemas.VOCABULARY_ITEMS), scores)
     users = popularity.user_vectors(run.read(schemas.VOCABULARY_USERS))
-    run.count(
-        items=run.write(schemas.VECTORS_ITEMS, items.withColumns(labels), place),
-        users=run.write(schemas.VECTORS_USERS, users.withColumns(labels), place),
-    )
+    n_items, n_users = _write(run, popularity.NAME, items, users)
+    run.count(items=n_items, users=n_users)
+    if settings.segments:
+        counted = segments.counted(sequences, run.read(schemas.GOLD_USERS), settings).persist()
+        if found := segments.largest(counted, settings.max_segments):
+            shares = segments.item_vectors(items, counted, found, settings.segment_prior)
+            _write(run, segments.NAME, shares, segments.user_vectors(items, found))
+        run.count(segments=len(found))
+        counted.unpersist()
+
+
+def _write(run: Run, model: str, items: DataFrame, users: DataFrame) -> list[int]:
+    place = {c.RUN_ID: run.run_id, c.MODEL: model}
+    labels = {column: F.lit(value) for column, value in place.items()}
+    tables = (schemas.VECTORS_ITEMS, items), (schemas.VECTORS_USERS, users)
+    return [run.write(table, rows.withColumns(labels), place) for table, rows in tables]
 
 
 if __name__ == "__main__":

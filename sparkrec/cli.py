@@ -38,6 +38,7 @@ COMMANDS = {
     "maintain": "compact the tables and remove old files",
     "similar": "items to show beside each item",
     "audience": "users for the items of a campaign",
+    "newcomers": "lists for users whom no model was trained on",
     "publish": "lists to where they are served from",
 }
 _OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
@@ -55,6 +56,9 @@ _OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--campaign": {"required": True, "metavar": "NAME", "help": "what these lists are called"},
         "--top": {"type": int, "default": 1000, "metavar": "N", "help": "users for each item (default: 1000)"},
         "--model": {"metavar": "NAME", "help": "whose scores count (default: the last of recommend.models)"},
+    },
+    "newcomers": {
+        "--events": {"required": True, "metavar": "PATH", "help": "their events: a file or table (docs/cold_start.md)"},
     },
     "maintain": {"--dry-run": {"action": "store_true", "help": "say what would be done, and do nothing"}},
 }  # fmt: skip

@@ -44,7 +44,7 @@ def configuration(folder: Path, logs: Path, **sections: Any) -> Path:
         "features": {"neighbors": 5},
         "als": {"rank": 8, "iterations": 3, "blocks": 2},
         "two_tower": {"epochs": 2, "width": 16, "batch": 64},
-        "evaluate": {"tradeoff_users": 0},
+        "evaluate": {"tradeoff_users": 0, "newcomers": 0},
         "tracking": {"enabled": False},
         **sections,
     }

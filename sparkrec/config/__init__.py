@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from sparkrec.config.base import EventType, Section
 from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
+from sparkrec.config.popularity import Popularity
 from sparkrec.config.privacy import Maintenance, Privacy
 from sparkrec.config.publish import Publish
 from sparkrec.config.ranker import Ranker
@@ -64,10 +65,6 @@ class Split(Section):
     )
 
 
-class Popularity(Section):
-    half_life_days: float | None = Field(None, gt=0, description="an event's weight halves in this time; null: never")
-
-
 class Als(Section):
     """Defaults chosen on validation of movielens-1m-lcfn: a strong baseline, not a straw man."""
 
@@ -93,6 +90,12 @@ class Evaluate(Section):
     sample_users: int = Field(10, ge=0, description="users shown in the report with history and lists")
     tradeoff_users: int = Field(
         2000, ge=0, le=20_000, description="test users on whom the price of diversity is measured; 0: it is not"
+    )
+    newcomers: int = Field(
+        2000,
+        ge=0,
+        le=20_000,
+        description="test users on whom the lists of new users, and those of new items, are measured; 0: they are not",
     )
     seed: int = 7
 

@@ -117,6 +117,9 @@ class Recommend(Section):
     new_items: NewItems = Field(default_factory=NewItems)
     exploration: Exploration = Field(default_factory=Exploration)
     promotions: Promotions = Field(default_factory=Promotions)
+    newcomer_prior: float = Field(
+        30.0, ge=0, description="a new user's vector is drawn towards the mean user's as if by so many events"
+    )
 
     @field_validator("caps")
     @classmethod

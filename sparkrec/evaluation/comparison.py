@@ -44,15 +44,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that can be said from the sums of :func:`outcomes.totals`."""
+    """Everything that can be said from the sums of :func:`outcomes.totals`.
+
+    ``base`` is the model that the others are held against in :meth:`gains`.
+    """
 
     totals: NDArray[np.int64]
     models: tuple[str, ...]
     ks: tuple[int, ...]
+    segments: tuple[str, ...] = SEGMENTS
+    base: str = "popularity"
 
     def measures(self) -> list[Measure]:
         """Every model, metric and k: over all test users, and over each segment that has any."""
-        parts = {"all": self.totals.sum(axis=0)} | dict(zip(SEGMENTS, self.totals, strict=True))
+        parts = {"all": self.totals.sum(axis=0)} | dict(zip(self.segments, self.totals, strict=True))
         found = []
         for segment, sums in parts.items():
             n_users = int(sums[0, 0])
@@ -64,9 +69,9 @@ class Comparison:
                 found.append(Measure(model, metric, k, segment, float(means[0, column]), low, high, n_users))
         return found
 
-    def differences(self, metric: str, k: int) -> list[Difference]:
-        """Every model against every other on one metric, over all test users; none where nobody was tested."""
-        means = self._means()
+    def differences(self, metric: str, k: int, segment: str = "all") -> list[Difference]:
+        """Every model against every other on one metric, over a segment; none where nobody was tested."""
+        means = self._means(segment)
         columns = {model: self._columns().index((model, metric, k)) for model in self.models}
         found = []
         for model in self.models:
@@ -80,8 +85,14 @@ class Comparison:
                 found.append(Difference(model, other, metric, k, float(gap[0]), low, high, verdict))
         return found
 
-    def _means(self) -> F64:
-        return bootstrap.means(self.totals.sum(axis=0))
+    def gains(self, metric: str, k: int) -> dict[str, list[Difference]]:
+        """By segment, every model but the base less the base."""
+        found = {segment: self.differences(metric, k, segment) for segment in self.segments}
+        return {segment: [d for d in gaps if d.other == self.base] for segment, gaps in found.items()}
+
+    def _means(self, segment: str) -> F64:
+        one = segment != "all"
+        return bootstrap.means(self.totals[self.segments.index(segment)] if one else self.totals.sum(axis=0))
 
     def _columns(self) -> Sequence[tuple[str, str, int]]:
         return [(model, metric, k) for model in self.models for metric, k in metrics.names(self.ks)]

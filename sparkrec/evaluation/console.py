@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from sparkrec.evaluation.report import Report, headline, metric_name, model_name
+from sparkrec.evaluation.report import Report, headline, metric_name, model_name, newcomers_title
 
 _SAMPLES = 10
 
 
 def summary(report: Report, place: str, tracking_uri: str | None) -> str:
     """The text. Ten sample recommendations come from the best model's lists, two a user."""
-    parts = ["", headline(report), "", *_table(report), "", *_samples(report), "", f"Report: {place}"]
+    parts = [
+        "",
+        headline(report),
+        "",
+        *_table(report),
+        *_newcomers(report),
+        "",
+        *_samples(report),
+        "",
+        f"Report: {place}",
+    ]
     if tracking_uri:
         parts.append(f"MLflow: mlflow ui --backend-store-uri {tracking_uri}")
     return "\n".join(parts)
@@ -26,6 +36,19 @@ def _table(report: Report) -> list[str]:
         cells = [f"{m.value:>14.4f}" if m else f"{'-':>14}" for m in values]
         rows.append("".join([f"{model_name(model):<14}", *cells, f"{covered:>14.1%}"]))
     return rows
+
+
+def _newcomers(report: Report) -> list[str]:
+    """One line a group of :attr:`Report.newcomers`."""
+    metric, k = report.primary
+    rows: dict[str, list[str]] = {}
+    for m in (m for comparison in report.newcomers for m in comparison.measures()):
+        if (m.metric, m.k) == (metric, k) and m.segment != "all":
+            rows.setdefault(f"{newcomers_title(m.segment)} ({m.n_users:,} users)", []).append(
+                f"{model_name(m.model)} {m.value:.4f}"
+            )
+    found = [f"{title}, {metric_name(metric, k)}: {', '.join(values)}" for title, values in rows.items()]
+    return ["", *found] if found else []
 
 
 def _samples(report: Report) -> list[str]:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.evaluation import metrics
+from sparkrec.models.segments import person
 
 _TIMES, _ITEMS = "times", "items"
 
@@ -40,12 +41,12 @@ class Exposure:
 
 
 def of_lists(lists: DataFrame, ks: Sequence[int], catalogue: int) -> dict[tuple[str, int], Exposure]:
-    """Exposure by model and k in everyone's lists (less the one of :data:`columns.ANYONE`).
+    """Exposure by model and k in everyone's lists (less those of nobody in particular).
 
     ``catalogue`` is the number of items that may be recommended.
     """
     at_k = F.array(*[F.struct(F.lit(k).alias(c.K), F.count_if(F.col(c.RANK) <= k).alias(_TIMES)) for k in ks])
-    shown = lists.where(F.col(c.USER_ID) != c.ANYONE).groupBy(c.MODEL, c.ITEM_ID).agg(at_k.alias("at_k"))
+    shown = lists.where(person(F.col(c.USER_ID))).groupBy(c.MODEL, c.ITEM_ID).agg(at_k.alias("at_k"))
     rows = shown.select(c.MODEL, F.inline("at_k")).where(F.col(_TIMES) > 0)
     counted = rows.groupBy(c.MODEL, c.K, _TIMES).agg(F.count("*").alias(_ITEMS)).toArrow()
     found = {}

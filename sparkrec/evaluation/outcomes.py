@@ -58,13 +58,15 @@ def hits(holdout: DataFrame, lists: DataFrame, models: Sequence[str], k: int) ->
     return wanted.join(offered, ["served", c.ITEM_ID]).groupBy(c.USER_ID).agg(F.collect_list("place").alias(PLACES))
 
 
-def totals(users: DataFrame, found: DataFrame, n_models: int, ks: Sequence[int], resamples: int) -> NDArray[np.int64]:
+def totals(
+    users: DataFrame, found: DataFrame, n_models: int, ks: Sequence[int], resamples: int, segments: int = len(SEGMENTS)
+) -> NDArray[np.int64]:
     """The exact sums of :func:`bootstrap.sums` by segment: ``[segments, 1 + resamples, 1 + n_models · metrics]``.
 
     Columns after the first are model by model, within a model as :func:`metrics.names`. Only these sums reach the
     driver; users never do.
     """
-    shape = (len(SEGMENTS), 1 + resamples, 1 + n_models * len(metrics.names(ks)))
+    shape = (segments, 1 + resamples, 1 + n_models * len(metrics.names(ks)))
     joined = users.join(found, c.USER_ID, "left").select(N_RELEVANT, c.SEGMENT, KEY, PLACES)
     cells = joined.mapInArrow(_kernel(n_models, tuple(ks), shape), f"{_CELL} bigint, {_TOTAL} bigint")
     summed = cells.groupBy(_CELL).agg(F.sum(_TOTAL).alias(_TOTAL)).toArrow()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -50,6 +51,12 @@ def breadth(shown: Shown) -> list[tuple[str, str, int, float]]:
     ]
 
 
+def gains(found: Sequence[Comparison], primary: tuple[str, int]) -> list[dict[str, Any]]:
+    """What the models of new users and new items gain on the primary metric, by segment, for the run record."""
+    parts = [part for comparison in found for part in comparison.gains(*primary).items()]
+    return [{c.SEGMENT: segment, **asdict(gain)} for segment, rows in parts for gain in rows]
+
+
 def report(
     run: Run,
     comparison: Comparison,
@@ -58,6 +65,8 @@ def report(
     people: Sequence[Mapping[str, Any]],
     holdout: DataFrame,
     traded: Mapping[str, Any] | None = None,
+    newcomers: Sequence[Comparison] = (),
+    new_items: int = 0,
 ) -> Report:
     """The report of a run: what was just measured, and what the stages before recorded."""
     metric, _, k = run.settings.evaluate.primary.partition("@")
@@ -83,6 +92,8 @@ def report(
         versions=run.inputs | run.outputs,
         warm_start=warm_start(run, comparison, metric, int(k)),
         tradeoff=traded,
+        newcomers=newcomers,
+        new_items=new_items,
     )
 
 

@@ -13,10 +13,13 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from sparkrec.evaluation import plots
-from sparkrec.evaluation.comparison import Difference, Measure
+from sparkrec.evaluation.comparison import Comparison, Difference, Measure
 from sparkrec.evaluation.outcomes import SEGMENT_DOCS
 
-_MODELS = {"popularity": "Most popular", "als": "ALS", "two_tower": "Two-tower", "ranker": "Ranker"}
+_MODELS = {
+    "popularity": "Most popular", "als": "ALS", "two_tower": "Two-tower", "ranker": "Ranker",
+    "segment_popularity": "In segment", "kind_popularity": "Of its kind",
+}  # fmt: skip
 _METRICS = {
     "recall": "Recall", "precision": "Precision", "hit_rate": "Hit rate", "ndcg": "NDCG", "map": "MAP", "mrr": "MRR",
     "coverage": "Coverage", "gini": "Gini",
@@ -60,7 +63,8 @@ class Report:
     ``records`` are run records as plain dictionaries, oldest first, one a stage. ``exposure`` is (name, curve) pairs:
     the log first, then the models. ``breadth`` is rows of model, metric, k, value.
     ``warm_start`` : ``records.warm_start``. ``tradeoff`` : ``tradeoff.sweep``. ``reliability`` :
-    ``reliability.of_lists``.
+    ``reliability.of_lists``. ``newcomers`` : of new users, and of new items, each where it was measured; ``new_items``
+    are so many.
     """
 
     title: str
@@ -81,6 +85,8 @@ class Report:
     warm_start: Mapping[str, Any] | None = None
     tradeoff: Mapping[str, Any] | None = None
     reliability: Sequence[Mapping[str, Any]] | None = None
+    newcomers: Sequence[Comparison] = ()
+    new_items: int = 0
 
     def value(self, model: str, metric: str, k: int, segment: str = "all") -> Measure | None:
         """The measure of a model, or None where it was not measured."""
@@ -157,6 +163,7 @@ def render(report: Report) -> str:
         warm_start=_warm_start(report),
         ranker=_ranker(report),
         tradeoff=_tradeoff(report),
+        newcomers=_newcomers(report),
         table_names=_TABLES,
         flow=_flow(report),
         facts={
@@ -256,6 +263,34 @@ def _tradeoff(report: Report) -> str:
     label = f"NDCG@{report.settings['recommend']['k']}"
     style = _style(report, report.tradeoff["model"])
     return plots.curves([plots.Line(report.tradeoff["method"].upper(), line, style)], title, "diversity", label)
+
+
+def _newcomers(report: Report) -> list[tuple[str, str, list[tuple[Measure, Difference | None]]]]:
+    """(title, plot, rows) of each group: a model's measure, and its difference from the base."""
+    metric, k = report.primary
+    found = []
+    for comparison in report.newcomers:
+        gains = comparison.gains(metric, k)
+        for segment in comparison.segments:
+            rows = [m for m in comparison.measures() if (m.metric, m.k, m.segment) == (metric, k, segment)]
+            if not rows:
+                continue
+            gaps = {gain.model: gain for gain in gains[segment]}
+            title = f"{newcomers_title(segment)}: {rows[0].n_users:,} users"
+            drawn = [plots.Bar(model_name(m.model), m.value, m.low, m.high, f"m{n}") for n, m in enumerate(rows)]
+            plot = plots.bars(drawn, f"{metric_name(metric, k)}, {title}")
+            found.append((title, plot, [(m, gaps.get(m.model)) for m in rows]))
+    return found
+
+
+def newcomers_title(segment: str) -> str:
+    """``new_users_3`` → ``New users after 3 items``."""
+    number = segment.removeprefix("new_users_")
+    if number == segment:
+        return "New items among themselves"
+    return (
+        f"New users after {number} item{'s' if number != '1' else ''}" if number != "0" else "New users at first sight"
+    )
 
 
 def _warm_start(report: Report) -> str:

@@ -13,28 +13,41 @@ from sparkrec import columns as c
 
 NAME = "popularity"
 
-# A decayed weight is counted in whole numbers of 2⁻²⁰: such sums are the same in any order.
+# Sums of whole numbers are the same in any order.
 _UNIT = 1 << 20
+#: What an event counts, in whole numbers of 2⁻²⁰.
+WEIGHT = "weight"
 
 
 def item_scores(sequences: DataFrame, half_life_days: float | None = None) -> DataFrame:
-    """Item index and score (double) of every item in gold.sequences.
+    """Item index and score (double) of every item in gold.sequences: the sum of the :func:`weights` of its events."""
+    return weights(sequences, half_life_days).groupBy(c.ITEM_INDEX).agg(total().alias(c.SCORE))
 
-    Without a half-life the score is the number of events. With one, an event that is t days older than the newest
-    counts 2^(−t / half-life).
+
+def weights(sequences: DataFrame, half_life_days: float | None = None) -> DataFrame:
+    """Each event of gold.sequences: user index, item index, time, and :data:`WEIGHT`.
+
+    Without a half-life an event counts 1. With one, an event that is t days older than the newest counts
+    2^(−t / half-life).
     """
-    events = sequences.select(F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TIME)).alias("event")).select("event.*")
+    event = F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TIME)).alias("event")
+    events = sequences.select(c.USER_INDEX, event).select(c.USER_INDEX, "event.*")
     if half_life_days is None:
-        return events.groupBy(c.ITEM_INDEX).agg(F.count("*").cast("double").alias(c.SCORE))
+        return events.withColumn(WEIGHT, F.lit(_UNIT).cast("bigint"))
     newest = sequences.select(F.max(F.array_max(c.EVENT_TIME)).alias("newest"))
-    total = decayed((F.col("newest") - F.col(c.EVENT_TIME)) / F.lit(86_400.0), half_life_days)
-    return events.crossJoin(F.broadcast(newest)).groupBy(c.ITEM_INDEX).agg(total.alias(c.SCORE))
+    age = (F.col("newest") - F.col(c.EVENT_TIME)) / F.lit(86_400.0)
+    weighed = events.crossJoin(F.broadcast(newest)).withColumn(WEIGHT, _decay(age, half_life_days))
+    return weighed.drop("newest")
+
+
+def total() -> Column:
+    """The sum of :data:`WEIGHT` in events."""
+    return F.sum(WEIGHT) / F.lit(float(_UNIT))
 
 
 def decayed(age_days: Column, half_life_days: float) -> Column:
     """The sum over events of 2^(−age / half-life)."""
-    weight = F.pow(F.lit(2.0), -age_days / F.lit(half_life_days))
-    return F.sum(F.round(weight * _UNIT).cast("bigint")) / F.lit(float(_UNIT))
+    return F.sum(_decay(age_days, half_life_days)) / F.lit(float(_UNIT))
 
 
 def user_vectors(vocabulary: DataFrame) -> DataFrame:
@@ -50,3 +63,8 @@ def item_vectors(vocabulary: DataFrame, scores: DataFrame) -> DataFrame:
     """
     score = F.coalesce(F.col(c.SCORE), F.lit(0.0)).cast("float")
     return vocabulary.join(scores, c.ITEM_INDEX, "left").select(c.ITEM_INDEX, c.ITEM_ID, F.array(score).alias(c.VECTOR))
+
+
+def _decay(age_days: Column, half_life_days: float) -> Column:
+    weight = F.pow(F.lit(2.0), -age_days / F.lit(half_life_days))
+    return F.round(weight * _UNIT).cast("bigint")

@@ -62,6 +62,30 @@ def find(run: Run, given: Sequence[str]) -> Persons:
     return Persons(tuple(given), tuple(stored))
 
 
+def as_stored(run: Run, rows: DataFrame) -> DataFrame:
+    """Rows that came past ingest, their user_id as the lake holds it, without users who were erased.
+
+    Raises
+    ------
+    ConfigError
+        The lake's pseudonyms, or its list of the erased, are of another key.
+    """
+    from pyspark.sql import functions as F
+
+    held = protect.held_key(run)
+    if held is not None:
+        known = F.col(c.USER_ID).rlike(f"^{pseudonyms.PATTERN.pattern}$")
+        hashed = pseudonyms.pseudonyms(key_of(run, held), c.USER_ID)
+        rows = rows.withColumn("_hashed", hashed(F.trim(c.USER_ID)))
+        rows = rows.withColumn(c.USER_ID, F.when(known, F.col(c.USER_ID)).otherwise(F.col("_hashed"))).drop("_hashed")
+    if not run.lake.exists(schemas.SUPPRESSED):
+        return rows
+    key = keys.load(run.settings, create=False)
+    erased = run.lake.read(schemas.SUPPRESSED).select(c.DIGEST).distinct()
+    marked = rows.withColumn(c.DIGEST, pseudonyms.digests(key, pseudonyms.ERASED)(F.col(c.USER_ID)))
+    return marked.join(F.broadcast(erased), c.DIGEST, "left_anti").drop(c.DIGEST)
+
+
 def key_of(run: Run, held: str) -> Key:
     """The key that made the lake's pseudonyms."""
     key = keys.load(run.settings, create=False)

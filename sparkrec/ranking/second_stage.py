@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -187,21 +186,21 @@ def examples(frame: DataFrame, stage: SecondStage) -> DataFrame:
     return frame.where(F.col(_ITEMS).isNotNull()).mapInArrow(kernel, _EXAMPLES_DDL)
 
 
-def lists(frame: DataFrame, stage: SecondStage, model: RankingModel, k: int) -> DataFrame:
+def lists(
+    frame: DataFrame, stage: SecondStage, model: RankingModel, k: int, segments: ItemMatrix | None = None
+) -> DataFrame:
     """The lists of all users, as :func:`join.similarity_join` gives them; the score is the probability.
 
-    Who has no history gets the most popular items.
+    Who has no history gets the most popular items, of their segment where there are ``segments``.
     """
     popular = stage.matrices[popularity.NAME]
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for part in _blocks(batches):
-            known = part.column(_ITEMS).is_valid()
-            served, others = part.filter(known), part.filter(pc.invert(known))
+            served, others = join.divided(part, _ITEMS)
             if served.num_rows:
                 yield _ranked(served, stage, model, k)
-            if others.num_rows:
-                yield join.popular_lists(others, popular, k, stage.policy)
+            yield from join.popular_lists(others, popular, segments, k, stage.policy)
 
     return frame.mapInArrow(kernel, join.DDL)
 

@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkrec.pipeline import Run
+    from sparkrec.retrieval.catalogue import ItemMatrix
     from sparkrec.retrieval.reranking import Policy
 
 
-def lists(run: Run, shelf: DataFrame, people: DataFrame, policy: Policy) -> DataFrame:
+def lists(
+    run: Run, shelf: DataFrame, people: DataFrame, policy: Policy, segments: ItemMatrix | None = None
+) -> DataFrame:
     """The ranker's list of every user of the join, as :func:`join.similarity_join` gives those of a model."""
     what = known.now(run)
     frame = second_stage.users(what, people, run.settings.ranker)
     trained = model.load(folder(run))
-    return second_stage.lists(frame, stage_of(run, what, shelf, policy), trained, run.settings.recommend.k)
+    stage = stage_of(run, what, shelf, policy)
+    return second_stage.lists(frame, stage, trained, run.settings.recommend.k, segments)
 
 
 def folder(run: Run) -> Path:

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
 
 _DIGITS = 6  # sums over partitions may differ in the last bits
@@ -79,6 +80,6 @@ def against(lists: DataFrame, before: DataFrame, k: int) -> dict[str, dict[str, 
 
 
 def _by_user(lists: DataFrame, k: int, name: str) -> DataFrame:
-    own = lists.where((F.col(c.USER_ID) != c.ANYONE) & (F.col(c.RANK) <= k))
+    own = lists.where(person(F.col(c.USER_ID)) & (F.col(c.RANK) <= k))
     entry = F.struct(c.RANK, c.ITEM_ID)
     return own.groupBy(c.MODEL, c.USER_ID).agg(F.sort_array(F.collect_list(entry)).alias(name))

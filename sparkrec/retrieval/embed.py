@@ -42,6 +42,13 @@ def users(
     return vectors.join(vocabulary.select(c.USER_INDEX, c.USER_ID), c.USER_INDEX)
 
 
+def strangers(histories: DataFrame, folder: str) -> DataFrame:
+    """user_id, vector from user_id, item_index and event_type (oldest first) of users whom the model has not met."""
+    schema = f"{c.USER_ID} string, {c.VECTOR} array<float>"
+    rows = histories.select(c.USER_ID, c.ITEM_INDEX, c.EVENT_TYPE)
+    return rows.mapInArrow(_kernel(folder, _stranger_block), schema)
+
+
 def items(gold_items: DataFrame, folder: str) -> DataFrame:
     """item_index, item_id, vector for each item of gold.items."""
     schema = f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {c.VECTOR} array<float>"
@@ -95,6 +102,15 @@ def _user_block(model: Exported, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([index, _as_lists(vectors)], [c.USER_INDEX, c.VECTOR])
 
 
+def _stranger_block(model: Exported, batch: pa.RecordBatch) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    nobody = np.full(batch.num_rows, -1, np.int32)
+    met, types = _lists(batch.column(c.ITEM_INDEX)), _lists(batch.column(c.EVENT_TYPE))[1]
+    vectors = user_vectors(model, nobody, *met, types)
+    return pa.RecordBatch.from_arrays([batch.column(c.USER_ID), _as_lists(vectors)], [c.USER_ID, c.VECTOR])
+
+
 def _item_block(model: Exported, batch: pa.RecordBatch) -> pa.RecordBatch:
     import pyarrow as pa
 
@@ -107,7 +123,10 @@ def _item_block(model: Exported, batch: pa.RecordBatch) -> pa.RecordBatch:
 def user_vectors(
     model: Exported, index: np.ndarray, lengths: np.ndarray, item_index: np.ndarray, event_type: np.ndarray
 ) -> np.ndarray:
-    """f of users [n, d] from whole histories, flat and oldest first; only the newest ``max_history`` count."""
+    """f of users [n, d] from whole histories, flat and oldest first; only the newest ``max_history`` count.
+
+    A negative index is nobody's: where users have an id row, theirs is zeros, and the history alone decides.
+    """
     from sparkrec.models.two_tower import towers
     from sparkrec.training.events import Events
     from sparkrec.training.loader import whole_histories
@@ -117,8 +136,11 @@ def user_vectors(
     met, batch["history_items"] = np.unique(batch["history_items"], return_inverse=True)
     batch["history_rows"] = batch["history_items"]
     batch["users"] = np.arange(len(index), dtype=np.int32)
-    rows = {name: rows for name, rows in (("user_id", index), ("history_item", met)) if name in model.weights}
+    rows = {name: rows for name, rows in (("user_id", np.maximum(index, 0)), ("history_item", met))
+            if name in model.weights}  # fmt: skip
     local = model.weights | {name: model.weights[name][some] for name, some in rows.items()}
+    if "user_id" in local:
+        local["user_id"][index < 0] = 0
     return _finite(towers.user_vectors(local, model.settings, batch, model.item_vectors[met]), "user")
 
 

@@ -1,16 +1,17 @@
 """The words that go with a recommendation.
 
-Who has no vector of a model is served the most popular items, which is the join with the popularity model's item
-vectors and 1 as the user's: see :mod:`sparkrec.retrieval.join`.
+Who has no vector of a model is served what is most popular in their segment, or with everyone: the join with the item
+vectors of the popularity models, and a one-hot or 1 as the user's. See :mod:`sparkrec.retrieval.join`.
 """
 
 from __future__ import annotations
 
-from sparkrec.models import popularity
+from sparkrec.models import popularity, segments
 from sparkrec.retrieval.reranking import EXPLORED, PROMOTED
 
 _REASONS = {
     popularity.NAME: "popular with everyone",
+    segments.NAME: "popular with people like you",
     "als": "people with your taste chose it",
     "two_tower": "goes with what you have shown interest in",
     "neighbors": "chosen by people who chose what you chose",

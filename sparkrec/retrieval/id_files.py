@@ -13,10 +13,18 @@ from sparkrec.errors import ConfigError, DataError
 _FORMATS = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet"}
 
 
-def read(spark: SparkSession, path: str, what: str, needed: Sequence[str], optional: Sequence[str] = ()) -> DataFrame:
+def read(
+    spark: SparkSession,
+    path: str,
+    what: str,
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    sparse: Sequence[str] = (),
+) -> DataFrame:
     """The named columns as strings, from CSV with a header, JSON lines, parquet or (any other ending) Delta.
 
-    ``what`` names it in messages.
+    ``what`` names it in messages. ``optional`` columns may be missing; ``sparse`` ones may lack a value, or be
+    missing: then they are null.
 
     Raises
     ------
@@ -37,8 +45,10 @@ def read(spark: SparkSession, path: str, what: str, needed: Sequence[str], optio
     if missing := [name for name in needed if name not in frame.columns]:
         raise DataError(f"{what} ({path}) has the columns {', '.join(frame.columns)}, and needs {', '.join(missing)}.")
     wanted = [name for name in (*needed, *optional) if name in frame.columns]
-    frame = frame.select(*[F.col(name).cast("string").alias(name) for name in wanted])
-    for name in wanted:
+    lacking = [F.lit(None).cast("string").alias(name) for name in sparse if name not in frame.columns]
+    wanted += [name for name in sparse if name in frame.columns]
+    frame = frame.select(*[F.col(name).cast("string").alias(name) for name in wanted], *lacking)
+    for name in (name for name in wanted if name not in sparse):
         if bad := frame.where(F.col(name).isNull()).head():
             raise DataError(
                 f"{what} ({path}) has a row without {name}: {', '.join(f'{k}={v}' for k, v in bad.asDict().items())}. "

@@ -23,8 +23,9 @@ from sparkrec.retrieval.reranking import Policy
 from sparkrec.retrieval.topk import Catalogue, Csr, top_k
 
 #: Of a user: items met, and how many days before the split; rules that bar items, a bit each; the only items that are
-#: offered; the number in the lot. All but the first are there where the policy needs them.
-SEEN, AGE_DAYS, BARRED, SUBSET, KEY = "seen", "seen_age_days", "barred", "subset", "lot_key"
+#: offered; the number in the lot. All but the first are there where the policy needs them. The number of the segment
+#: whose list a user gets who has no vector, where there are segments.
+SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT = "seen", "seen_age_days", "barred", "subset", "lot_key", "segment"
 _LISTS = pa.schema(
     [
         (c.USER_ID, pa.string()),
@@ -73,45 +74,64 @@ def with_anyone(users: DataFrame) -> DataFrame:
 
 def with_vectors(users: DataFrame, vectors: DataFrame) -> DataFrame:
     """Users from :func:`with_seen`, with what else the policy needs (:mod:`rules`), and their vectors (null: none)."""
-    there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY) if name in users.columns]
+    there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT) if name in users.columns]
     frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left")
     return frame.select(c.USER_ID, c.VECTOR, *there)
 
 
 def similarity_join(
-    frame: DataFrame, items: ItemMatrix, popular: ItemMatrix, k: int, block: int, policy: Policy | None = None
+    frame: DataFrame,
+    items: ItemMatrix,
+    popular: ItemMatrix,
+    k: int,
+    block: int,
+    policy: Policy | None = None,
+    segments: ItemMatrix | None = None,
 ) -> DataFrame:
     """The lists of all users: exactly ``k`` rows each, or as many as there are items left.
 
     Parameters
     ----------
     frame
-        From :func:`with_vectors`; a user without a vector gets the most popular items, and the row says so.
+        From :func:`with_vectors`; a user without a vector gets what is most popular in their :data:`SEGMENT`, or else
+        with everyone, and the row says so.
     items, popular
         The model's items, and those of the popularity model.
     block
         Users in one search; it changes the memory, never the result.
     policy
         Rules and reranking; None: neither.
+    segments
+        The items of the model of segments; None: there are none.
     """
-    return frame.mapInArrow(_kernel(items, popular, k, block, policy), DDL)
+    return frame.mapInArrow(_kernel(items, popular, segments, k, block, policy), DDL)
 
 
 def _kernel(
-    items: ItemMatrix, popular: ItemMatrix, k: int, block: int, policy: Policy | None
+    items: ItemMatrix, popular: ItemMatrix, segments: ItemMatrix | None, k: int, block: int, policy: Policy | None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for start in range(0, batch.num_rows, block):
-                part = batch.slice(start, block)
-                known = part.column(c.VECTOR).is_valid()
-                served, others = part.filter(known), part.filter(pc.invert(known))
+                served, others = divided(batch.slice(start, block), c.VECTOR)
                 if served.num_rows:
                     yield _lists(served, _vectors(served, items), items, k, policy)
-                if others.num_rows:
-                    yield popular_lists(others, popular, k, policy)
+                yield from popular_lists(others, popular, segments, k, policy)
 
     return kernel
+
+
+def divided(users: pa.RecordBatch, column: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Those who have a value there, and the others."""
+    there = users.column(column).is_valid()
+    return users.filter(there), users.filter(pc.invert(there))
+
+
+def _one_hot(numbers: pa.Array, width: int) -> NDArray[np.float32]:
+    """``[n, width]``: 1 in the column of each number."""
+    rows = np.zeros((len(numbers), width), np.float32)
+    rows[np.arange(len(numbers)), numbers.to_numpy()] = 1
+    return rows
 
 
 def search_known(
@@ -136,9 +156,16 @@ def _lists(
     return rows(users, found, items.ids, items.model, reasons.take(pa.array(found.why[owner, place])))
 
 
-def popular_lists(users: pa.RecordBatch, popular: ItemMatrix, k: int, policy: Policy | None) -> pa.RecordBatch:
-    """For users of whom the model knows nothing."""
-    return _lists(users, np.ones((users.num_rows, 1), np.float32), popular, k, policy)
+def popular_lists(
+    users: pa.RecordBatch, popular: ItemMatrix, segments: ItemMatrix | None, k: int, policy: Policy | None
+) -> Iterator[pa.RecordBatch]:
+    """For users of whom the model knows nothing: what is most popular in their segment, or else with everyone."""
+    if segments is not None:
+        told, users = divided(users, SEGMENT)
+        if told.num_rows:
+            yield _lists(told, _one_hot(told.column(SEGMENT), segments.plan.width), segments, k, policy)
+    if users.num_rows:
+        yield _lists(users, np.ones((users.num_rows, 1), np.float32), popular, k, policy)
 
 
 def lots(users: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:

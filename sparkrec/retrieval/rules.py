@@ -16,8 +16,9 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config.recommend import Recommend
 from sparkrec.errors import ConfigError
+from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, join
+from sparkrec.retrieval import catalogue, join, segments
 from sparkrec.retrieval.catalogue import ALLOWED
 from sparkrec.retrieval.id_files import read
 from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET
@@ -110,11 +111,11 @@ def with_rules(users: DataFrame, profiles: DataFrame, settings: Recommend) -> Da
 
 
 def with_lots(users: DataFrame, settings: Recommend, run_id: str) -> DataFrame:
-    """Adds :data:`join.KEY`, the user's number in the lot of this run; null for the list of anyone."""
+    """Adds :data:`join.KEY`, the user's number in the lot of this run; null for lists of nobody in particular."""
     if not settings.exploration.places:
         return users
     drawn = F.xxhash64(F.lit(settings.exploration.seed), F.lit(run_id), F.col(c.USER_ID))
-    return users.withColumn(KEY, F.when(F.col(c.USER_ID) != c.ANYONE, drawn))
+    return users.withColumn(KEY, F.when(person(F.col(c.USER_ID)), drawn))
 
 
 def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: dict[str, DataFrame]) -> DataFrame:
@@ -146,7 +147,7 @@ def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: d
 def users(
     run: Run, lists: dict[str, DataFrame], sequences: DataFrame | None = None, moment: float | None = None
 ) -> DataFrame:
-    """Everyone, and anyone, with what they have seen and what the rules say of them: the users of the join.
+    """Everyone, segments and anyone, with what they have seen and what the rules say of them: the users of the join.
 
     ``sequences`` and ``moment`` (unix seconds): what was known at another time than now.
     """
@@ -157,10 +158,23 @@ def users(
     known = join.with_seen(
         run.read(schemas.VOCABULARY_USERS), events, settings.exclude_seen, moment if forgets(settings) else None
     )
-    everyone = join.with_anyone(known)
+    everyone, found = join.with_anyone(known), segments.of_run(run)
+    if found is not None:
+        everyone = segments.added(everyone, found, run.read(schemas.GOLD_USERS))
     if any(rule.concerns_some for rule in settings.rules):
-        everyone = with_rules(everyone, run.read(schemas.GOLD_USERS), settings)
+        profiles = run.read(schemas.GOLD_USERS)
+        profiles = profiles if found is None else segments.with_profiles(profiles, found)
+        everyone = with_rules(everyone, profiles, settings)
     return with_lots(with_lists(everyone, items, settings, lists), settings, run.run_id)
+
+
+def of_strangers(run: Run, users: DataFrame, lists: dict[str, DataFrame]) -> DataFrame:
+    """Users of the join of whom gold knows nothing (no user index), with what the rules say of anyone."""
+    settings = run.settings.recommend
+    if any(rule.concerns_some for rule in settings.rules):
+        nobody = users.withColumn(c.USER_INDEX, F.lit(None).cast("int"))
+        users = with_rules(nobody, run.read(schemas.GOLD_USERS), settings).drop(c.USER_INDEX)
+    return with_lots(with_lists(users, run.read(schemas.GOLD_ITEMS), settings, lists), settings, run.run_id)
 
 
 def read_lists(spark: SparkSession, settings: Recommend) -> dict[str, DataFrame]:

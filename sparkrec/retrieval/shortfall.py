@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import filters
 from sparkrec.retrieval.catalogue import ItemMatrix
@@ -32,7 +33,7 @@ def counted(run: Run) -> dict[str, dict[str, Any]]:
     ``run.counts`` has the number of users already; the sums over models go there too.
     """
     k, models = run.settings.recommend.k, run.settings.recommend.models
-    own = (F.col(c.RANK) == 1) & (F.col(c.USER_ID) != c.ANYONE)
+    own = (F.col(c.RANK) == 1) & person(F.col(c.USER_ID))
     found = (
         run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id})
         .groupBy(c.MODEL)
@@ -40,7 +41,7 @@ def counted(run: Run) -> dict[str, dict[str, Any]]:
             F.count("*").alias("rows"),
             F.count_if(own).alias("lists"),
             F.count_if(own & (F.col(c.SOURCE) != F.col(c.MODEL))).alias("fallback_users"),
-            F.count_if((F.col(c.RANK) == k) & (F.col(c.USER_ID) != c.ANYONE)).alias("full"),
+            F.count_if((F.col(c.RANK) == k) & person(F.col(c.USER_ID))).alias("full"),
         )
         .collect()
     )
@@ -70,7 +71,7 @@ def reasons(
     """
     lengths = lists.groupBy(c.USER_ID).agg(F.count("*").alias("_n"))
     known = vectors.select(c.USER_INDEX, F.lit(True).alias("_known"))
-    short = users.where(F.col(c.USER_ID) != c.ANYONE).join(lengths, c.USER_ID, "left")
+    short = users.where(person(F.col(c.USER_ID))).join(lengths, c.USER_ID, "left")
     short = short.where(F.coalesce("_n", F.lit(0)) < k).join(known, c.USER_INDEX, "left").drop("_n")
 
     names = pa.array([*REASONS[:-1], otherwise])

@@ -197,5 +197,6 @@ GOLD_HOLDOUT = Table(
         Column(c.EVENT_TYPE, "string", "the strongest event type on this item"),
         Column(c.EVENT_TIME, "timestamp", "the first time in the test part"),
         Column(c.VALUE, "double", "mean stars, where there are any"),
+        Column(c.COUNTRY, "string", "the user's country at that time, where the log has one"),
     ),
 )

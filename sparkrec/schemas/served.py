@@ -6,7 +6,7 @@ from sparkrec import columns as c
 from sparkrec.table import PUBLIC, RUN_ID, Column, Table
 
 
-def _vectors(what: str, id_column: str, index_column: str) -> Table:
+def _vectors(what: str, id_column: str, index_column: str, more: str = "") -> Table:
     return Table(
         f"vectors.{what}",
         (c.RUN_ID, c.MODEL, index_column),
@@ -14,7 +14,7 @@ def _vectors(what: str, id_column: str, index_column: str) -> Table:
         (
             RUN_ID,
             Column(c.MODEL, "string", "popularity, als, two_tower, …"),
-            Column(index_column, "int", f"index in gold.vocabulary_{what}"),
+            Column(index_column, "int", f"index in gold.vocabulary_{what}{more}"),
             Column(id_column, "string", "the id"),
             Column(c.VECTOR, "array<float>", "score(user, item) = dot product"),
         ),
@@ -22,17 +22,17 @@ def _vectors(what: str, id_column: str, index_column: str) -> Table:
     )
 
 
-VECTORS_USERS = _vectors("users", c.USER_ID, c.USER_INDEX)
+VECTORS_USERS = _vectors("users", c.USER_ID, c.USER_INDEX, "; a segment's is negative")
 VECTORS_ITEMS = _vectors("items", c.ITEM_ID, c.ITEM_INDEX)
 
 RECOMMENDATIONS = Table(
     "recommendations",
     (c.RUN_ID, c.MODEL, c.USER_ID, c.RANK),
-    "The lists. The user '*' holds the list of everyone who has none of their own.",
+    "The lists. Who has none of their own is served that of a segment, such as the user '*country=Germany', or of '*'.",
     (
         RUN_ID,
         Column(c.MODEL, "string", "the model whose lists these are"),
-        Column(c.USER_ID, "string", "the user, or *"),
+        Column(c.USER_ID, "string", "the user, or the segment, or *"),
         Column(c.RANK, "int", "1 is best"),
         Column(c.ITEM_ID, "string", "the item"),
         Column(c.SCORE, "double", "of the source that chose it; comparable within one list and source"),

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.config.publish import Publish
 from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
 from sparkrec.retrieval.id_files import read
 from sparkrec.schemas import RECOMMENDATIONS, SIMILAR_ITEMS
@@ -92,9 +93,9 @@ def mapped(run: Run, rows: DataFrame, settings: Publish) -> DataFrame:
             raise DataError(
                 f"publish.user_map gives {double['count']} users to one account, '{double[0]}'. Keep one row for it."
             )
-        anyone = users.sparkSession.createDataFrame([(c.ANYONE, c.ANYONE)], users.schema)
-        there = users.where(F.col(c.USER_ID) != c.ANYONE).unionByName(anyone)
-        rows = rows.join(there, c.USER_ID).withColumn(c.USER_ID, F.col(_TO_USER)).drop(_TO_USER)
+        theirs = rows.where(person(F.col(c.USER_ID))).join(users, c.USER_ID)
+        nobody = rows.where(~person(F.col(c.USER_ID)))
+        rows = theirs.withColumn(c.USER_ID, F.col(_TO_USER)).drop(_TO_USER).unionByName(nobody)
     if settings.item_map:
         items = read(run.spark, settings.item_map, "publish.item_map", (c.ITEM_ID, _TO_ITEM)).distinct()
         rows = _renamed(rows, items, item)

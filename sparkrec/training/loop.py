@@ -126,9 +126,10 @@ class Trainer:
     def meet(self, items: np.ndarray) -> None:
         """Learns from this rank's events and the others' which items nobody has met.
 
-        Their id rows have learned nothing. With ``id_dropout`` they are served without, if they have features.
+        Their id rows have learned nothing but to be nobody's: they were negatives only. So they are served without, if
+        they have features.
         """
-        if self.settings.id_dropout and self._features:
+        if self._features:
             met = np.bincount(items, minlength=self.sizes.items) > 0
             unmet = self.collective.allreduce(met.astype(np.int32)) == 0
             self._cold = unmet & (np.diff(self._features.ends, prepend=0) > 0)

@@ -36,7 +36,14 @@ def done(spark, tmp_path_factory):
             "lake": {"path": str(tmp_path_factory.mktemp("evaluate") / "lake")},
             "source": {"name": "simulator", "path": "logs"},
             "recommend": {"k": 2, "models": ["popularity", "als"]},
-            "evaluate": {"ks": [1, 2], "primary": "recall@2", "bootstrap": 20, "sample_users": 5, "tradeoff_users": 0},
+            "evaluate": {
+                "ks": [1, 2],
+                "primary": "recall@2",
+                "bootstrap": 20,
+                "sample_users": 5,
+                "tradeoff_users": 0,
+                "newcomers": 0,
+            },
             "tracking": {"enabled": False},
         }
     )

@@ -7,10 +7,11 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sparkrec.evaluation import console, plots, report
-from sparkrec.evaluation.comparison import Difference, Measure
+from sparkrec.evaluation import bootstrap, console, metrics, plots, records, report
+from sparkrec.evaluation.comparison import Comparison, Difference, Measure
 from sparkrec.evaluation.report import Report
 
 pytestmark = pytest.mark.unit
@@ -241,3 +242,33 @@ def test_the_ranker_is_told_with_its_orders_and_its_calibration():
         "test users",
     ):
         assert text in page
+
+
+def newcomers():
+    """40 new users after one item: the tower is right for all of them, the most popular item for the first ten."""
+    found = np.zeros((40, 2), bool)
+    found[:10, 0], found[:, 1] = True, True
+    one = np.ones(40, int)
+    values = np.concatenate([metrics.table(found[:, [n]], one, (20,)) for n in range(2)], axis=1)
+    sums = bootstrap.sums(values, np.arange(40, dtype=np.uint64), 50)
+    return Comparison(
+        np.stack([sums, np.zeros_like(sums)]), ("popularity", "two_tower"), (20,), ("new_users_1", "none")
+    )
+
+
+def test_newcomers_have_a_section_with_what_they_gain():
+    page = report.render(example(newcomers=[newcomers()], new_items=7))
+    assert "<h2>Newcomers</h2>" in page
+    assert "New users after 1 item: 40 users" in page
+    assert "Two-tower: ahead, +0.7500 (" in page
+    assert "among the 7 new ones" in page
+    assert "<h2>Newcomers</h2>" not in report.render(example())
+    line = "New users after 1 item (40 users), NDCG@20: Most popular 0.2500, Two-tower 1.0000"
+    assert line in console.summary(example(newcomers=[newcomers()]), "here", None)
+    (row,) = records.gains([newcomers()], ("ndcg", 20))
+    assert (row["segment"], row["model"], row["other"], row["verdict"]) == (
+        "new_users_1",
+        "two_tower",
+        "popularity",
+        "ahead",
+    )

@@ -17,7 +17,7 @@ from sparkrec.ingest.formats import FIELDS, Adjacency, Csv, Format, JsonLines
 from sparkrec.ingest.sources.base import Files
 from sparkrec.jobs.ingest import ingest
 from sparkrec.pipeline import Run
-from sparkrec.privacy import keys, protect, pseudonyms
+from sparkrec.privacy import erase, keys, persons, protect, pseudonyms
 
 pytestmark = pytest.mark.spark
 
@@ -162,3 +162,13 @@ def test_a_lake_keeps_its_key(make_run: Callable[..., Run], tmp_path: Path, monk
     rows = second.lake.read(schemas.BRONZE_EVENTS).where(f"{c.SOURCE_FILE} = 'b.csv'").collect()
     assert [row[c.RAW] for row in rows] == [f"{pseudonyms.pseudonym(key, c.USER_ID, 'Eve')},i1,view,t"]
     assert "Ann" not in str(second.details)
+
+
+def test_what_comes_past_ingest_is_called_as_the_lake_does(make_run: Callable[..., Run], spark: Any) -> None:
+    run = make_run("newcomers")
+    key = keys.load(run.settings, create=True)
+    protect.stamp(run, key.id)
+    ann, gone = (pseudonyms.pseudonym(key, c.USER_ID, name) for name in ("Ann", "gone"))
+    erase.suppress(run, persons.Persons(("gone",), (gone,)), key)
+    rows = spark.createDataFrame([(" Ann", 1), (ann, 2), ("gone", 3)], f"{c.USER_ID} string, n int")
+    assert sorted(map(tuple, persons.as_stored(run, rows).collect())) == [(ann, 1), (ann, 2)]

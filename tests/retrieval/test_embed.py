@@ -49,6 +49,15 @@ def test_a_block_of_users(tmp_path, history):
 
 
 @pytest.mark.unit
+def test_who_is_not_known_has_no_id_row(tmp_path):
+    model = model_of(tmp_path / "model", history="mean", event_types=False)
+    met = np.asarray([1, 4], np.int32)
+    found = embed.user_vectors(model, np.asarray([-1]), np.asarray([2]), met, np.zeros(2, int))
+    alone = model.weights["history_item"][met].sum(axis=0)  # the gate and √count are factors
+    np.testing.assert_allclose(found[0], alone / np.linalg.norm(alone), atol=1e-6)
+
+
+@pytest.mark.unit
 def test_a_block_of_items(tmp_path):
     model = model_of(tmp_path / "model")
     features = ItemFeatures(np.asarray([0, 2, 2, 3, 3, 3, 3, 3, 3]), np.asarray([1, 3, 0], np.int32))

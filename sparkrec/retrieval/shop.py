@@ -1,0 +1,57 @@
+"""What a join needs besides its users: what is offered, by which rules, and the items of each model."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pyspark.sql import DataFrame
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.models import popularity, segments
+from sparkrec.pipeline import Run
+from sparkrec.retrieval import catalogue, join, rules
+from sparkrec.retrieval import segments as segment_users
+from sparkrec.retrieval import traits as item_traits
+from sparkrec.retrieval.catalogue import ItemMatrix
+from sparkrec.retrieval.reranking import Policy
+
+
+class Shop:
+    """The shop of a run. A model's items are brought to the executors when they are first asked for."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.settings = run, run.settings.recommend
+        self.items = run.read(schemas.GOLD_ITEMS)
+        self.named = rules.read_lists(run.spark, self.settings)
+        self.shelf = rules.offered(self.items, self.settings, self.named)
+        self._matrices: dict[str, ItemMatrix] = {}
+
+    @cached_property
+    def policy(self) -> Policy:
+        wanted = rules.needs_traits(self.settings)
+        return Policy(
+            self.settings, item_traits.publish(rules.item_traits(self.items, self.settings)) if wanted else None
+        )
+
+    @cached_property
+    def segments(self) -> DataFrame | None:
+        """:func:`segments.of_run`."""
+        return segment_users.of_run(self.run)
+
+    def vectors(self, model: str) -> DataFrame:
+        """Rows of vectors.items."""
+        return self.run.read(schemas.VECTORS_ITEMS, {c.RUN_ID: self.run.run_id, c.MODEL: model})
+
+    def matrix(self, model: str) -> ItemMatrix:
+        if model not in self._matrices:
+            self._matrices[model] = catalogue.publish(self.shelf, self.vectors(model), model, self.settings.memory_mb)
+        return self._matrices[model]
+
+    def lists(self, frame: DataFrame, model: str) -> DataFrame:
+        """The lists of users with vectors of the model, and of others by the fallbacks: see :mod:`join`."""
+        told = None if self.segments is None else self.matrix(segments.NAME)
+        popular, settings = self.matrix(popularity.NAME), self.settings
+        return join.similarity_join(
+            frame, self.matrix(model), popular, settings.k, settings.block_users, self.policy, told
+        )
