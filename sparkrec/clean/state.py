@@ -19,7 +19,6 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.lake import continued
-from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
     from sparkrec.config import Settings
@@ -55,29 +54,13 @@ class Days:
 
 
 @dataclass(frozen=True)
-class State:
-    """Where this run begins.
+class State(continued.Start):
+    """Where this run begins. ``appended`` are the first and last bronze version that are new."""
 
-    ``why_full`` says why all of bronze is read; None for an increment. ``versions`` are those to read, by table name
-    (none when full), ``bases`` those to write on. ``appended`` are the first and last bronze version that are new.
-    """
-
-    why_full: str | None
-    bases: Mapping[str, int]
-    versions: Mapping[str, int] = field(default_factory=dict)
     appended: tuple[int, int] = (0, 0)
     items_version: int = -1
     counts: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def full(self) -> bool:
-        return self.why_full is not None
-
-    @property
-    def begins(self) -> str:
-        """For the log."""
-        return f"everything is computed: {self.why_full}" if self.full else "an increment on the last run"
 
     def if_still(self, run: Run, strict: bool) -> State:
         """This state, if the catalogue still decides, or not, which items there are: else everything is new."""
@@ -100,12 +83,6 @@ class State:
             run.keep(table, self.bases[table.name])
         run.count(**{**self.counts, "rows_new": 0})
         run.detail(**{**self.details, "increment": {"why_full": None, "days": []}})
-
-    def held(self, run: Run, table: Table) -> DataFrame:
-        """A table as the last run left it; empty when everything is computed."""
-        if self.full:
-            return run.spark.createDataFrame([], table.struct())
-        return run.lake.read(table, self.versions[table.name])
 
     def new_rows(self, run: Run) -> DataFrame:
         """The rows of bronze.events that have not been cleaned."""

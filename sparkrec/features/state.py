@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame
-
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
@@ -22,7 +20,6 @@ from sparkrec.evaluation.splits import Borders
 from sparkrec.features import items
 from sparkrec.features.selection import View
 from sparkrec.lake import continued
-from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
     from sparkrec.config import Settings
@@ -42,34 +39,11 @@ _WRITTEN = (
 
 
 @dataclass(frozen=True)
-class State:
-    """Where this run begins.
+class State(continued.Start):
+    """Where this run begins. Of an increment ``silver`` is what the last run read, ``at`` its split."""
 
-    ``why_full`` says why all of silver is read; None for an increment. ``bases`` are the versions to write on, by table
-    name. Of an increment: ``versions`` are those of gold that the last run wrote, ``silver`` those that it read, and
-    ``at`` the times of its split.
-    """
-
-    why_full: str | None
-    bases: Mapping[str, int]
-    versions: Mapping[str, int] = field(default_factory=dict)
     silver: Mapping[str, int] = field(default_factory=dict)
     at: Borders | None = None
-
-    @property
-    def full(self) -> bool:
-        return self.why_full is not None
-
-    @property
-    def begins(self) -> str:
-        """For the log."""
-        return f"everything is computed: {self.why_full}" if self.full else "an increment on the last run"
-
-    def held(self, run: Run, table: Table) -> DataFrame:
-        """A table as the last run left it; empty when everything is computed."""
-        if self.full:
-            return run.spark.createDataFrame([], table.struct())
-        return run.lake.read(table, self.versions[table.name])
 
     def view(self, run: Run) -> View:
         """Silver as the last run saw it."""

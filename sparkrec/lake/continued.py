@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sparkrec import columns as c
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from sparkrec.lake.tables import Commit
     from sparkrec.pipeline import Run
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    ``why_full`` says why everything is computed; None for an increment. ``bases`` are the versions to write on, by
+    table name, and ``versions`` those to read (none when full).
+    """
+
+    why_full: str | None
+    bases: Mapping[str, int]
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def full(self) -> bool:
+        return self.why_full is not None
+
+    @property
+    def begins(self) -> str:
+        """For the log."""
+        return f"everything is computed: {self.why_full}" if self.full else "an increment on the last run"
+
+    def held(self, run: Run, table: Table) -> DataFrame:
+        """A table as the last run left it; empty when everything is computed."""
+        if self.full:
+            return run.spark.createDataFrame([], table.struct())
+        return run.lake.read(table, self.versions[table.name])
 
 
 def recorded(records: Sequence[Any], table: Table) -> int:

@@ -37,9 +37,10 @@ def run(conf: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def test_killed_and_run_again_is_as_submitted_one_by_one(quiet: Path, tmp_path: Path) -> None:
-    """Each run goes on where the one before was killed."""
+    """Each run goes on where the one before was killed. Plans are interpreted here and compiled there."""
     chance = random.Random(11)
-    conf = shop.configuration(tmp_path, quiet / "logs", **RANKED)
+    spark = {"driver_memory": "1g", "shuffle_partitions": 2, "conf": drivers.INTERPRETED}
+    conf = shop.configuration(tmp_path, quiet / "logs", spark=spark, **RANKED)
     first = STAGES[0]
     for stage in STAGES:
         kills, lines = KILLS[stage]
