@@ -73,7 +73,7 @@ def curves(lines: Sequence[Line], title: str, x_label: str, y_label: str, percen
         y = place(x0, value)[1]
         parts.append(f'<path class="rule" d="M{left} {y:.1f}H{width - right}"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{write(value)}</text>')
-    for value in ticks(x0, x1, whole=not percent):
+    for value in ticks(x0, x1, whole=all(float(x).is_integer() for x in xs)):
         x = place(value, y0)[0]
         parts.append(f'<text x="{x:.1f}" y="{height - bottom + 16}" text-anchor="middle">{write(value)}</text>')
     centre = (left + width - right) / 2

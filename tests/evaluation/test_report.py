@@ -272,3 +272,11 @@ def test_newcomers_have_a_section_with_what_they_gain():
         "popularity",
         "ahead",
     )
+
+
+def test_an_axis_of_fractions_has_its_numbers():
+    drawn = plots.curves([plots.Line("a", [(0.0, 0.0), (0.05, 0.1)], "m1")], "t", "said", "happened")
+    assert ">0.02</text>" in drawn
+    of_epochs = plots.curves([plots.Line("a", [(1, 0.0), (3, 0.1)], "m1")], "t", "epoch", "")
+    assert ">2</text>" in of_epochs
+    assert ">1.5</text>" not in of_epochs
