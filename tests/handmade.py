@@ -32,11 +32,12 @@ def gold(
     holdout: Sequence[tuple[str, str]] = (),
     only: Sequence[schemas.Table] | None = None,
     held_out: int = 0,
+    countries: Sequence[str | None] = (None,),
 ) -> None:
     """The gold tables that later stages read (or ``only`` these); user n is called ``un`` and item n ``in``.
 
     ``items`` adds columns of gold.items by item index; ``holdout`` is pairs of user and item ids. The ``held_out``
-    newest events of each user are for validation.
+    newest events of each user are for validation. ``countries`` : of the users, in turn.
     """
     names = [f"i{n}" for n in range(n_items)]
     known = {f"u{n}": n for n, events in enumerate(users) if events}
@@ -56,7 +57,7 @@ def gold(
         ],
         schemas.GOLD_USERS: [
             dict.fromkeys(schemas.GOLD_USERS.column_names)
-            | {c.USER_INDEX: n, c.USER_ID: f"u{n}", c.N_EVENTS: len(e)}
+            | {c.USER_INDEX: n, c.USER_ID: f"u{n}", c.N_EVENTS: len(e), c.COUNTRY: countries[n % len(countries)]}
             for n, e in enumerate(users)
         ],
         schemas.GOLD_SEQUENCES: [

@@ -150,6 +150,8 @@ class Settings(Section):
                 f"ranker.per_source ({self.ranker.per_source}) must be at least recommend.k ({self.recommend.k}): each "
                 "source must be able to fill a list"
             )
+        if "segment_popularity" in self.ranker.sources and "country" not in self.popularity.segments:
+            raise ValueError("ranker.sources has segment_popularity: add country to popularity.segments")
         return self
 
     def dump(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sparkrec.config.base import EventType, Section
 
-Source = Literal["two_tower", "als", "popularity", "neighbors", "recent"]
+Source = Literal["two_tower", "als", "popularity", "segment_popularity", "neighbors", "recent"]
 
 
 class Ranker(Section):
@@ -19,8 +19,8 @@ class Ranker(Section):
     )
     sources: tuple[Source, ...] = Field(
         ("two_tower", "als", "popularity", "neighbors"),
-        description="who brings candidates; neighbors needs features.neighbors; recent: what the user met last, where "
-        "it may be offered again",
+        description="who brings candidates; neighbors needs features.neighbors, segment_popularity needs country in "
+        "popularity.segments; recent: what the user met last, where it may be offered again",
     )
     per_source: int = Field(100, ge=1, description="candidates from each source")
     goal: tuple[EventType, ...] = Field(

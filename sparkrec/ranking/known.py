@@ -18,7 +18,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.features import neighbors, sequences
-from sparkrec.models import als, popularity
+from sparkrec.models import als, popularity, segments
 from sparkrec.ranking import facts
 from sparkrec.ranking.facts import ItemFacts
 from sparkrec.retrieval import embed, rules, traits
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TWO_TOWER = "two_tower"
 #: Sources that are models with vectors.
-MODELS = (TWO_TOWER, als.NAME, popularity.NAME)
+MODELS = (TWO_TOWER, als.NAME, popularity.NAME, segments.NAME)
 _DAY = 86_400.0
 
 
@@ -76,6 +76,8 @@ def now(run: Run) -> Known:
             users[model], items[model] = _by_chosen_towers(run, events, 0)
         else:
             users[model], items[model] = run.read(schemas.VECTORS_USERS, place), run.read(schemas.VECTORS_ITEMS, place)
+        if model == segments.NAME:
+            users[model] = _of_country(run, users[model])
     near = run.read(schemas.GOLD_NEIGHBORS) if _needs_neighbors(run) else None
     return Known(_as_of(run), events, users, items, near)
 
@@ -86,17 +88,18 @@ def before_validation(run: Run) -> Known:
     The two-tower model is the one that chose the epochs; ALS is trained once more.
     """
     events = sequences.without_validation(run.read(schemas.GOLD_SEQUENCES)).persist()
-    vocabularies = run.read(schemas.VOCABULARY_USERS), run.read(schemas.VOCABULARY_ITEMS)
+    scores = popularity.item_scores(events, run.settings.popularity.half_life_days)
+    popular = popularity.item_vectors(run.read(schemas.VOCABULARY_ITEMS), scores)
     users, items = {}, {}
     for model in models(run):
         if model == TWO_TOWER:
             users[model], items[model] = _by_chosen_towers(run, events, 1)
         elif model == als.NAME:
             users[model], items[model] = _als(run, events)
+        elif model == segments.NAME:
+            users[model], items[model] = _segments(run, events, popular)
         else:
-            scores = popularity.item_scores(events, run.settings.popularity.half_life_days)
-            users[model] = popularity.user_vectors(vocabularies[0])
-            items[model] = popularity.item_vectors(vocabularies[1], scores)
+            users[model], items[model] = popularity.user_vectors(run.read(schemas.VOCABULARY_USERS)), popular
     split = run.settings.split
     days = split.validation_days if split.kind == "time" else 0.0
     near = _neighbors(run, events) if _needs_neighbors(run) else None
@@ -136,6 +139,22 @@ def _als(run: Run, events: DataFrame) -> tuple[DataFrame, DataFrame]:
         for frame in (users, items):  # what they are made from goes with the checkpoints
             frame.persist(StorageLevel.DISK_ONLY).count()
     return users, items
+
+
+def _segments(run: Run, events: DataFrame, popular: DataFrame) -> tuple[DataFrame, DataFrame]:
+    settings = run.settings.popularity
+    counted = segments.counted(events, run.read(schemas.GOLD_USERS), settings).persist()
+    found = segments.largest(counted, settings.max_segments)
+    shares = segments.item_vectors(popular, counted, found, settings.segment_prior)
+    return _of_country(run, segments.user_vectors(popular, found)), shares
+
+
+def _of_country(run: Run, segment: DataFrame) -> DataFrame:
+    """user_index and the vector of the segment of the user's country."""
+    country = segments.name_of(segments.COUNTRY, F.col(c.COUNTRY)).alias("_segment")
+    mine = run.read(schemas.GOLD_USERS).select(c.USER_INDEX, country)
+    named = segment.select(F.col(c.USER_ID).alias("_segment"), c.VECTOR)
+    return mine.join(F.broadcast(named), "_segment").select(c.USER_INDEX, c.VECTOR)
 
 
 def _needs_neighbors(run: Run) -> bool:

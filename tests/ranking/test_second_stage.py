@@ -50,6 +50,7 @@ def lake(folder, last):
             "split": {"kind": "time", "validation_days": 2},
             "als": {"rank": 2, "iterations": 1, "blocks": 1},
             "ranker": {"sources": BOTH, "per_source": 6, "train_users": 80, "leaf_rows": 5, "rounds": 20},
+            "popularity": {"segments": ["country"]},
             "recommend": {"k": K, "models": ["popularity", "ranker"]},
             "evaluate": {"ks": [K], "primary": f"ndcg@{K}"},
         }
@@ -57,7 +58,7 @@ def lake(folder, last):
     run = Run(settings, "featurize")
     about = {n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4, c.CATEGORY_CODES: [100 + n % 2, n % 6]} for n in range(N_ITEMS)}
     about[SOLD_OUT][c.STOCK] = 0.0
-    handmade.gold(run, walks(last), N_ITEMS, items=about, held_out=2)
+    handmade.gold(run, walks(last), N_ITEMS, items=about, held_out=2, countries=("Chile", "Peru", None))
     for table in (schemas.GOLD_ITEM_DAYS, schemas.GOLD_NEIGHBORS):
         run.write(table, run.spark.createDataFrame([], table.struct()))
     run.finish()
@@ -76,7 +77,9 @@ def settings(spark, tmp_path_factory):
 def test_no_feature_knows_what_came_after(settings, tmp_path):
     """Two worlds that differ in the validation events alone: the same candidates and features, other choices."""
     elsewhere = lake(tmp_path / "lake", lambda _, random: random.integers(N_ITEMS, size=2))
-    sources = settings.ranker.model_copy(update={"sources": ("popularity", "neighbors", "recent")})
+    sources = settings.ranker.model_copy(
+        update={"sources": ("popularity", "segment_popularity", "neighbors", "recent")}
+    )
     worlds = (world.model_copy(update={"ranker": sources}) for world in (settings, elsewhere))
     one, other = (training.past(Run(world, "train_ranker"))[0] for world in worlds)
     for field in ("index", "users", "items", "features"):
