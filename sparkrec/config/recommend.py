@@ -146,6 +146,11 @@ class Recommend(Section):
         return self
 
     @property
+    def with_vectors(self) -> tuple[str, ...]:
+        """The models that are vectors: all but the ranker."""
+        return tuple(name for name in self.models if name != "ranker")
+
+    @property
     def reranks(self) -> bool:
         """Whether the order may be another than by score alone."""
         return bool(

@@ -62,7 +62,7 @@ def sweep(run: Run, users: DataFrame, holdout: DataFrame, shelf: DataFrame) -> d
     ``users`` is from :func:`outcomes.test_users`, ``shelf`` from :func:`rules.offered`.
     """
     settings = run.settings.recommend
-    models = [model for model in settings.models if model != popularity.NAME]
+    models = [model for model in settings.with_vectors if model != popularity.NAME]
     drawn = samples.draw(users, run.settings.evaluate.tradeoff_users) if models else []
     if not drawn:
         return None

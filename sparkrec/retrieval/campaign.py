@@ -19,14 +19,14 @@ MOST = 10_000
 
 
 def model(run: Run) -> str:
-    """The model that was asked for, else the last of recommend.models.
+    """The model that was asked for, else the last of recommend.models that has vectors.
 
     Raises
     ------
     ConfigError
         It knows no users: the most popular items are the same for everybody.
     """
-    name = run.arguments.get("model") or run.settings.recommend.models[-1]
+    name = run.arguments.get("model") or (popularity.NAME, *run.settings.recommend.with_vectors)[-1]
     if name == popularity.NAME:
         raise ConfigError(
             f"The model '{name}' scores an item the same for every user, so it knows no audience. Pass --model with "
