@@ -55,7 +55,7 @@ _OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "--items": {"required": True, "metavar": "FILE|ID,…", "help": "a file with an id a line, or ids"},
         "--campaign": {"required": True, "metavar": "NAME", "help": "what these lists are called"},
         "--top": {"type": int, "default": 1000, "metavar": "N", "help": "users for each item (default: 1000)"},
-        "--model": {"metavar": "NAME", "help": "whose scores count (default: the last of recommend.models with vectors)"},
+        "--model": {"metavar": "NAME", "help": "default: the last of recommend.models with vectors"},
     },
     "newcomers": {
         "--events": {"required": True, "metavar": "PATH", "help": "their events: a file or table (docs/cold_start.md)"},
