@@ -152,7 +152,7 @@ def users(
     ``sequences`` and ``moment`` (unix seconds): what was known at another time than now.
     """
     settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
-    if moment is None:
+    if forgets(settings) and moment is None:
         moment = as_of(items)
     events = run.read(schemas.GOLD_SEQUENCES) if sequences is None else sequences
     known = join.with_seen(

@@ -27,7 +27,7 @@ def test_all_public_formats_are_known() -> None:
     ]  # fmt: skip
 
 
-OVERLAYS = {"cluster", "cluster_gpu", "private"}
+OVERLAYS = {"cluster", "cluster_gpu", "private", "ranker"}
 CONFIGURATIONS = [p for p in sorted(Path(__file__).parents[2].glob("conf/*.yaml")) if p.stem not in OVERLAYS]
 
 
