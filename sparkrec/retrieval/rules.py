@@ -149,7 +149,7 @@ def users(
 ) -> DataFrame:
     """Everyone, segments and anyone, with what they have seen and what the rules say of them: the users of the join.
 
-    ``sequences`` and ``moment`` (unix seconds): what was known at another time than now.
+    ``sequences`` and ``moment`` (unix seconds): what was known at another time than now, when no segment is served.
     """
     settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
     if forgets(settings) and moment is None:
@@ -158,7 +158,7 @@ def users(
     known = join.with_seen(
         run.read(schemas.VOCABULARY_USERS), events, settings.exclude_seen, moment if forgets(settings) else None
     )
-    everyone, found = join.with_anyone(known), segments.of_run(run)
+    everyone, found = join.with_anyone(known), segments.of_run(run) if sequences is None else None
     if found is not None:
         everyone = segments.added(everyone, found, run.read(schemas.GOLD_USERS))
     if any(rule.concerns_some for rule in settings.rules):
