@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from sparkrec.config.ranker import Ranker
-from sparkrec.ranking import calibration, model, neural, trees
+from sparkrec.errors import DataError
+from sparkrec.ranking import calibration, model, neural, training, trees
 from sparkrec.ranking.calibration import Platt
 from sparkrec.ranking.examples import Examples, lists, parted
 from sparkrec.ranking.model import RankingModel
@@ -56,6 +60,13 @@ def test_a_user_is_in_one_part():
     assert set.union(*held) == set(range(50))
     assert sum(map(len, held)) == 50
     assert held[0] == set(np.flatnonzero(tickets < 0.7).tolist())
+
+
+def test_nothing_chosen_is_nothing_to_learn_from():
+    data, _, _ = examples(50)
+    nobody = replace(data, chosen=np.zeros(len(data), bool))
+    with pytest.raises(DataError, match=r"0 were chosen, and none in the part 'fit'.*widen ranker\.goal"):
+        training.train(nobody, SimpleNamespace(settings=Ranker()), 1)
 
 
 def test_lists_by_hand():

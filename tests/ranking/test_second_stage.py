@@ -138,17 +138,12 @@ def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeyp
 
 
 def test_what_is_missing_is_said(settings):
-    for sections, error, text in (
-        ({"sources": ("two_tower",)}, DataError, "select_on_validation"),
-        ({"goal": ("review",)}, DataError, "none in the part 'fit'"),
-    ):
-        ranker = settings.ranker.model_copy(update=sections)
-        run = Run(settings.model_copy(update={"ranker": ranker}), "train_ranker")
-        with pytest.raises(error, match=text):
-            execute(train_ranker, run)
+    ranker = settings.ranker.model_copy(update={"sources": ("two_tower",)})
+    with pytest.raises(DataError, match="select_on_validation"):
+        train_ranker(Run(settings.model_copy(update={"ranker": ranker}), "train_ranker"))
     without = settings.features.model_copy(update={"neighbors": 0})
     with pytest.raises(ConfigError, match=r"features\.neighbors is 0"):
-        execute(train_ranker, Run(settings.model_copy(update={"features": without}), "train_ranker"))
+        train_ranker(Run(settings.model_copy(update={"features": without}), "train_ranker"))
 
 
 def test_what_lists_said_against_what_happened(spark):
