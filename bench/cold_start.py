@@ -35,7 +35,7 @@ METRIC, K = "ndcg", 20
 #: Of ten parts by hash: (users, items) held out for validation, and for the test.
 FOLDS = {"validation": ((2, 3), (1,)), "test": ((0, 1), (0,))}
 #: What is tried on validation: towers, then the prior of new users on the best, and the prior of segments.
-TOWERS = ({"user_id": True}, {"user_id": False, "id_dropout": 0.3})
+TOWERS = ({"user_id": True, "new_items_by_features": True}, {"user_id": False, "id_dropout": 0.3})
 USER_PRIORS = (0, 10, 30)
 SEGMENT_PRIORS = (10, 100, 1000, 10_000)
 DAYS = np.timedelta64(30, "D")

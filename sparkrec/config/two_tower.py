@@ -27,6 +27,9 @@ class TwoTower(Section):
     id_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of a step's items without their id row: new items are placed by features"
     )
+    new_items_by_features: bool = Field(
+        False, description="items without a training event are served without their id row; with id_dropout in any case"
+    )
     event_types: bool = Field(True, description="history items carry an embedding of their event type")
     width: int = Field(64, ge=1, description="of every vector")
     max_history: int = Field(50, ge=1, description="newest events that the history encoder sees")

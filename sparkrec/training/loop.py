@@ -126,10 +126,10 @@ class Trainer:
     def meet(self, items: np.ndarray) -> None:
         """Learns from this rank's events and the others' which items nobody has met.
 
-        Their id rows have learned nothing but to be nobody's: they were negatives only. So they are served without, if
-        they have features.
+        Their id rows have learned nothing but to be nobody's: they were negatives only. With ``id_dropout`` or
+        ``new_items_by_features`` they are served without, if they have features.
         """
-        if self._features:
+        if (self.settings.id_dropout or self.settings.new_items_by_features) and self._features:
             met = np.bincount(items, minlength=self.sizes.items) > 0
             unmet = self.collective.allreduce(met.astype(np.int32)) == 0
             self._cold = unmet & (np.diff(self._features.ends, prepend=0) > 0)

@@ -1,4 +1,4 @@
-"""Items that nobody has met are placed without their id rows, which were negatives only."""
+"""Items that nobody has met are placed without their id rows, which were negatives only, where that is asked for."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ MET = ~np.isin(np.arange(SIZES.items), [3, 4, 17, 29])
 FEATURES_OF = np.split(FEATURES.features, FEATURES.ends[:-1])
 
 
-def expected(ids, features):
+def expected(ids, features, alone):
     """g of every item, one at a time."""
     rows = []
     for item, own in enumerate(FEATURES_OF):
         content = features[own].mean(axis=0) if len(own) else np.zeros(4)
-        rows.append(content + (0 if len(own) and not MET[item] else 1) * ids[item])
+        rows.append(content + (0 if alone and len(own) and not MET[item] else 1) * ids[item])
     return np.asarray(rows) / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("placement", ["replicated_dense", "sharded"])
-@pytest.mark.parametrize("id_dropout", [0.3, 0.0])
-def test_they_are_served_by_their_features_alone(tmp_path, placement, id_dropout):
+@pytest.mark.parametrize("how", [{"id_dropout": 0.3}, {"new_items_by_features": True}, {}], ids=str)
+def test_they_are_served_by_their_features_alone_if_asked(tmp_path, placement, how):
     """Each rank knows its own users' events only: what one has not met, the other may have."""
-    config = TwoTower(width=4, ranks=2, id_dropout=id_dropout, placement=everywhere(placement))
+    config = TwoTower(width=4, ranks=2, **how, placement=everywhere(placement))
 
     def rank(collective):
         trainer, loader = make(config, collective)
@@ -48,7 +48,7 @@ def test_they_are_served_by_their_features_alone(tmp_path, placement, id_dropout
         return ids, features, found
 
     ids, features, found = on_ranks(2, rank)[0]
-    wanted = expected(ids, features)
+    wanted = expected(ids, features, alone=bool(how))
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     model = exported.load(tmp_path / "model")
     np.testing.assert_allclose(model.item_vectors, wanted, atol=1e-6)
