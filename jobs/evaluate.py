@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
@@ -43,10 +41,9 @@ def evaluate(run: Run) -> None:
     people = samples.describe(drawn, run.read(schemas.GOLD_SEQUENCES), holdout, lists, items, models)
     traded = tradeoff.sweep(run, users, holdout, shelf) if settings.tradeoff_users else None
     users.unpersist()
-    came_true = reliability.of_lists(lists, holdout) if ranker.NAME in models else None
+    came_true = reliability.of_lists(lists, holdout, ranker.NAME) if ranker.NAME in models else None
 
-    page = records.report(run, comparison, shown, log, people, holdout, traded, fresh, new_items)
-    page = replace(page, reliability=came_true)
+    page = records.report(run, comparison, shown, log, people, holdout, traded, fresh, new_items, came_true)
     place = report.write(page, run.path("reports", run.run_id, "report.html"))
     run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
     run.detail(headline=report.headline(page), report=place)

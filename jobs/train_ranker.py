@@ -17,7 +17,7 @@ def train_ranker(run: Run) -> None:
         return
     examples, stage = training.past(run)
     run.say(f"{len(examples):,} candidates of {len(examples.asked):,} users, {int(examples.chosen.sum()):,} chosen")
-    ranker, about = training.train(examples, stage, run.spark.sparkContext.defaultParallelism)
+    ranker, about = training.train(examples, stage)
     held = ", ".join(f"{name} {value:.4f}" for name, value in about["ndcg"].items())
     run.say(f"on users set aside, NDCG@20 of their candidates in the order of: {held}")
     place = serving.folder(run)
@@ -26,6 +26,7 @@ def train_ranker(run: Run) -> None:
     run.detail(ranker=about)
     run.tracker.metrics({f"validation.ndcg.{name}": value for name, value in about["ndcg"].items()})
     run.tracker.artifact(place, "ranker")
+    run.spark.catalog.clearCache()  # the past is not needed again
 
 
 if __name__ == "__main__":

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config import Settings
 from sparkrec.pipeline import Run
 
 Event = tuple[int, str, int]  # item index, event type, unix seconds
+
+
+def settings(folder: Path, name: str = "test", **sections: Any) -> Settings:
+    """Of a lake below ``folder``, without a log and without MLflow."""
+    plain = {"lake": {"path": str(folder / "lake")}, "source": {"name": "simulator", "path": "logs"}}
+    return Settings.model_validate({"name": name, "tracking": {"enabled": False}, **plain, **sections})
 
 
 def vectors(run: Run, model: str, users: dict[int, list[float]], items: dict[int, list[float]]) -> None:

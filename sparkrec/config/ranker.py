@@ -33,6 +33,7 @@ class Ranker(Section):
     )
     seed: int = 17
     # trees
+    threads: int = Field(2, ge=1, description="trees: of the driver; another number may give other trees")
     leaves: int = Field(15, ge=2, description="trees: of one tree")
     leaf_rows: int = Field(100, ge=1, description="trees: fewest candidates in a leaf")
     learning_rate: float = Field(0.05, gt=0, description="trees: of one tree")

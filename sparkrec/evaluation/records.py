@@ -67,6 +67,7 @@ def report(
     traded: Mapping[str, Any] | None = None,
     newcomers: Sequence[Comparison] = (),
     new_items: int = 0,
+    reliability: Sequence[Mapping[str, Any]] | None = None,
 ) -> Report:
     """The report of a run: what was just measured, and what the stages before recorded."""
     metric, _, k = run.settings.evaluate.primary.partition("@")
@@ -94,6 +95,7 @@ def report(
         tradeoff=traded,
         newcomers=newcomers,
         new_items=new_items,
+        reliability=reliability,
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the probabilities that stand in the ranker's lists came true for the test users."""
+"""Whether the probabilities that stand in a model's lists came true for the test users."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec.ranking.model import NAME
 
 _EXACT = "decimal(38,9)"  # sums of decimals are the same in any order
 
 
-def of_lists(lists: DataFrame, holdout: DataFrame, fewest: int = 50) -> list[dict[str, Any]]:
+def of_lists(lists: DataFrame, holdout: DataFrame, model: str, fewest: int = 50) -> list[dict[str, Any]]:
     """By powers of two of the probability, lowest first: ``rows``, the mean ``said``, the share that ``happened``.
 
-    Groups of ``fewest`` rows or more. Only rows that the ranker chose, of users with a test part: those who came back,
+    Groups of ``fewest`` rows or more. Only rows that the model chose, of users with a test part: those who came back,
     for whom the probability holds.
     """
     right = holdout.select(c.USER_ID, c.ITEM_ID, F.lit(1).alias("_hit"))
-    shown = lists.where((F.col(c.MODEL) == NAME) & (F.col(c.SOURCE) == NAME))
+    shown = lists.where((F.col(c.MODEL) == model) & (F.col(c.SOURCE) == model))
     known = shown.join(holdout.select(c.USER_ID).distinct(), c.USER_ID, "left_semi")
     told = known.join(right, [c.USER_ID, c.ITEM_ID], "left").groupBy(F.floor(F.log2(c.SCORE)).alias("_power"))
     rows = told.agg(

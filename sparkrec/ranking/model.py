@@ -8,8 +8,6 @@ neural.npz     the weights of NeuMF
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkrec.errors import DataError
+from sparkrec.models import folders
 from sparkrec.ranking.calibration import Platt
 from sparkrec.ranking.neural import NeuMF
 from sparkrec.ranking.trees import Trees
@@ -44,20 +43,14 @@ class RankingModel:
 
 def save(folder: Path, model: RankingModel, about: Mapping[str, Any]) -> None:
     """Whole, or not at all: an older one is replaced."""
-    temporary, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "old"))
-    for left in (temporary, old):
-        shutil.rmtree(left, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = folders.begin(folder)
     if isinstance(model.scorer, Trees):
         (temporary / _TREES).write_text(model.scorer.text)
     else:
         np.savez(temporary / _NEURAL, **model.scorer.weights)
     described = {"names": model.names, "platt": model.platt._asdict(), **about}
     (temporary / _DESCRIPTION).write_text(json.dumps(described, indent=1))
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    folders.exchange(folder)
 
 
 def load(folder: Path) -> RankingModel:

@@ -52,7 +52,7 @@ def forward(xp: Any, weights: Mapping[str, Any], features: Any, users: Any, item
     return (xp.concatenate([users * items, hidden], axis=1) @ weights["h"] + weights["c"])[:, 0]
 
 
-def fit(parts: dict[str, Examples], item_vectors: F32, settings: Ranker, threads: int) -> tuple[NeuMF, int]:
+def fit(parts: dict[str, Examples], item_vectors: F32, settings: Ranker) -> tuple[NeuMF, int]:
     """The weights, and after how many epochs: as many as are best for the users of the part :data:`STOP`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.config.ranker import Ranker
+from sparkrec.errors import DataError
 from sparkrec.models import popularity
 from sparkrec.ranking import candidates, features
 from sparkrec.ranking.candidates import Candidates
@@ -72,6 +73,11 @@ class SecondStage:
         return features.names(self.scored, self._sources)
 
     @property
+    def hidden(self) -> I64 | None:
+        """``[m]``: the rules, a bit each, that an item falls under; None: there are none."""
+        return self.policy.traits.hidden if self.policy.traits else None
+
+    @property
     def _sources(self) -> tuple[str, ...]:
         promoted = ("promoted",) if self._promotes else ()
         return (*self.settings.sources, *promoted)
@@ -83,7 +89,7 @@ class SecondStage:
     def found(self, users: pa.RecordBatch) -> Block:
         """Candidates of a block of users, and their features."""
         n, k, shelf = users.num_rows, self.settings.per_source, self.matrices[popularity.NAME]
-        hidden = self.policy.traits.hidden if self.policy.traits else None
+        hidden = self.hidden
         base = join.audience_of(users, np.zeros((n, 0), np.float32), self.policy)
         histories = _histories(users)
         sums = neighbor_sums(histories, self.facts.neighbors, self.facts.cosines)
@@ -168,7 +174,8 @@ def examples(frame: DataFrame, stage: SecondStage) -> DataFrame:
             block, n = stage.found(part), part.num_rows
             m, found = len(stage.facts.events), block.candidates
             goals = filters.pairs(join.csr(part, _GOALS))
-            offered = filters.offered(block.audience, *goals, stage.matrices[popularity.NAME].allowed)
+            allowed = stage.matrices[popularity.NAME].allowed
+            offered = filters.offered(block.audience, *goals, allowed, stage.hidden)
             chosen = np.isin(found.rows * m + found.items, goals[0] * m + goals[1])
             ends = np.searchsorted(found.rows, np.arange(n + 1))
             width, d = block.features.shape[1], block.vectors.shape[1]
@@ -192,7 +199,18 @@ def lists(
     """The lists of all users, as :func:`join.similarity_join` gives them; the score is the probability.
 
     Who has no history gets the most popular items, of their segment where there are ``segments``.
+
+    Raises
+    ------
+    DataError
+        The model has learned from other features.
     """
+    if model.names != stage.names:
+        other = set(model.names) ^ set(stage.names)
+        raise DataError(
+            f"The ranker of this run was trained with other sources or promotions ({', '.join(sorted(other))}). Run "
+            "train_ranker again with these settings."
+        )
     popular = stage.matrices[popularity.NAME]
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,18 @@ if TYPE_CHECKING:
 
     from sparkrec.pipeline import Run
     from sparkrec.retrieval.catalogue import ItemMatrix
-    from sparkrec.retrieval.reranking import Policy
+    from sparkrec.retrieval.shop import Shop
 
 
-def lists(
-    run: Run, shelf: DataFrame, people: DataFrame, policy: Policy, segments: ItemMatrix | None = None
-) -> DataFrame:
-    """The ranker's list of every user of the join, as :func:`join.similarity_join` gives those of a model."""
+def lists(run: Run, shop: Shop, people: DataFrame) -> DataFrame:
+    """The ranker's list of every user of the join, as :meth:`Shop.lists` gives those of a model."""
     what = known.now(run)
     frame = second_stage.users(what, people, run.settings.ranker)
     trained = model.load(folder(run))
-    stage = stage_of(run, what, shelf, policy)
-    return second_stage.lists(frame, stage, trained, run.settings.recommend.k, segments)
+    # The shop's items serve here too, unless they are of another two-tower model than the one that was learned from.
+    own = {known.TWO_TOWER} if run.settings.ranker.model == "neural" else set()
+    stage = stage_of(run, what, shop, {name: shop.matrix(name) for name in what.items if name not in own})
+    return second_stage.lists(frame, stage, trained, shop.settings.k, shop.told)
 
 
 def folder(run: Run) -> Path:
@@ -47,10 +48,10 @@ def folder(run: Run) -> Path:
     return Path(place).absolute()
 
 
-def stage_of(run: Run, what: Known, shelf: DataFrame, policy: Policy) -> SecondStage:
-    """The second stage at a moment, its matrices and facts on every executor."""
-    settings = run.settings.recommend
+def stage_of(run: Run, what: Known, shop: Shop, there: Mapping[str, ItemMatrix]) -> SecondStage:
+    """The second stage at a moment, its facts and matrices (but those that are ``there``) brought to every executor."""
     matrices = {
-        model: catalogue.publish(shelf, vectors, model, settings.memory_mb) for model, vectors in what.items.items()
+        name: there.get(name) or catalogue.publish(shop.shelf, vectors, name, shop.settings.memory_mb)
+        for name, vectors in what.items.items()
     }
-    return SecondStage(run.settings.ranker, matrices, what.facts(run), policy)
+    return SecondStage(run.settings.ranker, matrices, what.facts(run), shop.policy)

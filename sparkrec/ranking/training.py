@@ -11,7 +11,6 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import schemas
 from sparkrec.config.ranker import Ranker
 from sparkrec.errors import DataError
 from sparkrec.evaluation import metrics
@@ -23,9 +22,8 @@ from sparkrec.ranking.second_stage import SecondStage
 from sparkrec.ranking.serving import stage_of
 from sparkrec.ranking.trees import Trees
 from sparkrec.retrieval import rules
-from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.catalogue import record_batches
-from sparkrec.retrieval.reranking import Policy
+from sparkrec.retrieval.shop import Shop
 from sparkrec.training import order
 
 if TYPE_CHECKING:
@@ -39,16 +37,12 @@ _LOT = 7  # the ticket that puts a user into a part
 
 def past(run: Run) -> tuple[Examples, SecondStage]:
     """Candidates before the validation events, of users who came back, and what these chose."""
-    settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
-    what = known.before_validation(run)
-    named = rules.read_lists(run.spark, settings)
-    shelf = rules.offered(items, settings, named)
-    traits = item_traits.publish(rules.item_traits(items, settings)) if rules.needs_traits(settings) else None
-    stage = stage_of(run, what, shelf, Policy(settings, traits))
+    what, shop = known.before_validation(run), Shop(run)
+    stage = stage_of(run, what, shop, {})
     goals = known.goals(run)
     drawn = F.xxhash64(F.lit(run.settings.ranker.seed), c.USER_INDEX)
     some = goals.orderBy(drawn, c.USER_INDEX).limit(run.settings.ranker.train_users).persist(StorageLevel.DISK_ONLY)
-    people = rules.users(run, named, what.sequences, what.moment).join(F.broadcast(some), c.USER_INDEX)
+    people = rules.users(run, shop.named, what.sequences, what.moment).join(F.broadcast(some), c.USER_INDEX)
     frame = second_stage.users(what, people, run.settings.ranker)
     return collected(second_stage.examples(frame, stage), len(stage.names)), stage
 
@@ -79,7 +73,7 @@ def collected(rows: DataFrame, width: int) -> Examples:
 _FLAT = (c.ITEM_INDEX, c.FEATURES, "chosen", c.VECTOR)
 
 
-def train(examples: Examples, stage: SecondStage, threads: int) -> tuple[RankingModel, dict[str, Any]]:
+def train(examples: Examples, stage: SecondStage) -> tuple[RankingModel, dict[str, Any]]:
     """The model, and what is to be said of it; measured on users of the part :data:`HELD`.
 
     Raises
@@ -98,9 +92,9 @@ def train(examples: Examples, stage: SecondStage, threads: int) -> tuple[Ranking
             )
     scorer: Trees | NeuMF
     if settings.model == "trees":
-        scorer, rounds = trees.fit(parts, stage.names, settings, threads)
+        scorer, rounds = trees.fit(parts, stage.names, settings)
     else:
-        scorer, rounds = neural.fit(parts, stage.item_vectors(), settings, threads)
+        scorer, rounds = neural.fit(parts, stage.item_vectors(), settings)
     held = parts[HELD]
     scores = _scores(scorer, held, stage)
     model = RankingModel(stage.names, scorer, calibration.fit(scores, held.chosen))

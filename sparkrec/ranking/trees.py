@@ -42,10 +42,10 @@ class Trees:
         return {"text": self.text, "_booster": None}
 
 
-def fit(parts: dict[str, Examples], names: tuple[str, ...], settings: Ranker, threads: int) -> tuple[Trees, int]:
+def fit(parts: dict[str, Examples], names: tuple[str, ...], settings: Ranker) -> tuple[Trees, int]:
     """The trees, and how many: as many as are best for the users of the part :data:`STOP`.
 
-    The same examples, settings and number of threads give the same trees.
+    The same examples and settings give the same trees.
     """
     import lightgbm
 
@@ -57,7 +57,7 @@ def fit(parts: dict[str, Examples], names: tuple[str, ...], settings: Ranker, th
         "objective": "binary", "metric": "binary_logloss", "num_leaves": settings.leaves, "verbosity": -1,
         "min_data_in_leaf": settings.leaf_rows, "learning_rate": settings.learning_rate, "seed": settings.seed,
         "feature_fraction": 0.8, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0,
-        "num_threads": threads, "deterministic": True, "force_row_wise": True,
+        "num_threads": settings.threads, "deterministic": True, "force_row_wise": True,
     }  # fmt: skip
     quiet = lightgbm.early_stopping(settings.patience, verbose=False)
     booster = lightgbm.train(parameters, data[FIT], settings.rounds, [data[STOP]], callbacks=[quiet])

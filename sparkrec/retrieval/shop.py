@@ -44,14 +44,23 @@ class Shop:
         return self.run.read(schemas.VECTORS_ITEMS, {c.RUN_ID: self.run.run_id, c.MODEL: model})
 
     def matrix(self, model: str) -> ItemMatrix:
+        """The model's items, searched as ``recommend.search`` says; the fallbacks' exactly."""
         if model not in self._matrices:
-            self._matrices[model] = catalogue.publish(self.shelf, self.vectors(model), model, self.settings.memory_mb)
+            cells = self.settings.search == "cells" and model not in (popularity.NAME, segments.NAME)
+            probes = self.settings.probes if cells else 0
+            self._matrices[model] = catalogue.publish(
+                self.shelf, self.vectors(model), model, self.settings.memory_mb, probes
+            )
         return self._matrices[model]
+
+    @property
+    def told(self) -> ItemMatrix | None:
+        """The items of the model of segments; None: there are none."""
+        return None if self.segments is None else self.matrix(segments.NAME)
 
     def lists(self, frame: DataFrame, model: str) -> DataFrame:
         """The lists of users with vectors of the model, and of others by the fallbacks: see :mod:`join`."""
-        told = None if self.segments is None else self.matrix(segments.NAME)
         popular, settings = self.matrix(popularity.NAME), self.settings
         return join.similarity_join(
-            frame, self.matrix(model), popular, settings.k, settings.block_users, self.policy, told
+            frame, self.matrix(model), popular, settings.k, settings.block_users, self.policy, self.told
         )

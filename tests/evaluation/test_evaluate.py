@@ -9,7 +9,6 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config import Settings
 from sparkrec.jobs.evaluate import evaluate
 from sparkrec.pipeline import Run, execute
 
@@ -30,22 +29,12 @@ LISTS = {
 
 @pytest.fixture(scope="module")
 def done(spark, tmp_path_factory):
-    settings = Settings.model_validate(
-        {
-            "name": "shop",
-            "lake": {"path": str(tmp_path_factory.mktemp("evaluate") / "lake")},
-            "source": {"name": "simulator", "path": "logs"},
-            "recommend": {"k": 2, "models": ["popularity", "als"]},
-            "evaluate": {
-                "ks": [1, 2],
-                "primary": "recall@2",
-                "bootstrap": 20,
-                "sample_users": 5,
-                "tradeoff_users": 0,
-                "newcomers": 0,
-            },
-            "tracking": {"enabled": False},
-        }
+    quick = {"bootstrap": 20, "sample_users": 5, "tradeoff_users": 0, "newcomers": 0}
+    settings = handmade.settings(
+        tmp_path_factory.mktemp("evaluate"),
+        "shop",
+        recommend={"k": 2, "models": ["popularity", "als"]},
+        evaluate={"ks": [1, 2], "primary": "recall@2", **quick},
     )
     gold = Run(settings, "featurize")
     tables = (schemas.GOLD_SEQUENCES, schemas.GOLD_ITEMS, schemas.GOLD_USERS, schemas.GOLD_HOLDOUT)

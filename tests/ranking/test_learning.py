@@ -10,7 +10,7 @@ import pytest
 
 from sparkrec.config.ranker import Ranker
 from sparkrec.errors import DataError
-from sparkrec.ranking import calibration, model, neural, training, trees
+from sparkrec.ranking import calibration, model, neural, second_stage, training, trees
 from sparkrec.ranking.calibration import Platt
 from sparkrec.ranking.examples import Examples, lists, parted
 from sparkrec.ranking.model import RankingModel
@@ -66,7 +66,13 @@ def test_nothing_chosen_is_nothing_to_learn_from():
     data, _, _ = examples(50)
     nobody = replace(data, chosen=np.zeros(len(data), bool))
     with pytest.raises(DataError, match=r"0 were chosen, and none in the part 'fit'.*widen ranker\.goal"):
-        training.train(nobody, SimpleNamespace(settings=Ranker()), 1)
+        training.train(nobody, SimpleNamespace(settings=Ranker()))
+
+
+def test_a_model_of_other_features_is_refused():
+    trained = SimpleNamespace(names=("als_score", "promoted_place"))
+    with pytest.raises(DataError, match=r"promotions \(promoted_place\)\. Run train_ranker again"):
+        second_stage.lists(None, SimpleNamespace(names=("als_score",)), trained, 5)
 
 
 def test_lists_by_hand():
@@ -87,8 +93,8 @@ def test_both_learn_the_law_and_are_the_same_twice_and_after_a_trip_to_disk(kind
 
     def fit():
         if kind == "trees":
-            return trees.fit(parts, ("signal", "noise"), settings, 1)
-        return neural.fit(parts, items, settings, 1)
+            return trees.fit(parts, ("signal", "noise"), settings)
+        return neural.fit(parts, items, settings)
 
     scorer, rounds = fit()
     assert 0 < rounds <= 60

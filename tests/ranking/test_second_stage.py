@@ -11,7 +11,6 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.evaluation import reliability
 from sparkrec.jobs.recommend import recommend
@@ -40,20 +39,15 @@ def walks(last):
 
 
 def lake(folder, last):
-    settings = Settings.model_validate(
-        {
-            "name": "test",
-            "lake": {"path": str(folder)},
-            "source": {"name": "simulator", "path": "logs"},
-            "tracking": {"enabled": False},
-            "features": {"neighbors": 3, "neighbor_users": 1},
-            "split": {"kind": "time", "validation_days": 2},
-            "als": {"rank": 2, "iterations": 1, "blocks": 1},
-            "ranker": {"sources": BOTH, "per_source": 6, "train_users": 80, "leaf_rows": 5, "rounds": 20},
-            "popularity": {"segments": ["country"]},
-            "recommend": {"k": K, "models": ["popularity", "ranker"]},
-            "evaluate": {"ks": [K], "primary": f"ndcg@{K}"},
-        }
+    settings = handmade.settings(
+        folder,
+        features={"neighbors": 3, "neighbor_users": 1},
+        split={"kind": "time", "validation_days": 2},
+        als={"rank": 2, "iterations": 1, "blocks": 1},
+        ranker={"sources": BOTH, "per_source": 6, "train_users": 80, "leaf_rows": 5, "rounds": 20},
+        popularity={"segments": ["country"]},
+        recommend={"k": K, "models": ["popularity", "ranker"]},
+        evaluate={"ks": [K], "primary": f"ndcg@{K}"},
     )
     run = Run(settings, "featurize")
     about = {n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4, c.CATEGORY_CODES: [100 + n % 2, n % 6]} for n in range(N_ITEMS)}
@@ -71,12 +65,12 @@ def own_taste(own, _):
 
 @pytest.fixture(scope="module")
 def settings(spark, tmp_path_factory):
-    return lake(tmp_path_factory.mktemp("ranker") / "lake", own_taste)
+    return lake(tmp_path_factory.mktemp("ranker"), own_taste)
 
 
 def test_no_feature_knows_what_came_after(settings, tmp_path):
     """Two worlds that differ in the validation events alone: the same candidates and features, other choices."""
-    elsewhere = lake(tmp_path / "lake", lambda _, random: random.integers(N_ITEMS, size=2))
+    elsewhere = lake(tmp_path, lambda _, random: random.integers(N_ITEMS, size=2))
     sources = settings.ranker.model_copy(
         update={"sources": ("popularity", "segment_popularity", "neighbors", "recent")}
     )
@@ -154,9 +148,9 @@ def test_what_lists_said_against_what_happened(spark):
     )
     holdout = spark.createDataFrame([("a", "i1"), ("b", "i1"), ("b", "i9")], f"{c.USER_ID} string, {c.ITEM_ID} string")
     # c did not come back, and the popular item has no probability. 0.26 and 0.3 are one group, 0.5 begins the next.
-    assert reliability.of_lists(lists, holdout, fewest=1) == [
+    assert reliability.of_lists(lists, holdout, "ranker", fewest=1) == [
         {"rows": 1, "said": 0.05, "happened": 0.0},
         {"rows": 2, "said": 0.28, "happened": 0.5},
         {"rows": 1, "said": 0.5, "happened": 1.0},
     ]
-    assert [row["rows"] for row in reliability.of_lists(lists, holdout, fewest=2)] == [2]
+    assert [row["rows"] for row in reliability.of_lists(lists, holdout, "ranker", fewest=2)] == [2]

@@ -47,15 +47,10 @@ def world():
 @pytest.fixture(scope="module")
 def done(spark, tmp_path_factory):
     """Gold by hand, popularity by its job, another model's vectors by hand, and the job under test, twice."""
-    settings = Settings.model_validate(
-        {
-            "name": "test",
-            "lake": {"path": str(tmp_path_factory.mktemp("join") / "lake")},
-            "source": {"name": "simulator", "path": "logs"},
-            "recommend": {"k": K, "models": ["popularity", "als"], "block_users": 7},
-            "evaluate": {"ks": [K], "primary": f"ndcg@{K}"},
-            "tracking": {"enabled": False},
-        }
+    settings = handmade.settings(
+        tmp_path_factory.mktemp("join"),
+        recommend={"k": K, "models": ["popularity", "als"], "block_users": 7},
+        evaluate={"ks": [K], "primary": f"ndcg@{K}"},
     )
     events, users, items = world()
     gold = Run(settings, "featurize")

@@ -11,7 +11,6 @@ import untrained
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.evaluation import new_items
 from sparkrec.evaluation import newcomers as new_users
@@ -46,20 +45,13 @@ RULES = [{"name": "b", "items": "item_index = 7", "only_for": "country = 'B'"}]
 @pytest.fixture(scope="module")
 def settings(spark, tmp_path_factory):
     """Gold by hand; popularity, vectors and lists by their jobs."""
-    settings = Settings.model_validate(
-        {
-            "name": "test",
-            "lake": {"path": str(tmp_path_factory.mktemp("newcomers") / "lake")},
-            "source": {"name": "simulator", "path": "logs"},
-            "popularity": {"segments": ["country"], "segment_prior": 6},
-            "two_tower": {"history": "recency", "width": 6, "max_history": 2},
-            "recommend": {"k": K, "models": ["two_tower"], "rules": RULES, "newcomer_prior": PRIOR},
-            "evaluate": {
-                "ks": [2, K], "primary": f"ndcg@{K}", "bootstrap": 20, "sample_users": 0, "tradeoff_users": 0,
-            },
-            "tracking": {"enabled": False},
-        }
-    )  # fmt: skip
+    settings = handmade.settings(
+        tmp_path_factory.mktemp("newcomers"),
+        popularity={"segments": ["country"], "segment_prior": 6},
+        two_tower={"history": "recency", "width": 6, "max_history": 2},
+        recommend={"k": K, "models": ["two_tower"], "rules": RULES, "newcomer_prior": PRIOR},
+        evaluate={"ks": [2, K], "primary": f"ndcg@{K}", "bootstrap": 20, "sample_users": 0, "tradeoff_users": 0},
+    )
     gold = Run(settings, "featurize")
     items = {n: {c.N_EVENTS: sum(i == n for e in EVENTS for i, _, _ in e), c.FEATURES: [n % 3]} for n in range(N_ITEMS)}
     items[SOLD_OUT] |= {c.STOCK: 0.0}

@@ -11,9 +11,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from sparkrec.config.recommend import Recommend
-from sparkrec.retrieval import reranking
+from sparkrec.retrieval import filters, reranking
 from sparkrec.retrieval.filters import Audience
-from sparkrec.retrieval.reranking import EXPLORED, PROMOTED, Policy, lists
+from sparkrec.retrieval.reranking import EXPLORED, PROMOTED, Policy, Ranked, lists
 
 pytestmark = pytest.mark.unit
 
@@ -82,6 +82,31 @@ def test_caps_leave_exactly_k_however_small_the_pool(seed, by_category, by_brand
                 chosen.append(i)
         assert found.indices[u].tolist() == chosen + [-1] * (k - len(chosen))
         assert found.scores[u, : len(chosen)].tolist() == [float(it[0].vectors[u] @ it[1][i]) for i in chosen]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"caps": {"category": 1, "brand": 2}},
+        {"diversity": {"method": "mmr", "weight": 0.4}, "caps": {"category": 2}},
+        {"diversity": {"method": "dpp", "weight": 0.4}},
+        {"promotions": {"items": "x", "quota": 3}, "new_items": {"boost": 0.3}},
+        {"exploration": {"places": 2, "probability": 0.7}},
+    ],
+    ids=str,
+)
+def test_an_order_by_another_model_is_reranked_like_a_search(more):
+    """The whole ranking of the items, handed over as one that somebody else made: the same lists, in blocks as well."""
+    audience, items, allowed, traits = it = world(4, n=30)
+    settings = Recommend(k=7, pool=60, **more)
+    ranked = Ranked(*filters.search(audience, items, len(items), allowed, traits.hidden))
+    keys, all_users = np.arange(100, 130, dtype=np.uint64), np.ones(30, bool)
+    found = lists(audience, keys, all_users, ranked, items, allowed, 7, Policy(settings, traits))
+    wanted = make(it, settings)
+    for field_of in ("indices", "scores", "propensity", "why"):
+        np.testing.assert_array_equal(getattr(found, field_of), getattr(wanted, field_of), field_of)
+    assert (found.indices >= 0).sum() > 100
 
 
 @pytest.mark.parametrize("method", ["mmr", "dpp"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 
+import handmade
 import pytest
 from redis_server import redis_server  # noqa: F401  the fixture
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.jobs.publish import publish
 from sparkrec.pipeline import Run, execute
@@ -26,15 +26,8 @@ LISTS = {"u1": ["i1", "i2", "i3"], "u:2": ["i3", "i1"], 'u"é': ["i2"], "*": ["i
 @pytest.fixture(scope="module")
 def settings(spark, tmp_path_factory):
     """A lake with the lists of two models."""
-    made = Settings.model_validate(
-        {
-            "name": "test",
-            "lake": {"path": str(tmp_path_factory.mktemp("publish") / "lake")},
-            "source": {"name": "simulator", "path": "logs"},
-            "recommend": {"k": 20, "models": ["popularity", "als"]},
-            "tracking": {"enabled": False},
-        }
-    )
+    shown = {"k": 20, "models": ["popularity", "als"]}
+    made = handmade.settings(tmp_path_factory.mktemp("publish"), recommend=shown)
     run = Run(made, "recommend")
     for model, lists in (("als", LISTS), ("popularity", {"*": ["i9"]})):
         key = {c.RUN_ID: run.run_id, c.MODEL: model}

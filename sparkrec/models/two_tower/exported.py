@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from sparkrec.config import TwoTower
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.models import folders
 
 DESCRIPTION, ITEM_VECTORS = "model.json", "item_vectors"
 
@@ -51,9 +51,7 @@ def save(
 
 def create(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Files of these shapes, name → shape, under a temporary name; by one process, before the others ``put``."""
-    temporary = _temporary(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = folders.begin(folder)
     for name, shape in shapes.items():
         with open(temporary / f"{name}.npy", "wb") as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
@@ -73,7 +71,7 @@ def put(folder: Path, name: str, first: int, rows: np.ndarray) -> None:
     """
     if not np.isfinite(rows).all():
         raise ConfigError(f"The trained weights '{name}' hold NaN or infinity: lower two_tower.learning_rate.")
-    with open(_temporary(folder) / f"{name}.npy", "r+b") as file:
+    with open(folders.beside(folder) / f"{name}.npy", "r+b") as file:
         np.lib.format.read_magic(file)
         header = int.from_bytes(file.read(2), "little")
         file.seek(header + 4 * first * int(np.prod(rows.shape[1:])), os.SEEK_CUR)
@@ -82,21 +80,13 @@ def put(folder: Path, name: str, first: int, rows: np.ndarray) -> None:
 
 def finish(folder: Path, settings: TwoTower, sizes: Any, about: Mapping[str, Any]) -> None:
     """Puts the folder in the place of an older one; by one process, after the others."""
-    temporary, old = _temporary(folder), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    temporary = folders.beside(folder)
     weights = sorted(path.stem for path in temporary.glob("*.npy") if path.stem != ITEM_VECTORS)
     description = {
         "two_tower": settings.model_dump(mode="json"), "sizes": asdict(sizes), "weights": weights, **about,
     }  # fmt: skip
     (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1))
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _temporary(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.tmp")
+    folders.exchange(folder)
 
 
 def load(folder: str | Path) -> Exported:

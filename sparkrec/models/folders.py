@@ -1,0 +1,29 @@
+"""A model's folder is whole or not there: it is filled beside its place, and exchanged for an older one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+
+def beside(folder: Path) -> Path:
+    """Where the new folder is filled."""
+    return folder.with_name(f".{folder.name}.tmp")
+
+
+def begin(folder: Path) -> Path:
+    """:func:`beside`, empty."""
+    shutil.rmtree(beside(folder), ignore_errors=True)
+    beside(folder).mkdir(parents=True)
+    return beside(folder)
+
+
+def exchange(folder: Path) -> None:
+    """Puts what was filled :func:`beside` in its place."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    os.rename(beside(folder), folder)
+    shutil.rmtree(old, ignore_errors=True)
