@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Container
 from typing import Any
 
+import handmade
 import numpy as np
 
 from sparkrec import columns as c
@@ -47,21 +48,20 @@ def write_gold(
                     c.USER_BLOCK: 0,
                 }
             )  # fmt: skip
-    spark = run.spark
-    frame = spark.createDataFrame([tuple(row.values()) for row in rows], schemas.GOLD_SEQUENCES.struct())
-    run.write(schemas.GOLD_SEQUENCES, frame.repartition(files, c.USER_INDEX))
+    parts = [[row for row in rows if row[c.USER_INDEX] % files == n] for n in range(files)]
+    handmade.write(run, schemas.GOLD_SEQUENCES, *parts)
     now = dt.datetime(2022 if back else 2020, 1, 1)
     item = dict.fromkeys(schemas.GOLD_ITEMS.column_names)
     gold = [
         tuple((item | {c.ITEM_INDEX: i, c.ITEM_ID: f"i{i}", c.AS_OF: now, c.FEATURES: [i % 2]}).values())
         for i in range(items)
     ]
-    run.write(schemas.GOLD_ITEMS, spark.createDataFrame(gold, schemas.GOLD_ITEMS.struct()))
+    handmade.write(run, schemas.GOLD_ITEMS, gold)
     for table, prefix, n in (
         (schemas.VOCABULARY_USERS, "u", users),
         (schemas.VOCABULARY_ITEMS, "i", items),
         (schemas.VOCABULARY_FEATURES, "f", 2),
     ):
-        run.write(table, spark.createDataFrame([(f"{prefix}{i}", i, 1, now, now) for i in range(n)], table.struct()))
+        handmade.write(run, table, [(f"{prefix}{i}", i, 1, now, now) for i in range(n)])
     run.finish()
     return run

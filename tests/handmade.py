@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
+from sparkrec.lake import migrations
 from sparkrec.pipeline import Run
 
 Event = tuple[int, str, int]  # item index, event type, unix seconds
@@ -20,6 +24,29 @@ def settings(folder: Path, name: str = "test", **sections: Any) -> Settings:
     return Settings.model_validate({"name": name, "tracking": {"enabled": False}, **plain, **sections})
 
 
+def write(run: Run, table: schemas.Table, *files: Iterable[Any], where: Mapping[str, str] | str | None = None) -> None:
+    """``run.write`` of rows (mappings, or values in order), without Spark, in a hundredth of the time: a file of each.
+
+    What a mapping lacks is null.
+    """
+    from pyspark.sql.pandas.types import to_arrow_schema
+
+    schema, path = to_arrow_schema(table.struct()), run.lake.path(table)
+    if not DeltaTable.is_deltatable(path):
+        DeltaTable.create(
+            path, schema, partition_by=list(table.partition_by), configuration=migrations.properties(table),
+            raise_if_key_not_exists=False,
+        )  # fmt: skip
+    if isinstance(where, Mapping):
+        where = " AND ".join(f"{column} = '{value}'" for column, value in where.items())
+    for n, rows in enumerate(files):
+        named = [row if isinstance(row, Mapping) else dict(zip(schema.names, row, strict=True)) for row in rows]
+        assert all(row.keys() <= set(schema.names) for row in named), table.name
+        part = pa.Table.from_pylist(named, schema)
+        write_deltalake(path, part, mode="append" if n else "overwrite", predicate=None if n else where)
+    run.outputs[table.name] = DeltaTable(path).version()
+
+
 def vectors(run: Run, model: str, users: dict[int, list[float]], items: dict[int, list[float]]) -> None:
     """Vectors of a model by index; who is left out has none."""
     for table, index, identifier, letter, rows in (
@@ -28,7 +55,7 @@ def vectors(run: Run, model: str, users: dict[int, list[float]], items: dict[int
     ):
         where = {c.RUN_ID: run.run_id, c.MODEL: model}
         found = [where | {index: n, identifier: f"{letter}{n}", c.VECTOR: v} for n, v in rows.items()]
-        run.write(table, run.spark.createDataFrame(found, table.struct()), where)
+        write(run, table, found, where=where)
 
 
 def gold(
@@ -85,7 +112,7 @@ def gold(
     for table, rows in tables.items():
         if only is not None and table not in only:
             continue
-        run.write(table, run.spark.createDataFrame(rows, table.struct()))
+        write(run, table, rows)
 
 
 def _cut(events: Sequence[Event], chunk: int) -> list[tuple[int, Sequence[Event]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from pathlib import Path
 
+import handmade
 import numpy as np
 from drivers import INTERPRETED
 
@@ -47,7 +48,7 @@ def gold(run: Run, table: Table, stored: list[str], where: dict[str, str] | None
             rows.append(tuple(known.get(column.name) for column in table.columns))
             if table is schemas.VOCABULARY_USERS:
                 break
-    run.write(table, run.spark.createDataFrame(rows, table.struct()), where)
+    handmade.write(run, table, rows, where=where)
 
 
 def build(folder: Path, pseudonymize: bool) -> Settings:

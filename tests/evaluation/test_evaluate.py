@@ -50,7 +50,7 @@ def done(spark, tmp_path_factory):
         for (model, user), items in LISTS.items()
         for rank, item in enumerate(items, start=1)
     ]  # fmt: skip
-    lists.write(schemas.RECOMMENDATIONS, spark.createDataFrame(rows, schemas.RECOMMENDATIONS.struct()))
+    handmade.write(lists, schemas.RECOMMENDATIONS, rows)
     lists.finish()
     runs = [Run(settings, "evaluate") for _ in range(2)]
     for run in runs:

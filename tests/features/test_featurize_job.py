@@ -10,6 +10,7 @@ import math
 import shutil
 from collections import Counter
 
+import handmade
 import pytest
 
 from sparkrec import columns as c
@@ -111,8 +112,8 @@ def write_silver(settings, events, items):
             if table is schemas.SILVER_EVENTS:
                 cancelled = row[c.CANCELLED_AT] is not None
                 made |= {c.EVENT_ID: f"e{n}", c.LINE: n, c.EVENT_DATE: row[c.EVENT_TIME].date(), c.CANCELLED: cancelled}
-            full.append(tuple(made[name] for name in table.column_names))
-        run.write(table, run.spark.createDataFrame(full, table.struct()))
+            full.append(made)
+        handmade.write(run, table, full)
     run.finish()
 
 

@@ -8,13 +8,14 @@ import os
 import random
 from dataclasses import dataclass, field
 
+import handmade
 import pytest
 from deltalake import DeltaTable
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
-from sparkrec.features import sequences
+from sparkrec.features import activity
 from sparkrec.jobs.featurize import featurize
 from sparkrec.pipeline import Run, execute
 
@@ -92,11 +93,6 @@ def _shop(seed):
     return shop
 
 
-def _frame(run, table, rows):
-    full = [tuple(row.get(name) for name in table.column_names) for row in rows]
-    return run.spark.createDataFrame(full, table.struct())
-
-
 def _arrive(settings, shop, batch):
     """Silver as clean leaves it: only the days are written that the batch touches."""
     run = Run(settings, "clean")
@@ -107,14 +103,12 @@ def _arrive(settings, shop, batch):
         row | dict(cancelled=row["cancelled_at"] is not None) for row in now.values() if row["event_date"] in touched
     ]
     days = ", ".join(f"DATE'{day}'" for day in sorted(touched))
-    run.write(
-        schemas.SILVER_EVENTS, _frame(run, schemas.SILVER_EVENTS, rows), f"event_date IN ({days})" if batch else None
-    )
+    handmade.write(run, schemas.SILVER_EVENTS, rows, where=f"event_date IN ({days})" if batch else None)
     suspects = [{c.USER_ID: user, c.EVENT_DATE: dt.date(2020, 1, day)} for user, day in shop.suspects[batch]]
-    run.write(schemas.SILVER_SUSPECTS, _frame(run, schemas.SILVER_SUSPECTS, suspects))
+    handmade.write(run, schemas.SILVER_SUSPECTS, suspects)
     columns = (c.ITEM_ID, c.VALID_FROM, c.BRAND, c.CATEGORY, c.PRICE, c.FOR_SALE)
     items = [dict(zip(columns, (name, _day(day), *rest), strict=True)) for name, day, *rest in shop.items[batch]]
-    run.write(schemas.SILVER_ITEMS, _frame(run, schemas.SILVER_ITEMS, items))
+    handmade.write(run, schemas.SILVER_ITEMS, items)
     run.finish()
 
 
@@ -162,13 +156,13 @@ def grown(request, spark, tmp_path_factory):
 
 
 def _die(settings):
-    """A run for another day, which stops when it has written all but the sequences."""
+    """A run for another day, which stops when it has written users, pairs and days of items."""
 
-    def broken(pieces, max_length):
+    def broken(*_):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "rows", broken)
+        patch.setattr(activity, "over_time", broken)
         with pytest.raises(KeyboardInterrupt):
             _featurize(settings, dt.date(2020, 1, 9))
     Run(settings, "featurize").spark.catalog.clearCache()

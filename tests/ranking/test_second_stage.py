@@ -54,7 +54,7 @@ def lake(folder, last):
     about[SOLD_OUT][c.STOCK] = 0.0
     handmade.gold(run, walks(last), N_ITEMS, items=about, held_out=2, countries=("Chile", "Peru", None))
     for table in (schemas.GOLD_ITEM_DAYS, schemas.GOLD_NEIGHBORS):
-        run.write(table, run.spark.createDataFrame([], table.struct()))
+        handmade.write(run, table, [])
     run.finish()
     return settings
 

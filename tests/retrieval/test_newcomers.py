@@ -77,7 +77,7 @@ def settings(spark, tmp_path_factory):
 
 def _write(run, table, rows):
     empty = dict.fromkeys(table.column_names)
-    run.write(table, run.spark.createDataFrame([empty | row for row in rows], table.struct()))
+    handmade.write(run, table, [empty | row for row in rows])
 
 
 def _untrained(run):

@@ -38,7 +38,7 @@ def settings(spark, tmp_path_factory):
             for user, items in lists.items()
             for rank, item in reversed(list(enumerate(items, 1)))
         ]
-        run.write(schemas.RECOMMENDATIONS, spark.createDataFrame(rows, schemas.RECOMMENDATIONS.struct()), key)
+        handmade.write(run, schemas.RECOMMENDATIONS, rows, where=key)
     run.finish()
     return made
 
