@@ -12,7 +12,7 @@ from pathlib import Path
 import shop
 
 #: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo, the quiet
-#: runs of the slow tests and spark-submit compile.
+#: run of the killed jobs compile.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
@@ -31,17 +31,14 @@ def finish(process: subprocess.Popen[str], *codes: int) -> str:
     return printed
 
 
-def kill(process: subprocess.Popen[str], lines: int, later: float, *stages: str, until: tuple[str, ...] = ()) -> str:
-    """``kill -9`` of the group, ``later`` seconds after so many lines of the stages' progress; what it printed.
-
-    At the latest when it comes to one of the stages ``until``.
-    """
+def kill(process: subprocess.Popen[str], lines: int, later: float, *stages: str) -> str:
+    """``kill -9`` of the group, ``later`` seconds after so many lines of the stages' progress; what it printed."""
     assert process.stdout is not None
     printed = []
     for line in process.stdout:
         printed.append(line)
         lines -= any(f"  {stage} " in line for stage in stages)
-        if lines <= 0 or any(f"  {stage} " in line for stage in until):
+        if lines <= 0:
             break
     time.sleep(later)
     os.killpg(process.pid, signal.SIGKILL)

@@ -1,10 +1,9 @@
-"""Each job is killed in the middle and the run goes on: the tables are those of jobs that were submitted one by one."""
+"""Each job is submitted alone, killed in the middle and submitted again: the tables are those of one quiet run."""
 
 from __future__ import annotations
 
 import random
 import re
-import subprocess
 from pathlib import Path
 
 import drivers
@@ -24,31 +23,22 @@ RANKED = {"recommend": {"models": ["popularity", "als", "two_tower", "ranker"]},
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every job by ``spark-submit``, alone; nobody disturbs it."""
+    """All in one process; nobody disturbs it."""
     folder = tmp_path_factory.mktemp("quiet")
-    conf = shop.configuration(folder, folder / "logs", **RANKED)
-    for stage in STAGES:
-        drivers.finish(shop.submit(stage, conf))
+    drivers.finish(drivers.start("sparkrec", "run", "--conf", shop.configuration(folder, folder / "logs", **RANKED)))
     return folder
 
 
-def run(conf: Path, *more: str) -> subprocess.Popen[str]:
-    return drivers.start("sparkrec", "run", "--conf", conf, *more)
-
-
-def test_killed_and_run_again_is_as_submitted_one_by_one(quiet: Path, tmp_path: Path) -> None:
-    """Each run goes on where the one before was killed. Plans are interpreted here and compiled there."""
+def test_submitted_one_by_one_and_killed_is_as_at_once_and_quiet(quiet: Path, tmp_path: Path) -> None:
+    """Each by ``spark-submit``, killed, then submitted again. Plans are interpreted here and compiled there."""
     chance = random.Random(11)
     spark = {"driver_memory": "1g", "shuffle_partitions": 2, "conf": drivers.INTERPRETED}
     conf = shop.configuration(tmp_path, quiet / "logs", spark=spark, **RANKED)
-    first = STAGES[0]
     for stage in STAGES:
         kills, lines = KILLS[stage]
-        later = STAGES[STAGES.index(stage) + 1 :]
         for _ in range(kills):
-            process = run(conf, "--from", first)
-            log = drivers.kill(process, chance.randint(1, lines), chance.uniform(0, 1.5), stage, until=later)
+            log = drivers.kill(shop.submit(stage, conf), chance.randint(1, lines), chance.uniform(0, 1.5), stage)
             assert re.search(rf"  {stage} .*started", log), f"{stage}: {log}"
-            first = stage
-    drivers.finish(run(conf, "--from", first))
+            assert not re.search(rf"  {stage} .*done", log), f"{stage} was killed too late"
+        drivers.finish(shop.submit(stage, conf))
     shop.assert_same_tables(quiet / "lake", tmp_path / "lake")
