@@ -11,8 +11,8 @@ from pathlib import Path
 
 import shop
 
-#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo, the quiet
-#: run of the killed jobs compile.
+#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo and
+#: the quiet run of the killed jobs compile.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 

@@ -51,11 +51,7 @@ def write_gold(
     parts = [[row for row in rows if row[c.USER_INDEX] % files == n] for n in range(files)]
     handmade.write(run, schemas.GOLD_SEQUENCES, *parts)
     now = dt.datetime(2022 if back else 2020, 1, 1)
-    item = dict.fromkeys(schemas.GOLD_ITEMS.column_names)
-    gold = [
-        tuple((item | {c.ITEM_INDEX: i, c.ITEM_ID: f"i{i}", c.AS_OF: now, c.FEATURES: [i % 2]}).values())
-        for i in range(items)
-    ]
+    gold = [{c.ITEM_INDEX: i, c.ITEM_ID: f"i{i}", c.AS_OF: now, c.FEATURES: [i % 2]} for i in range(items)]
     handmade.write(run, schemas.GOLD_ITEMS, gold)
     for table, prefix, n in (
         (schemas.VOCABULARY_USERS, "u", users),

@@ -76,23 +76,21 @@ def gold(
     """
     names = [f"i{n}" for n in range(n_items)]
     known = {f"u{n}": n for n, events in enumerate(users) if events}
-    empty = dict.fromkeys(schemas.GOLD_ITEMS.column_names)
     tables: dict[schemas.Table, list[dict[str, Any]]] = {
         schemas.VOCABULARY_USERS: [
-            {c.USER_ID: f"u{n}", c.USER_INDEX: n, c.COUNT: len(e), c.FIRST_SEEN: None, c.LAST_SEEN: None}
+            {c.USER_ID: f"u{n}", c.USER_INDEX: n, c.COUNT: len(e)}
             for n, e in enumerate(users)
         ],
         schemas.VOCABULARY_ITEMS: [
-            {c.ITEM_ID: name, c.ITEM_INDEX: n, c.COUNT: 0, c.FIRST_SEEN: None, c.LAST_SEEN: None}
+            {c.ITEM_ID: name, c.ITEM_INDEX: n, c.COUNT: 0}
             for n, name in enumerate(names)
         ],
         schemas.GOLD_ITEMS: [
-            empty | {c.ITEM_INDEX: n, c.ITEM_ID: name, c.NAME: f"Item {n}", c.FOR_SALE: True} | (items or {}).get(n, {})
+            {c.ITEM_INDEX: n, c.ITEM_ID: name, c.NAME: f"Item {n}", c.FOR_SALE: True} | (items or {}).get(n, {})
             for n, name in enumerate(names)
         ],
         schemas.GOLD_USERS: [
-            dict.fromkeys(schemas.GOLD_USERS.column_names)
-            | {c.USER_INDEX: n, c.USER_ID: f"u{n}", c.N_EVENTS: len(e), c.COUNTRY: countries[n % len(countries)]}
+            {c.USER_INDEX: n, c.USER_ID: f"u{n}", c.N_EVENTS: len(e), c.COUNTRY: countries[n % len(countries)]}
             for n, e in enumerate(users)
         ],
         schemas.GOLD_SEQUENCES: [
@@ -104,7 +102,7 @@ def gold(
             {
                 c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: known.get(user),
                 c.ITEM_INDEX: names.index(item) if item in names else None,
-                c.EVENT_TYPE: c.PURCHASE, c.EVENT_TIME: None, c.VALUE: None,
+                c.EVENT_TYPE: c.PURCHASE,
             }
             for user, item in holdout
         ],

@@ -112,7 +112,7 @@ def write_silver(settings, events, items):
             if table is schemas.SILVER_EVENTS:
                 cancelled = row[c.CANCELLED_AT] is not None
                 made |= {c.EVENT_ID: f"e{n}", c.LINE: n, c.EVENT_DATE: row[c.EVENT_TIME].date(), c.CANCELLED: cancelled}
-            full.append({name: made[name] for name in table.column_names})
+            full.append(tuple(made[name] for name in table.column_names))
         handmade.write(run, table, full)
     run.finish()
 

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
-from sparkrec.features import activity
+from sparkrec.features import sequences
 from sparkrec.jobs.featurize import featurize
 from sparkrec.pipeline import Run, execute
 
@@ -156,13 +156,13 @@ def grown(request, spark, tmp_path_factory):
 
 
 def _die(settings):
-    """A run for another day, which stops when it has written users, pairs and days of items."""
+    """A run for another day, which stops when it has written all but the sequences."""
 
-    def broken(*_):
+    def broken(pieces, max_length):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(activity, "over_time", broken)
+        patch.setattr(sequences, "rows", broken)
         with pytest.raises(KeyboardInterrupt):
             _featurize(settings, dt.date(2020, 1, 9))
     Run(settings, "featurize").spark.catalog.clearCache()

@@ -56,13 +56,13 @@ def settings(spark, tmp_path_factory):
     items = {n: {c.N_EVENTS: sum(i == n for e in EVENTS for i, _, _ in e), c.FEATURES: [n % 3]} for n in range(N_ITEMS)}
     items[SOLD_OUT] |= {c.STOCK: 0.0}
     handmade.gold(gold, EVENTS, N_ITEMS, items=items, only=HANDMADE)
-    _write(
+    handmade.write(
         gold, schemas.GOLD_USERS,
         [{c.USER_INDEX: n, c.USER_ID: f"u{n}", c.COUNTRY: x, c.N_EVENTS: 1} for n, x in enumerate(COUNTRIES)],
     )  # fmt: skip
     asked = [(user, item, None, time, country) for user, (country, list_) in STRANGERS.items()
              for time, item in enumerate(list_)] + [("u0", "i10", 0, 9, "A"), ("u3", "i4", 3, 9, "B")]  # fmt: skip
-    _write(
+    handmade.write(
         gold, schemas.GOLD_HOLDOUT,
         [{c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: index, c.COUNTRY: country, c.EVENT_TYPE: c.VIEW,
           c.ITEM_INDEX: int(item[1:]) if item != "unheard" else None, c.EVENT_TIME: dt.datetime(2026, 1, 1, 0, time)}
@@ -73,11 +73,6 @@ def settings(spark, tmp_path_factory):
     for job in (train_popularity, embed_job, recommend):
         execute(job, Run(settings, job.__name__))
     return settings
-
-
-def _write(run, table, rows):
-    empty = dict.fromkeys(table.column_names)
-    handmade.write(run, table, [empty | row for row in rows])
 
 
 def _untrained(run):
