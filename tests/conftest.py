@@ -34,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: longest[item.path], reverse=True)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In CI, what failed and what took over a minute is printed when it happens: a run cut off has no summary."""
+    if "CI" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ and (report.failed or report.duration > 60):
+        print(f"\n{report.nodeid} ({report.when}, {report.duration:.0f} s)\n{report.longreprtext[-4000:]}", flush=True)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
     from sparkrec.session import get_session
