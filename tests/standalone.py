@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from shop import BIN, HOME
 
-from sparkrec.training.supervisor import carriers
+from sparkrec.training.supervisor import carriers, kill
 
 _MARK = "SPARKREC_TESTED_CLUSTER"
 
@@ -43,8 +43,7 @@ class Cluster:
 
     def stop(self) -> None:
         every = list(carriers(self._token, _MARK))
-        for process in every:
-            process.kill()
+        kill(every)
         psutil.wait_procs(every, timeout=10)
 
     def _start_worker(self, name: str, gpus: Sequence[str]) -> Path:

@@ -21,7 +21,7 @@ from sparkrec.errors import RetryableError
 from sparkrec.session import known_classes
 from sparkrec.training.plan import Plan
 from sparkrec.training.preflight import slots
-from sparkrec.training.supervisor import TOKEN, carriers, rank_environment
+from sparkrec.training.supervisor import TOKEN, carriers, kill, rank_environment
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -126,9 +126,8 @@ def _end_with_parent(parent: int) -> None:
     """A job that is killed leaves no training behind: the ranks below end when this process does."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    for process in carriers(os.environ.get(TOKEN, "")):
-        if process.pid != os.getpid():  # a rank that hangs would not notice
-            process.kill()
+    # A rank that hangs would not notice.
+    kill(process for process in carriers(os.environ.get(TOKEN, "")) if process.pid != os.getpid())
     os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,15 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
     ConfigError, DataError
         As a rank found them: a diverged loss, tables that do not fit together.
     RetryableError
-        Ranks were lost or hung more often than ``two_tower.restarts`` allows, or the time limit is over.
+        Ranks were lost or hung more often than ``two_tower.restarts`` allows, the time limit is over, or the
+        ``spark-submit`` that started this job has ended.
     """
     _prepare(plan)
+    parent = os.getppid()
     deadline = time.monotonic() + 60 * plan.settings.timeout_minutes
     for attempt in range(plan.settings.restarts + 1):
         try:
-            return _attempt(plan, listen, deadline)
+            return _attempt(plan, listen, deadline, parent)
         except Lost as error:
             reason = str(error)
             if attempt < plan.settings.restarts:
@@ -89,7 +92,7 @@ def _prepare(plan: Plan) -> None:
         checkpoint.clear(plan.path("checkpoints"))
 
 
-def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
+def _attempt(plan: Plan, listen: Listener, deadline: float, parent: int) -> dict[str, Any]:
     for log in plan.path("ranks").glob("*.jsonl"):
         log.unlink()
     token = uuid.uuid4().hex
@@ -117,6 +120,7 @@ def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
     try:
         while child.poll() is None:
             hear()
+            _check_parent(parent)
             if not said and not result.exists():
                 _check_alive(plan, follower, started, deadline)
                 settled = time.monotonic()
@@ -130,6 +134,12 @@ def _attempt(plan: Plan, listen: Listener, deadline: float) -> dict[str, Any]:
         _raise_said(said)
         raise Lost(f"{_who(plan, said)}: {_last_word(plan, before, child.returncode)}")
     return dict(json.loads(result.read_text()))
+
+
+def _check_parent(parent: int) -> None:
+    """A killed spark-submit leaves the job's Python behind, and here is nothing that would ask the JVM for anything."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ and os.getppid() != parent:
+        raise RetryableError("spark-submit has ended, and the training with it. Submit the job again to go on.")
 
 
 def _check_alive(plan: Plan, follower: Follower, started: float, deadline: float) -> None:
@@ -185,8 +195,7 @@ def _end(child: subprocess.Popen[bytes], token: str) -> None:
             child.wait()
     left = list(carriers(token))
     _, alive = psutil.wait_procs(left, timeout=2.0)
-    for process in alive:
-        process.kill()
+    kill(alive)
     psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
 
 
@@ -195,6 +204,13 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(child.pid, number)
     except ProcessLookupError:
         return
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """Those that have ended in the meantime are as good as killed."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def carriers(token: str, name: str = TOKEN) -> Iterator[psutil.Process]:

@@ -1,4 +1,4 @@
-"""The fake ranks mean what Horovod's operations mean; Horovod itself is in test_two_ranks.py."""
+"""The fake ranks mean what Horovod's operations mean; Horovod itself is in test_horovod.py."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_twenty_kills_anywhere_change_nothing(tmp_path, undisturbed):
     """Each rank in turn, before a seeded step or in the middle of writing a checkpoint; the next attempt goes on.
 
     The ranks are real Horovod processes that are killed with SIGKILL, but forked, not started by Spark, which would
-    take minutes. Ranks of Spark are killed in test_two_ranks.py and test_standalone.py.
+    take minutes. Ranks of Spark are killed in test_train_two_tower_job.py.
     """
     plan = small.make_plan(tmp_path, **SETTINGS)
     command = [sys.executable, str(HERE / "forked_ranks.py"), str(plan.save()), "7", "20"]
@@ -146,7 +146,7 @@ def small_disk(tmp_path):
     if mounted.returncode:
         pytest.skip(f"needs the right to mount a file system: {mounted.stderr.decode().strip()}")
     yield tmp_path
-    subprocess.run(["umount", tmp_path], check=True)
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def test_a_full_disk_is_named_and_once_there_is_room_the_training_goes_on(small_disk, monkeypatch, undisturbed):
@@ -183,8 +183,7 @@ def test_an_elastic_training_goes_on_with_the_ranks_that_there_is_room_for(tmp_p
 
     def lose(pids: list[int]) -> None:
         _, worker, _ = cluster.worker_of(psutil.Process(pids[1]))
-        for process in [worker, *worker.children(recursive=True)]:
-            process.kill()
+        supervisor.kill([worker, *worker.children(recursive=True)])
 
     with standalone(tmp_path, left=[], right=[]) as cluster:
         plan = small.make_plan(
