@@ -79,7 +79,7 @@ class Run:
         self.started = dt.datetime.now(dt.UTC)
         self._clock = time.monotonic()
         self._lake: Lake | None = None
-        self._records: dict[bool, list[Row]] = {}
+        self._records: list[Row] | None = None
 
     @property
     def spark(self) -> SparkSession:
@@ -169,16 +169,18 @@ class Run:
 
         if not self.lake.exists(schemas.RUNS):
             return []
-        mine = F.col(c.RUN_ID) == self.run_id
-        if any_run:
-            mine = mine | F.col(c.STAGE).isin(*_SHARING)
-        return self.lake.read(schemas.RUNS).where(mine).orderBy(c.STARTED).collect()
+        wanted = (F.col(c.RUN_ID) == self.run_id) | F.col(c.STAGE).isin(*_SHARING)
+        rows = sorted(self.lake.read(schemas.RUNS).where(wanted).collect(), key=lambda row: row[c.STARTED])
+        return rows if any_run else self._own(rows)
 
     def known_records(self, any_run: bool = False) -> list[Row]:
         """:meth:`records` as they were when this run first asked: what it reads does not change under it."""
-        if any_run not in self._records:
-            self._records[any_run] = self.records(any_run)
-        return self._records[any_run]
+        if self._records is None:
+            self._records = self.records(any_run=True)
+        return self._records if any_run else self._own(self._records)
+
+    def _own(self, rows: list[Row]) -> list[Row]:
+        return [row for row in rows if row[c.RUN_ID] == self.run_id]
 
     def finish(self) -> None:
         """Append the run record, which makes the stage's tables visible to later stages."""
@@ -188,7 +190,7 @@ class Run:
             self.inputs, self.outputs, self.counts, json.dumps(self.details, default=str),
         )  # fmt: skip
         frame = self.spark.createDataFrame([row], schemas.RUNS.struct())
-        self.lake.append(schemas.RUNS, frame, f"{self.run_id}:{self.stage}:{self.started.isoformat()}")
+        self.lake.append(schemas.RUNS, frame)
         self.tracker.metrics({"seconds": seconds, **self.counts})
         self.tracker.tags({f"input.{name}": str(version) for name, version in self.inputs.items()})
         self.tracker.tags({f"output.{name}": str(version) for name, version in self.outputs.items()})

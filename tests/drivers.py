@@ -7,12 +7,12 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import shop
 
-#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo and
-#: the quiet run of the killed jobs compile.
+#: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo compiles.
 INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
@@ -45,6 +45,27 @@ def kill(process: subprocess.Popen[str], lines: int, later: float, *stages: str)
     process.wait()
     process.stdout.close()
     return "".join(printed)
+
+
+def copied(
+    process: subprocess.Popen[str], lake: Path, folder: Path, moments: Mapping[str, list[tuple[int, float]]]
+) -> list[tuple[str, Path]]:
+    """Copies of the lake as it lay at some ``moments`` of stages, the process stopped: a line, and seconds after it."""
+    assert process.stdout is not None
+    copies: list[tuple[str, Path]] = []
+    lines = dict.fromkeys(moments, 0)
+    folder.mkdir()
+    for line in process.stdout:
+        for stage in (stage for stage in moments if f"  {stage} " in line):
+            lines[stage] += 1
+            for later in [later for at, later in moments[stage] if at == lines[stage]]:
+                time.sleep(later)
+                os.killpg(process.pid, signal.SIGSTOP)
+                copies.append((stage, folder / f"{len(copies)}-{stage}"))
+                # Not checked: ranks have groups of their own and go on, so that a file may go while it is copied.
+                subprocess.run(["cp", "-a", lake, copies[-1][1]], check=False)
+                os.killpg(process.pid, signal.SIGCONT)
+    return copies
 
 
 def moments(seed: int, last_lines: tuple[int, ...], seconds: float = 1.5) -> list[tuple[int, float]]:

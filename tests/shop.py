@@ -68,9 +68,9 @@ def submit(stage: str, conf: Path, *more: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def rows(lake: Path, table: schemas.Table) -> list[str]:
-    """The newest version of a table as sorted text, without its clocks."""
-    data = DeltaTable(str(lake / table.name.replace(".", "/"))).to_pyarrow_table()
+def rows(lake: Path, table: schemas.Table, version: int | None = None) -> list[str]:
+    """A version (default: the newest) of a table as sorted text, without its clocks."""
+    data = DeltaTable(str(lake / table.name.replace(".", "/")), version).to_pyarrow_table()
     keep = [name for name in data.column_names if name not in CLOCKS]
     return sorted(repr(row) for row in data.select(keep).to_pylist())
 

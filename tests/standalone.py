@@ -82,7 +82,7 @@ def standalone(folder: Path, **gpus: Sequence[str]) -> Iterator[Cluster]:
         cluster.stop()
 
 
-def _wait(log: Path, pattern: str, seconds: float = 120) -> str:
+def _wait(log: Path, pattern: str, seconds: float = 600) -> str:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := re.search(pattern, log.read_text(errors="replace")):

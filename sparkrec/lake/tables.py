@@ -159,15 +159,10 @@ class Lake:
             writer = writer.option("replaceWhere", where)
         return self._save(table, writer, base)
 
-    def append(
-        self, table: Table, frame: DataFrame, transaction: str | None = None, base: int | None = None
-    ) -> tuple[int, int]:
-        """Append in one commit, once: the same ``transaction`` again changes nothing. ``base`` and returns as above."""
+    def append(self, table: Table, frame: DataFrame, base: int | None = None) -> tuple[int, int]:
+        """Append in one commit. ``base`` and returns as above; without a base nothing of the table is read."""
         self._create(table)
-        writer = self._conform(table, frame).write.format("delta").mode("append")
-        if transaction is not None:
-            writer = writer.option("txnAppId", transaction).option("txnVersion", 1)
-        return self._save(table, writer, base)
+        return self._save(table, self._conform(table, frame).write.format("delta").mode("append"), base)
 
     def prepare(self, table: Table) -> int:
         """Makes the table if it is not there (empty), migrates an old one; returns its version: a ``base``."""
@@ -202,9 +197,14 @@ class Lake:
 
     def _versions(self, table: Table) -> list[int]:
         """Those whose commit is still in the log."""
+        return [int(name[:20]) for name in self._log_names(table) if _COMMIT.fullmatch(name)]
+
+    def _log_names(self, table: Table) -> list[str]:
+        """The files of a table's log, in one call: one for each would be what a small commit mostly costs."""
+        jvm: Any = self.spark._jvm
         files, log = self._log(table)
-        names = [file.getPath().getName() for file in files.listStatus(log)]
-        return [int(name[:20]) for name in names if _COMMIT.fullmatch(name)]
+        listed = jvm.org.apache.hadoop.fs.FileUtil.stat2Paths(files.listStatus(log))
+        return re.findall(r"/([^/,]+)(?=[,}])", jvm.org.apache.commons.lang3.ArrayUtils.toString(listed))
 
     def _commit(self, table: Table, version: int) -> Commit:
         """From the commit's file: Delta's history would start a Spark job."""
@@ -260,7 +260,7 @@ class Lake:
     def _remove_torn_log(self, table: Table) -> None:
         """A creation that was killed before its first commit left a log without one; Delta would not create over it."""
         files, log = self._log(table)
-        if files.exists(log) and not any(_COMMIT.match(file.getPath().getName()) for file in files.listStatus(log)):
+        if files.exists(log) and not any(map(_COMMIT.match, self._log_names(table))):
             files.delete(log, True)
 
     def _check_schema_version(self, table: Table) -> None:

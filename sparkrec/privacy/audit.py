@@ -36,7 +36,7 @@ def write(run: Run, error: BaseException | None = None, **details: Any) -> None:
     )  # fmt: skip
     try:
         frame = run.spark.createDataFrame([row], schemas.AUDIT.struct())
-        run.lake.append(schemas.AUDIT, frame, f"{run.run_id}:{run.stage}:{run.started.isoformat()}")
+        run.lake.append(schemas.AUDIT, frame)
     except (Py4JError, PySparkException, OSError) as failed:
         if error is None:
             raise

@@ -41,7 +41,7 @@ def suppress(run: Run, who: Persons, key: Key) -> None:
     frame = run.spark.createDataFrame(rows, schemas.SUPPRESSED.struct())
     if run.lake.exists(schemas.SUPPRESSED):
         frame = frame.join(run.lake.read(schemas.SUPPRESSED).select(c.DIGEST), c.DIGEST, "left_anti")
-    run.lake.append(schemas.SUPPRESSED, frame, f"erase:{run.started.isoformat()}")
+    run.lake.append(schemas.SUPPRESSED, frame)
 
 
 def forget(run: Run, who: Persons) -> int:

@@ -45,7 +45,7 @@ def test_version_and_rows_are_those_of_deltas_own_history(lake: Lake) -> None:
     from delta.tables import DeltaTable
 
     table = schemas.VECTORS_USERS
-    found = [lake.append(table, vectors(lake, "r1", "als", *[1.0] * n), f"files-{n}") for n in (3, 1)]
+    found = [lake.append(table, vectors(lake, "r1", "als", *[1.0] * n)) for n in (3, 1)]
     found.append(lake.overwrite(table, vectors(lake, "r1", "als", 1.0, 2.0), {c.RUN_ID: "r1", c.MODEL: "als"}))
     history = DeltaTable.forPath(lake.spark, lake.path(table)).history(3).orderBy("version").collect()
     assert found == [(row["version"], int(row["operationMetrics"]["numOutputRows"])) for row in history]
@@ -54,14 +54,6 @@ def test_version_and_rows_are_those_of_deltas_own_history(lake: Lake) -> None:
 def test_rows_outside_the_named_partition_are_refused(lake: Lake) -> None:
     with pytest.raises(Exception, match=r"replaceWhere|DELTA_REPLACE_WHERE"):
         lake.overwrite(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0), {c.RUN_ID: "r2", c.MODEL: "als"})
-
-
-def test_append_once_for_each_transaction(lake: Lake) -> None:
-    table = schemas.VECTORS_USERS
-    lake.append(table, vectors(lake, "r1", "als", 1.0), "files-a")
-    lake.append(table, vectors(lake, "r1", "als", 1.0), "files-a")
-    lake.append(table, vectors(lake, "r1", "als", 2.0), "files-b")
-    assert [value for _, _, value in content(lake)] == [1.0, 2.0]
 
 
 def test_two_writers_on_one_version_are_not_both_let_through(lake: Lake) -> None:
@@ -107,7 +99,7 @@ def test_a_creation_that_was_killed_before_its_commit_is_made_again(lake: Lake, 
     log.mkdir(parents=True)
     if left:
         (log / left).write_text("{")
-    lake.append(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0), "files-a")
+    lake.append(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0))
     assert content(lake) == [("r1", "als", 1.0)]
 
 

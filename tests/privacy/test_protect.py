@@ -156,7 +156,7 @@ def test_a_lake_keeps_its_key(make_run: Callable[..., Run], tmp_path: Path, monk
 
     ann = pseudonyms.pseudonym(key, c.USER_ID, "Ann")
     digest = first.spark.createDataFrame([(key.digest("erased", ann), None)], schemas.SUPPRESSED.struct())
-    first.lake.append(schemas.SUPPRESSED, digest, "x")
+    first.lake.append(schemas.SUPPRESSED, digest)
     second = run(True)
     ingest(second)
     rows = second.lake.read(schemas.BRONZE_EVENTS).where(f"{c.SOURCE_FILE} = 'b.csv'").collect()

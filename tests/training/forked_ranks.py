@@ -26,7 +26,7 @@ from sparkrec.training.loop import Trainer
 from sparkrec.training.plan import Plan
 
 #: A peer that does not notice the death of another is killed after so long, and its exit code says so.
-_SECONDS = 120
+_SECONDS = 900
 
 
 def attempt(plan_path: str, ranks: int, doomed: int = -1, doom: Callable[[], None] | None = None) -> list[int]:

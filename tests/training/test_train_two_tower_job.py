@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 import pytest
+from drivers import INTERPRETED
 from gold_job import GoldJob
 from shop import HOME, environment
 from small import train
@@ -41,6 +42,7 @@ class Job(GoldJob):
         self, *options: str, master: str = "local[2]", spark: dict[str, str] | None = None, **more: str
     ) -> subprocess.Popen[str]:
         conf = {"spark.driver.memory": "1g", "spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"}
+        conf |= INTERPRETED
         listed = [part for key, value in (conf | (spark or {})).items() for part in ("--conf", f"{key}={value}")]
         return subprocess.Popen(
             ["spark-submit", "--master", master, *listed, "jobs/train_two_tower.py", "--conf", self.conf, *options],
@@ -111,22 +113,19 @@ def test_two_horovod_ranks_learn_what_a_single_process_learns(job, undisturbed, 
         np.testing.assert_allclose(weights[name], array, atol=1e-4, err_msg=name)
 
 
-def test_a_killed_rank_is_started_again_from_the_checkpoint_and_nothing_changes(job, undisturbed):
+def test_after_a_killed_rank_and_a_killed_job_it_goes_on_where_it_was_and_nothing_changes(job, undisturbed):
+    """The killed job leaves no process, not even a rank that hangs."""
     running = job.submit()
-    job.rank_in_the_middle(running, 1)[0].kill()
-    said = job.finish(running)
-    assert "Starting again from the last checkpoint (1 of 2)" in said
-    assert "resumed from the checkpoint" in said
-    assert job.result()["hash"] == undisturbed[1]["hash"]
-
-
-def test_a_killed_job_leaves_no_process_not_even_one_that_hangs_and_goes_on_where_it_was(job, undisturbed):
-    running = job.submit()
-    rank, *_ = job.rank_in_the_middle(running, 0)
+    rank, _, checkpoint = job.rank_in_the_middle(running, 1)
+    rank.kill()
+    rank.wait()  # then the next one is its successor
+    rank, *_ = job.rank_in_the_middle(running, 1, checkpoint)
     token = rank.environ()[TOKEN]
     rank.suspend()
     running.kill()
-    running.communicate()
+    said = running.communicate()[0]
+    assert "Starting again from the last checkpoint (1 of 2)" in said
+    assert "resumed from the checkpoint" in said
     while list(carriers(token)):
         time.sleep(0.1)  # ends only if they all do
     said = job.finish(job.submit())
@@ -162,8 +161,11 @@ def test_embed_gives_every_user_with_events_and_every_item_the_vector_of_the_mod
     assert np.linalg.norm([row[c.VECTOR] for row in users], axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_two_workers_learn_what_local_mode_learns_bit_for_bit(job, undisturbed, cluster, tmp_path):
-    """With a Python that is shipped, as on a cluster, and exactly the slots and GPUs that two ranks need."""
+def test_two_workers_learn_what_local_mode_learns_whichever_of_them_is_killed(job, undisturbed, cluster, tmp_path):
+    """Bit for bit, with a Python that is shipped, as on a cluster, and exactly the slots and GPUs of two ranks.
+
+    An executor is killed, then a worker.
+    """
     python, archive = tmp_path / "python", tmp_path / "env.tar.gz"
     python.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/started\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -171,16 +173,7 @@ def test_two_workers_learn_what_local_mode_learns_bit_for_bit(job, undisturbed, 
         file.add(python, "bin/python")
     shipped = {"spark.archives": f"{archive}#env"}
     pythons = {"PYSPARK_PYTHON": "./env/bin/python", "PYSPARK_DRIVER_PYTHON": sys.executable}
-    said = job.finish(job.submit(master=cluster.url, spark=ONE_EACH | shipped, **pythons))
-    assert job.files() == undisturbed[-1]
-    assert len(job.files()) > 3
-    assert sorted(given(said).values()) == ["3", "5"]
-    assert given(undisturbed[0]) == {}
-    assert (tmp_path / "started").read_text().count("horovod.spark.task.gloo_exec_fn") == 2
-
-
-def test_a_killed_executor_and_a_killed_worker_change_nothing(job, undisturbed, cluster):
-    running = job.submit(master=cluster.url, spark=ONE_EACH)
+    running = job.submit(master=cluster.url, spark=ONE_EACH | shipped, **pythons)
     tokens, checkpoint = [], 0
     for kind in ("executor", "worker"):
         rank, logged, checkpoint = job.rank_in_the_middle(running, 1, checkpoint)
@@ -195,7 +188,10 @@ def test_a_killed_executor_and_a_killed_worker_change_nothing(job, undisturbed, 
         assert f"Starting again from the last checkpoint ({restart} of 2)" in said
     assert said.count("resumed from the checkpoint") == 2
     assert "7" in given(said).values()
+    assert given(undisturbed[0]) == {}
     assert job.files() == undisturbed[-1]
+    assert len(job.files()) > 3
+    assert (tmp_path / "started").read_text().count("horovod.spark.task.gloo_exec_fn") == 6
     assert not [process for token in tokens for process in carriers(token)]
 
 

@@ -1,49 +1,74 @@
-"""One pipeline, killed in the middle of every job and started again there: the tables are those of a quiet one."""
+"""Every job dies in its middle and is run again: the tables are those of the run that nobody disturbed.
+
+A death is a copy of the lake, taken while the process is stopped: what ``kill -9`` leaves on the disk at that instant,
+for a copy's price. Processes that are killed for good are in ``test_disturbed_lake.py``, ``test_killed_erase.py`` and
+the tests of training.
+"""
 
 from __future__ import annotations
 
 import random
-import re
+import sys
 from pathlib import Path
 
 import drivers
 import pytest
 import shop
+from deltalake import DeltaTable
 
+from sparkrec import columns as c
+from sparkrec import schemas
 from sparkrec.pipeline import STAGES
 
 pytestmark = [pytest.mark.workers, pytest.mark.slow]
 
 
-#: Deaths of a stage, and its lines of progress among which they are. Of ingest, clean and erase there are more in
-#: test_disturbed_lake.py and test_killed_erase.py: over twenty in all.
-KILLS = dict.fromkeys(STAGES, (1, 3)) | {"featurize": (4, 12)}
+#: Deaths of a job, and its lines of progress after which they are.
+DEATHS = dict.fromkeys(STAGES, (1, 2)) | {"ingest": (2, 3), "clean": (3, 6), "featurize": (6, 12)}
 RANKED = {"recommend": {"models": ["popularity", "als", "two_tower", "ranker"]}, "ranker": {"leaf_rows": 20}}
+AGAIN = """
+import sys
+from sparkrec.cli import main
+for stage, conf in zip(sys.argv[1::2], sys.argv[2::2]):
+    if code := main(["run", "--conf", conf, "--from", stage, "--until", stage]):
+        sys.exit(code)
+"""
 
 
-@pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All in one process; nobody disturbs it."""
-    folder = tmp_path_factory.mktemp("quiet")
-    drivers.finish(drivers.start("sparkrec", "run", "--conf", shop.configuration(folder, folder / "logs", **RANKED)))
-    return folder
-
-
-def test_killed_in_every_job_is_as_quiet(quiet: Path, tmp_path: Path) -> None:
-    """A job that dies again was submitted alone, by ``spark-submit``. Plans are interpreted here, compiled there."""
+def test_died_in_every_job_and_run_again_is_as_quiet(tmp_path: Path) -> None:
     chance = random.Random(11)
+    moments = {
+        stage: sorted((chance.randint(1, last), round(chance.uniform(0, 1), 2)) for _ in range(deaths))
+        for stage, (deaths, last) in DEATHS.items()
+    }
     spark = {"driver_memory": "1g", "shuffle_partitions": 2, "conf": drivers.INTERPRETED}
-    conf = shop.configuration(tmp_path, quiet / "logs", spark=spark, **RANKED)
-    run, first = ("sparkrec", "run", "--conf", conf, "--from"), STAGES[0]
+    conf = shop.configuration(tmp_path, tmp_path / "logs", spark=spark, **RANKED)
+    process = drivers.start("sparkrec", "run", "--conf", conf)
+    died = drivers.copied(process, tmp_path / "lake", tmp_path / "died", moments)
+    drivers.finish(process)
+
+    again = []
+    for stage, folder in died:
+        lake = {"path": str(folder)}
+        again += [stage, shop.configuration(folder / "conf", tmp_path / "logs", lake=lake, spark=spark, **RANKED)]
+    unfinished = [stage for stage, folder in died if stage not in records(folder)]
+    drivers.finish(drivers.start(sys.executable, "-c", AGAIN, *again))
+
+    assert len(died) == sum(deaths for deaths, _ in DEATHS.values()) == 18
+    assert len(unfinished) > len(died) / 2, "worth comparing"
+    versions: dict[str, int] = {}
+    quiet = records(tmp_path / "lake")
     for stage in STAGES:
-        kills, lines = KILLS[stage]
-        moments = [(chance.randint(1, lines), chance.uniform(0, 1.5)) for _ in range(kills)]
-        while moments:
-            started = shop.submit(stage, conf) if first == stage else drivers.start(*run, first)
-            log = drivers.kill(started, *moments.pop(), stage)
-            first = stage
-            assert re.search(rf"  {stage} .*started", log), f"{stage}: {log}"
-            if re.search(rf"  {stage} .* s  done", log):  # killed too late; a job that is done may be run again
-                moments.append((1, chance.uniform(0, 0.5)))
-    drivers.finish(drivers.start(*run, first))
-    shop.assert_same_tables(quiet / "lake", tmp_path / "lake")
+        versions |= quiet[stage]
+        for folder in (folder for of, folder in died if of == stage):
+            for table in (table for table in shop.PIPELINE if table.name in versions):
+                expected = shop.rows(tmp_path / "lake", table, versions[table.name])
+                assert shop.rows(folder, table) == expected, f"{table.name} differs after {stage} in {folder.name}"
+    assert {table.name for table in shop.PIPELINE} == set(versions)
+
+
+def records(lake: Path) -> dict[str, dict[str, int]]:
+    """Of each job that is done, the versions that it left."""
+    path = lake / schemas.RUNS.name
+    rows = DeltaTable(str(path)).to_pyarrow_table().to_pylist() if DeltaTable.is_deltatable(str(path)) else []
+    return {row[c.STAGE]: dict(row[c.OUTPUTS]) for row in rows}
