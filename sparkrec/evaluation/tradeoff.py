@@ -123,9 +123,10 @@ def summary(lists: Sequence[Lists], relevant: Sequence[Sequence[int]], features:
         apart = intra_list_diversity(entry.items, features)
         coverage = len(np.unique(entry.items[entry.items >= 0])) / max(n_items, 1)
         points.append(Point(entry.weight, float(ndcg.mean()), float(apart.mean()), coverage))
-        halves.append([(float(ndcg[side::2].mean()), float(apart[side::2].mean())) for side in range(2)])
+        if len(relevant) > 1:
+            halves.append([(float(ndcg[side::2].mean()), float(apart[side::2].mean())) for side in range(2)])
     result: dict[str, Any] = {"points": [asdict(point) for point in points], "users": len(relevant)}
-    if len(relevant) < 2:
+    if not halves:
         return result
     able = [n for n, ((ndcg, _), _) in enumerate(halves) if ndcg >= (1 - TOLERANCE) * halves[0][0][0]]
     chosen = max(able, key=lambda n: lists[n].weight)
