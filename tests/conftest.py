@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,9 +49,19 @@ def spark() -> Iterator[Any]:
         conf = {"spark.local.dir": scratch, "spark.sql.warehouse.dir": f"{scratch}/warehouse"} | INTERPRETED
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("JDK_JAVA_OPTIONS", _LASTING)
-            session = get_session(config.Spark(driver_memory="1g", shuffle_partitions=2, conf=conf), "tests")
+            # With 1 GB the plans of an hour of tests fill the heap: a JVM was seen to collect garbage for 980 s of it.
+            session = get_session(config.Spark(driver_memory="2g", shuffle_partitions=2, conf=conf), "tests")
         yield session
         session.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten() -> Iterator[None]:
+    """What the tests of a file left in the session: kept frames of jobs that died, Delta's logs of lakes."""
+    yield
+    if "pyspark.sql" in sys.modules and (active := sys.modules["pyspark.sql"].SparkSession.getActiveSession()):
+        active.catalog.clearCache()
+        active._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_died_in_each_job_and_run_again_is_as_quiet(tmp_path: Path) -> None:
         for stage, (deaths, last) in DEATHS.items()
         if stage in dying
     }
-    spark = {"driver_memory": "1g", "shuffle_partitions": 2, "conf": drivers.INTERPRETED}
+    spark = {"driver_memory": "2g", "shuffle_partitions": 2, "conf": drivers.INTERPRETED}
     conf = shop.configuration(tmp_path, tmp_path / "logs", spark=spark, **RANKED)
     process = drivers.start("sparkrec", "run", "--conf", conf, "--until", LAST)
     died = drivers.copied(process, tmp_path / "lake", tmp_path / "died", moments)
