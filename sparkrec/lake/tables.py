@@ -160,7 +160,7 @@ class Lake:
         return self._save(table, writer, base)
 
     def append(self, table: Table, frame: DataFrame, base: int | None = None) -> tuple[int, int]:
-        """Append in one commit. ``base`` and returns as above; without a base nothing of the table is read."""
+        """Append in one commit. ``base`` and returns as above; without a base the table's state is not computed."""
         self._create(table)
         return self._save(table, self._conform(table, frame).write.format("delta").mode("append"), base)
 
@@ -200,7 +200,7 @@ class Lake:
         return [int(name[:20]) for name in self._log_names(table) if _COMMIT.fullmatch(name)]
 
     def _log_names(self, table: Table) -> list[str]:
-        """The files of a table's log, in one call: one for each would be what a small commit mostly costs."""
+        """The files of a table's log, in one call to the JVM however many there are."""
         jvm: Any = self.spark._jvm
         files, log = self._log(table)
         listed = jvm.org.apache.hadoop.fs.FileUtil.stat2Paths(files.listStatus(log))

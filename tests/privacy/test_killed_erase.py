@@ -19,7 +19,7 @@ from sparkrec.privacy.scan import Needles
 pytestmark = [pytest.mark.workers, pytest.mark.slow]
 
 #: A run prints "started", "erasing", "removed" a report, "deleted", and a line for each table that it purged.
-MOMENTS = drivers.moments(18, (3, 13), seconds=3)
+MOMENTS = drivers.moments(18, (2, 3, 4, 6, 13), seconds=4)
 
 
 def test_killed_again_and_again_it_finishes(spark: object, tmp_path: Path) -> None:

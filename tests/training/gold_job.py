@@ -1,7 +1,8 @@
-"""train_two_tower on a gold lake, long enough to be disturbed: 240 steps, a checkpoint after each tenth."""
+"""train_two_tower submitted on a gold lake, long enough to be disturbed: 240 steps, a checkpoint after each tenth."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import time
@@ -10,15 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from drivers import INTERPRETED
 from gold_lake import write_gold
+from shop import HOME, environment
 
 from sparkrec.config import Settings
 
 
-class GoldJob:
+class Job:
     """Its settings, their file, and the folder of its training."""
 
-    def __init__(self, folder: Path, restarts: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.settings = Settings.model_validate(
             {
                 "name": "test",
@@ -28,7 +31,7 @@ class GoldJob:
                 "tracking": {"enabled": False},
                 "two_tower": {
                     "width": 8, "batch": 16, "epochs": 60, "select_on_validation": False, "checkpoint_steps": 10,
-                    "checkpoint_epochs": 1000, "restarts": restarts,
+                    "checkpoint_epochs": 1000, "restarts": 2,
                 },
             }
         )  # fmt: skip
@@ -36,6 +39,30 @@ class GoldJob:
         self.conf.write_text(yaml.safe_dump(self.settings.dump()))
         self.model = folder / "lake" / "models" / "two_tower" / "test-all"
         write_gold(self.settings)
+
+    def submit(
+        self, *options: str, master: str = "local[2]", spark: dict[str, str] | None = None, **more: str
+    ) -> subprocess.Popen[str]:
+        conf = {"spark.driver.memory": "1g", "spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"}
+        conf |= INTERPRETED
+        listed = [part for key, value in (conf | (spark or {})).items() for part in ("--conf", f"{key}={value}")]
+        return subprocess.Popen(
+            ["spark-submit", "--master", master, *listed, "jobs/train_two_tower.py", "--conf", self.conf, *options],
+            cwd=HOME, env=environment() | more, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def finish(self, job: subprocess.Popen[str]) -> str:
+        """What was said."""
+        said = job.communicate()[0]
+        assert job.returncode == 0, said
+        return said
+
+    def result(self):
+        return json.loads((self.model / "result.json").read_text())
+
+    def files(self) -> dict[str, bytes]:
+        """Of the model."""
+        return {path.name: path.read_bytes() for path in (self.model / "model").iterdir() if path.suffix == ".npy"}
 
     def rank_in_the_middle(
         self, job: subprocess.Popen[str], rank: int, after: int = 0

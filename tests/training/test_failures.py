@@ -117,9 +117,8 @@ def test_twenty_kills_anywhere_change_nothing(tmp_path, undisturbed):
 
 
 def test_a_hung_rank_is_killed_and_the_training_goes_on(tmp_path, monkeypatch, undisturbed_long):
-    plan = small.make_plan(tmp_path, heartbeat_seconds=20, **LONG)
-    hang = lambda pids: os.kill(pids[1], signal.SIGSTOP)  # noqa: E731
-    trained = Trained(plan, monkeypatch, hang, str(HERE / "forked_ranks.py"))
+    plan = on_spark(small.make_plan(tmp_path, heartbeat_seconds=20, **LONG))
+    trained = Trained(plan, monkeypatch, lambda pids: os.kill(pids[1], signal.SIGSTOP))
     assert trained.error is None
     assert len(trained.said) == 1
     assert re.search(r"silent for \d+ s \(two_tower.heartbeat_seconds=20\)", trained.said[0])

@@ -6,18 +6,14 @@ The cluster's two workers have a made-up GPU each. Ranks, jobs, executors and wo
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-import subprocess
 import sys
 import tarfile
 import time
 
 import numpy as np
 import pytest
-from drivers import INTERPRETED
-from gold_job import GoldJob
-from shop import HOME, environment
+from gold_job import Job
 from small import train
 from standalone import standalone
 
@@ -35,37 +31,9 @@ GPUS = {"left": ["3"], "right": ["5"]}
 ONE_EACH = {"spark.executor.resource.gpu.amount": "1", "spark.task.resource.gpu.amount": "1"}
 
 
-class Job(GoldJob):
-    """Submitted to whichever master."""
-
-    def submit(
-        self, *options: str, master: str = "local[2]", spark: dict[str, str] | None = None, **more: str
-    ) -> subprocess.Popen[str]:
-        conf = {"spark.driver.memory": "1g", "spark.executor.memory": "512m", "spark.driver.host": "127.0.0.1"}
-        conf |= INTERPRETED
-        listed = [part for key, value in (conf | (spark or {})).items() for part in ("--conf", f"{key}={value}")]
-        return subprocess.Popen(
-            ["spark-submit", "--master", master, *listed, "jobs/train_two_tower.py", "--conf", self.conf, *options],
-            cwd=HOME, env=environment() | more, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-
-    def finish(self, job: subprocess.Popen[str]) -> str:
-        """What was said."""
-        said = job.communicate()[0]
-        assert job.returncode == 0, said
-        return said
-
-    def result(self):
-        return json.loads((self.model / "result.json").read_text())
-
-    def files(self) -> dict[str, bytes]:
-        """Of the model."""
-        return {path.name: path.read_bytes() for path in (self.model / "model").iterdir() if path.suffix == ".npy"}
-
-
 @pytest.fixture(scope="module")
 def job(spark, tmp_path_factory):
-    return Job(tmp_path_factory.mktemp("job"), restarts=2)
+    return Job(tmp_path_factory.mktemp("job"))
 
 
 @pytest.fixture(scope="module")
