@@ -49,7 +49,7 @@ def clean(run: Run) -> None:
 
     increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events), written)
     increments.write(run, start, schemas.SILVER_REPEATS, silver.repeats(linked), days)
-    suspects = bots.suspects(silver.standing(linked), settings.bots)
+    suspects = bots.suspects(silver.standing(linked), settings.bots, source.has_times)
     increments.write(run, start, schemas.SILVER_SUSPECTS, suspects, days)
     described = increments.item_days(run, start, days, linked, items)
     increments.write(run, start, schemas.SILVER_ITEM_DAYS, described, days)

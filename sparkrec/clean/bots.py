@@ -77,9 +77,12 @@ def day_statistics(events: DataFrame, min_events: int) -> DataFrame:
     )
 
 
-def suspects(events: DataFrame, settings: Bots) -> DataFrame:
-    """silver.suspects of these events: the days that reach the threshold, of users who are not on the allow list."""
-    if not settings.enabled:
+def suspects(events: DataFrame, settings: Bots, has_times: bool = True) -> DataFrame:
+    """silver.suspects of these events: the days that reach the threshold, of users who are not on the allow list.
+
+    ``has_times`` : whether the events' times are when they were; by times that are made up all are bots.
+    """
+    if not (settings.enabled and has_times):
         return events.sparkSession.createDataFrame([], schemas.SILVER_SUSPECTS.struct())
     days = scored(day_statistics(events, settings.min_events), settings)
     flagged = days.where((F.col(c.SCORE) >= settings.threshold) & ~F.col(c.USER_ID).isin(*settings.allow))

@@ -86,6 +86,7 @@ def test_a_day_does_not_depend_on_later_ones_and_the_allow_list_holds(spark):
     since = {row[c.USER_ID]: row["since"].day for row in bots.since(both).collect()}
     assert since == {"bot": 16, "late": 17}
     assert bots.suspects(frame(spark, first), Bots(enabled=False)).isEmpty()
+    assert bots.suspects(frame(spark, first), settings, has_times=False).isEmpty()
 
 
 def test_bots_of_the_simulated_shop_are_found_and_people_are_not(spark):

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.clean import bots
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
 from sparkrec.ingest import sources
@@ -65,6 +66,18 @@ def shop(spark, tmp_path_factory):
     settings = _settings(root, root / "logs")
     _run(settings, ingest)
     return settings, _run(settings, clean)
+
+
+def test_nobody_is_a_bot_by_times_that_are_made_from_an_order(spark, tmp_path):
+    """A line of 300 items is 300 views, a second after each other: of a real log, a scraper."""
+    (tmp_path / "train.txt").write_text("".join(f"{user} {' '.join(map(str, range(300)))}\n" for user in range(3)))
+    source = {"name": "sequences", "path": str(tmp_path)}
+    settings = _settings(tmp_path, tmp_path, source=source)
+    _run(settings, ingest)
+    run = _run(settings, clean)
+    assert run.read(schemas.SILVER_EVENTS).count() == 900
+    assert run.read(schemas.SILVER_SUSPECTS).isEmpty()
+    assert bots.suspects(run.read(schemas.SILVER_EVENTS), settings.clean.bots).count() == 3
 
 
 def test_every_row_is_accounted_for(shop):

@@ -46,6 +46,8 @@ class Source:
     name: ClassVar[str]
     #: Whether a row says all by itself. If not, new files change old events, and clean computes all of silver anew.
     row_by_row: bool = True
+    #: Whether its times are when things happened. If not, they are made from an order, and nobody is judged by them.
+    has_times: bool = True
     #: The keys of ``source.options``; any other is a configuration error.
     Options: ClassVar[type[Section]] = Section
 

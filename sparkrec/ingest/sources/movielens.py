@@ -123,6 +123,7 @@ class MovieLens1m(Source):
         assert isinstance(options, MovieLens1mOptions)
         self._in_order_only = options.ratings == "sequences"
         self.row_by_row = not self._in_order_only
+        self.has_times = options.ratings == "published"
         self.event_files = (_FORMS[options.ratings],)
         movies = Files("movies.dat", Csv("::", ("id", "title", "genres"), "ISO-8859-1", quote=""), _movies_1m)
         self.item_files = () if self._in_order_only else (movies,)

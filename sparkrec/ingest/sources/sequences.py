@@ -10,7 +10,8 @@ Options: ``files`` (glob), ``format`` and ``attributes`` (an optional JSON file)
   ``clean.unknown_items: keep``.
 
 Every event is a ``view``. Its time is ``canonical.EPOCH`` + its position in the user's sequence in seconds; in a part
-named ``test*``, 1,000,000 seconds more, so that the test lies after the training.
+named ``test*``, 1,000,000 seconds more, so that the test lies after the training. Such times say nothing of who is a
+bot: nobody is judged.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Sequences(Source):
 
     name = "sequences"
     Options = SequencesOptions
+    has_times = False
 
     def __init__(self, options: Section) -> None:
         super().__init__(options)
