@@ -75,7 +75,7 @@ def steps(
     seconds, losses = [], []
     cut = ahead((loader.step(0, number) for number in range(count)), configured.prefetch)
     before = time.perf_counter()
-    for number, step in enumerate(cut):
+    for number, step in enumerate(trainer.ahead(cut)):
         loss, weight, _ = trainer.step(step, number, count)
         now = time.perf_counter()
         seconds.append(now - before)

@@ -3,6 +3,9 @@
 The ratio is the efficiency: users/s and core with two ranks over users/s with one. Bytes a step and the share of time
 spent in messages (with the wait for the other rank) are in the note. Two models: a mean of the history, in which
 looking rows up is most of the work, and attention, in which computing is.
+
+Last, two ranks on a network that takes 2 ms more for a message (each sleeps so long): with the messages of indices
+sent ahead, as they are, against all messages in turn.
 """
 
 from __future__ import annotations
@@ -28,18 +31,27 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-class Timed:
-    """A collective that adds up the seconds of its messages."""
+#: Seconds that a message takes longer; whether indices are sent ahead.
+NEAR, FAR, IN_TURN = (0.0, True), (0.002, True), (0.002, False)
 
-    def __init__(self, collective: Any) -> None:
-        self._collective, self.seconds = collective, 0.0
+
+class Timed:
+    """A collective that adds up the seconds of its messages; the step does not wait for those that are sent ahead."""
+
+    def __init__(self, collective: Any, delay: float) -> None:
+        self._collective, self.seconds, self._delay = collective, 0.0, delay
         self.rank, self.size = collective.rank, collective.size
+
+    def channel(self, name: str) -> Timed:
+        return Timed(self._collective.channel(name), self._delay)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._collective, name)
 
         def timed(*arguments: Any, **options: Any) -> Any:
             started = time.perf_counter()
+            if self._delay:
+                time.sleep(self._delay)
             result = method(*arguments, **options)
             self.seconds += time.perf_counter() - started
             return result
@@ -47,13 +59,16 @@ class Timed:
         return timed
 
 
-def rank(kind: str, model: str, out: str) -> None:
+def rank(kind: str, model: str, delay: str, ahead: str, out: str) -> None:
     """What each process runs, pinned to a core of its own."""
     from sparkrec.training.collective import Horovod
+    from sparkrec.training.loop import Trainer
     from sparkrec.training.worker import configure_tensorflow
 
     configure_tensorflow(1)
-    collective = Timed(Horovod())
+    if ahead == "False":
+        Trainer.ahead = lambda self, steps: map(self.prepare, steps)  # type: ignore[assignment, return-value]
+    collective = Timed(Horovod(), float(delay))
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[collective.rank % len(cores)]})
     tables = ["item_id", "user_id"] + ["history_item"] * (model == "mean")
@@ -71,7 +86,7 @@ def rank(kind: str, model: str, out: str) -> None:
     collective.barrier()
 
 
-def launch(ranks: int, kind: str, model: str) -> dict[str, float]:
+def launch(ranks: int, kind: str, model: str, network: tuple[float, bool] = NEAR) -> dict[str, float]:
     """Milliseconds a step, share of messages, bytes a step, last losses."""
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": folders, "PYTHONPATH": str(HOME), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -80,7 +95,7 @@ def launch(ranks: int, kind: str, model: str) -> dict[str, float]:
         subprocess.run(
             [
                 sys.executable, "-m", "horovod.runner.launch", "--gloo", "-np", str(ranks), "-H", f"localhost:{ranks}",
-                sys.executable, __file__, kind, model, str(out),
+                sys.executable, __file__, kind, model, *map(str, network), str(out),
             ],
             env=environment, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
@@ -89,7 +104,7 @@ def launch(ranks: int, kind: str, model: str) -> dict[str, float]:
 
 
 def main() -> None:
-    if len(sys.argv) == 4:
+    if len(sys.argv) > 1:
         rank(*sys.argv[1:])
         return
     claims, said = [], []
@@ -108,6 +123,13 @@ def main() -> None:
             said.append(
                 f"{name}, {model}: {sent / 1e6:.1f} MB a rank and step, {share:.0%} in messages, losses {losses}."
             )
+    for name, (kind, _) in PLACEMENTS.items():
+        ahead, in_turn = [], []
+        for _ in range(ROUNDS):
+            ahead.append(1000 / launch(2, kind, "mean", FAR)["ms"])
+            in_turn.append(1000 / launch(2, kind, "mean", IN_TURN)["ms"])
+        print(f"{name}, 2 ms a message: ahead {ahead}, in turn {in_turn} steps/s", flush=True)
+        claims.append(claim(f"ranks {name}, 2 ms a message: ahead against in turn", ahead, in_turn, "steps/s", 1))
     shape = f"1 M users, 100 k items, width 64, history 50; batch over all ranks {BATCH:,}, attention {BATCH // 8}."
     save("ranks", claims, " ".join([shape, *said]))
 

@@ -18,8 +18,9 @@ RANKS = (2, 8, 64, 512)
 INDEX, ROW = 4, 4 * WIDTH
 #: Bytes a second of a rank, both ways at once, and seconds until a message is there.
 NETWORKS = {"10 Gbit/s": (1.25e9, 50e-6), "100 Gbit/s": (12.5e9, 20e-6)}
-#: Messages one after the other: three exchanges of rows, one of targets, and two rounds of the dense gradient.
-ROUNDS = 6
+#: Messages that a step waits for, one after the other: rows, their gradients, and two rounds of the dense gradient.
+#: Which rows and which targets is sent while the step before is computed.
+ROUNDS = 4
 
 
 @cache
@@ -74,13 +75,15 @@ many ranks: the rows are counted, the bytes follow the formulas below, and time 
 
 n: distinct rows that a rank's step touches, d: width. For two ranks of {BATCH // 2} users the formulas give
 {formula["replicated"]} and {formula["sharded"]} MB, and the ranks counted {counted["replicated"]} and
-{counted["sharded"]}. One rank alone computes {BATCH:,} users in {compute:.0f} ms on one core. Messages one after the
-other: {ROUNDS} (W − 1), each of {NETWORKS["10 Gbit/s"][1] * 1e6:.0f} µs at 10 Gbit/s and
+{counted["sharded"]}. One rank alone computes {BATCH:,} users in {compute:.0f} ms on one core. Messages that a step
+waits for, one after the other (which rows and which targets is sent ahead): {ROUNDS} (W − 1), each of {NETWORKS["10 Gbit/s"][1] * 1e6:.0f} µs at 10 Gbit/s and
 {NETWORKS["100 Gbit/s"][1] * 1e6:.0f} µs at 100 Gbit/s.
 
 **What paper leaves out**: on two cores of one machine two ranks reached {efficiency["replicated"]:.0%} (replicated) and
-{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)), because each of
-a step's five collectives costs about 2 ms in Horovod, however little it carries. Add 10 ms to every time below.
+{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). That is work, not
+waiting: of some 31 ms of processor time that a rank takes for 512 users, where one rank takes 22 for 1,024, Horovod's
+threads take 8 (most of it the kernel's copies through sockets), and what is looked up, packed and added up beside the
+messages takes the rest. A rank with cores beside its GPU does that while the GPU computes; nobody has measured it.
 
 | ranks | placement | MB a rank and step | ms at 10 Gbit/s | ms at 100 Gbit/s | negatives |
 |---|---|---|---|---|---|

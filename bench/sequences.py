@@ -84,7 +84,7 @@ def train(side: str, history: str) -> dict[str, Any]:
             if number == WARM:
                 started, seen = time.process_time(), 0.0
             cut = loader.step(*divmod(number, steps))
-            loss, weight, targets = trainer.step(cut, number, EPOCHS * steps)
+            loss, weight, targets = trainer.step(trainer.prepare(cut), number, EPOCHS * steps)
             sums[number] = loss, weight
             if number >= WARM:
                 seen += targets

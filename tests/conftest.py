@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from drivers import INTERPRETED
+from hypothesis import settings
 
 from sparkrec import config
 from sparkrec.config import Settings
@@ -21,6 +22,10 @@ from sparkrec.session import known_classes
 # that lives for a minute spends half as much; after four minutes of work the optimised one is ahead, by a third.
 _LASTING = f"-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC {known_classes()}"
 os.environ.setdefault("JDK_JAVA_OPTIONS", f"-XX:TieredStopAtLevel=1 {_LASTING}")
+
+# Machines are noisy: by default Hypothesis fails an example that takes longer than 0.2 s.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 DATA = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -41,9 +41,7 @@ def rows(names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
     field = {name: st.integers(0, 5).flatmap(partial(_sometimes, anything, GOOD.get(name))) for name in names}
     found: list[dict[str, Any]] = []
 
-    @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=count, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(st.fixed_dictionaries(field))
     def collect(row: dict[str, Any]) -> None:
         found.append(row)

@@ -1,11 +1,14 @@
 """What ranks say to each other, behind one interface. Horovod is imported here and in the launcher only.
 
 NumPy arrays go in and come out; for an eager tensor, what comes out may be one. All ranks call the same operations
-in the same order with equal dtypes; nothing else is promised to work.
+in the same order with equal dtypes; nothing else is promised to work. Messages that are sent from another thread, at
+the same time, need a channel of their own.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import threading
 from collections.abc import Sequence
@@ -39,6 +42,9 @@ class Collective(Protocol):
     def barrier(self) -> None:
         """Returns when every rank has called it."""
 
+    def channel(self, name: str) -> Collective:
+        """The same ranks. Only messages of one channel have to be in one order on all of them."""
+
 
 class SingleProcess:
     """One rank: nothing to say, nobody to say it to."""
@@ -62,37 +68,62 @@ class SingleProcess:
     def barrier(self) -> None:
         pass
 
+    def channel(self, name: str) -> SingleProcess:
+        return self
+
 
 class Horovod:
-    """Ranks started by ``training.launcher``; Horovod's TensorFlow binding over gloo or NCCL."""
+    """Ranks started by ``training.launcher``; Horovod's TensorFlow binding over gloo or NCCL.
+
+    Horovod matches messages by the name of their operation, and TensorFlow gives all eager operations of a kind one
+    name: so each kind of message is a graph of one operation.
+    """
 
     def __init__(self) -> None:
         import horovod.tensorflow as hvd
 
         hvd.init()
-        self._hvd = hvd
+        self._hvd, self._channel = hvd, ""
+        self._graphs: dict[str, Any] = {}
         self.rank: int = hvd.rank()
         self.size: int = hvd.size()
         self.local_rank: int = hvd.local_rank()
 
     def allreduce(self, array: Any) -> Array:
-        return _like(array, self._hvd.allreduce(array, op=self._hvd.Sum, name="allreduce"))
+        return _like(array, self._send("allreduce", array, op=self._hvd.Sum))
 
     def allgather(self, array: Any) -> Array:
-        return _like(array, self._hvd.allgather(array, name="allgather"))
+        return _like(array, self._send("allgather", array))
 
     def alltoall(self, array: Any, splits: Sequence[int]) -> tuple[Array, list[int]]:
-        received, counts = self._hvd.alltoall(array, splits=np.asarray(splits, np.int32), name="alltoall")
+        received, counts = self._send("alltoall", array, np.asarray(splits, np.int32))
         return _like(array, received), np.asarray(counts).tolist()
 
     def broadcast(self, array: Any, root: int = 0) -> Array:
-        return np.asarray(self._hvd.broadcast(array, root, name="broadcast"))
+        return np.asarray(self._send("broadcast", array, root_rank=root))
 
     def barrier(self) -> None:
-        self._hvd.allreduce(np.zeros(1, np.float32), op=self._hvd.Sum, name="barrier")
+        self.allreduce(np.zeros(1, np.float32))
+
+    def channel(self, name: str) -> Horovod:
+        other = copy.copy(self)
+        other._channel, other._graphs = f"{name}.", {}
+        return other
 
     def shutdown(self) -> None:
         self._hvd.shutdown()
+
+    def _send(self, kind: str, array: Any, *more: Array, **options: Any) -> Any:
+        import tensorflow as tf
+
+        tensor = tf.convert_to_tensor(array)
+        about = [kind, tensor.dtype.name, tensor.shape.rank, *options.values()]
+        name = self._channel + ".".join(map(str, about))
+        if name not in self._graphs:
+            specs = [tf.TensorSpec([None] * len(x.shape), x.dtype) for x in (tensor, *more)]
+            operation = functools.partial(getattr(self._hvd, kind), name=name, **options)
+            self._graphs[name] = tf.function(operation, input_signature=specs, autograph=False)
+        return self._graphs[name](tensor, *more)
 
 
 def _like(sent: Any, received: Any) -> Any:
@@ -100,17 +131,25 @@ def _like(sent: Any, received: Any) -> Any:
     return np.asarray(received) if isinstance(sent, np.ndarray) else received
 
 
+class _Board:
+    """Where the threads of a channel put what they say."""
+
+    def __init__(self, size: int) -> None:
+        self.values: list[Any] = [None] * size
+        self.gate = threading.Barrier(size)
+
+
 class Threads:
     """One of ``size`` ranks that are threads of this process: for tests of everything distributed."""
 
-    def __init__(self, rank: int, size: int, board: list[Any], gate: threading.Barrier) -> None:
-        self.rank, self.size, self.local_rank, self._board, self._gate = rank, size, rank, board, gate
+    def __init__(self, rank: int, size: int, boards: dict[str, _Board], channel: str = "") -> None:
+        self.rank, self.size, self.local_rank, self._boards = rank, size, rank, boards
+        self._board = boards.setdefault(channel, _Board(size))
 
     @classmethod
     def group(cls, size: int) -> list[Threads]:
-        board: list[Any] = [None] * size
-        gate = threading.Barrier(size)
-        return [cls(rank, size, board, gate) for rank in range(size)]
+        boards: dict[str, _Board] = {}
+        return [cls(rank, size, boards) for rank in range(size)]
 
     def allreduce(self, array: Any) -> Array:
         return np.asarray(sum(self._all(array)))
@@ -128,18 +167,22 @@ class Threads:
         return np.array(self._all(array)[root])
 
     def barrier(self) -> None:
-        self._gate.wait()
+        self._board.gate.wait()
+
+    def channel(self, name: str) -> Threads:
+        return Threads(self.rank, self.size, self._boards, name)
 
     def abort(self) -> None:
         """Wakes the other ranks with an error, so that a failed test ends."""
-        self._gate.abort()
+        for board in self._boards.values():
+            board.gate.abort()
 
     def _all(self, value: Any, convert: bool = True) -> list[Any]:
         """What every rank put on the board; nobody overwrites it before all have read."""
-        self._gate.wait()
-        self._board[self.rank] = np.asarray(value) if convert else value
-        self._gate.wait()
-        return list(self._board)
+        self._board.gate.wait()
+        self._board.values[self.rank] = np.asarray(value) if convert else value
+        self._board.gate.wait()
+        return list(self._board.values)
 
 
 def tell(collective: Collective, value: Any) -> list[Any]:

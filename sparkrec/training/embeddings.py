@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from sparkrec.config import TwoTower
 from sparkrec.training.checkpoint import Part
-from sparkrec.training.exchange import Exchange, Route
+from sparkrec.training.exchange import Exchange, Merge, Route
 from sparkrec.training.optimizer import ROW_RULES, Decay
 from sparkrec.training.placement import SHARDED, SPARSE, Placement
-from sparkrec.training.rows import Touched
+from sparkrec.training.rows import Touched, distinct
 from sparkrec.training.tables import Store, initial_rows
 
 
@@ -65,15 +65,28 @@ class Embeddings:
         for store in self.stores:
             store.reset(self._settings.seed)
 
+    def routes(self, touched: Touched, ahead: bool = False) -> dict[Store, Route]:
+        """The ways by which the touched rows of stores elsewhere come. All ranks call it together."""
+        shared = [store for store in self.stores if store.size > 1]
+        return {store: self._exchange.route(store, own, ahead) for store in shared if (own := _of(store, touched))}
+
+    def merges(self, touched: Touched, routes: Mapping[Store, Route]) -> dict[Store, Merge]:
+        """How the gradients of all ranks will be added up, sent ahead; of one rank nothing is."""
+        merges = {}
+        for store in self.stores if self._exchange.collective.size > 1 else []:
+            route, own = routes.get(store), _of(store, touched)
+            slots = route.asked if route else self._exchange.touched_by_all(store, own)
+            merges[store] = Merge(*distinct(slots, store.scratch))
+        return merges
+
     def lookup(
-        self, touched: Touched, shipped_after: int | None = None
-    ) -> tuple[dict[str, tf.Tensor], dict[Store, Route]]:
-        """The values of the touched rows, [u, d] each, and the ways that they came.
+        self, touched: Touched, routes: Mapping[Store, Route], shipped_after: int | None = None
+    ) -> dict[str, tf.Tensor]:
+        """The values of the touched rows, [u, d] each.
 
         ``shipped_after`` : the rows that are evaluated and served after so many steps. All ranks call it together.
         """
         values: dict[str, tf.Tensor] = {}
-        routes: dict[Store, Route] = {}
         for store in self.stores:
             own = _of(store, touched)
 
@@ -83,26 +96,30 @@ class Embeddings:
             if store.size == 1:
                 values |= {name: gather(store.slot(name, rows)) for name, rows in own.items()}
             elif own:
-                routes[store] = route = self._exchange.route(store, own)
-                found = self._exchange.rows(route, gather(route.asked))
+                found = self._exchange.rows(routes[store], gather(routes[store].asked))
                 values |= dict(zip(own, tf.split(found, [len(rows) for rows in own.values()]), strict=True))
-        return values, routes
+        return values
 
     def collect(
-        self, routes: Mapping[Store, Route], touched: Touched, gradients: Mapping[str, tf.Tensor]
+        self,
+        touched: Touched,
+        routes: Mapping[Store, Route],
+        merges: Mapping[Store, Merge],
+        gradients: Mapping[str, tf.Tensor],
     ) -> list[Update]:
         """What every rank's gradients come to: all rows of a replicated store, this rank's of a sharded one."""
         updates = []
         for store in self.stores:
             own = _of(store, touched)
-            if self._exchange.collective.size == 1:
+            if not merges:
                 updates += [Update(store, store.slot(name, rows), gradients[name]) for name, rows in own.items()]
                 continue
-            gradient = tf.concat([gradients[name] for name in own], axis=0)
+            merge, gradient = merges[store], tf.concat([gradients[name] for name in own], axis=0)
             if store in routes:
-                updates.append(Update(store, *self._exchange.home(store, routes[store], own, gradient)))
+                sums = self._exchange.home(store, routes[store], merge, own, gradient)
             else:
-                updates.append(Update(store, *self._exchange.everywhere(store, own, gradient)))
+                sums = self._exchange.everywhere(store, merge, own, gradient)
+            updates.append(Update(store, merge.slots, sums))
         return updates
 
     def apply(self, updates: list[Update], scale: float, rate: float, step: int) -> None:

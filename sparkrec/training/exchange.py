@@ -2,6 +2,10 @@
 
 Sums over ranks, in a fixed order: the same bytes on every rank, and again when repeated.
 
+Which rows go where does not depend on their values, so these messages have a channel of their own and are sent while
+the step before is computed. The same is done by TorchRec (Ivchenko et al., "TorchRec: a PyTorch domain library for
+recommendation systems", 2022).
+
 Bytes are counted for each variable as what this rank has to send: 2 (W − 1) / W of a dense buffer (ring), W − 1 times
 its own rows, and for a row of a shard elsewhere all that it takes: the index, the row, the gradient.
 """
@@ -16,10 +20,25 @@ import numpy as np
 import tensorflow as tf
 
 from sparkrec.training.collective import Collective
-from sparkrec.training.rows import Touched, distinct
+from sparkrec.training.rows import Touched
 from sparkrec.training.tables import Store
 
 _INDEX = 4
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Rows that come more than once, added up.
+
+    slots : int32 [k], the distinct ones; places : int32 [m], where among them each one that comes is.
+    """
+
+    slots: np.ndarray
+    places: np.ndarray
+
+    def sums(self, values: np.ndarray | tf.Tensor) -> tf.Tensor:
+        """From [m, d] to [k, d]; each sum in the order in which its rows stand."""
+        return tf.math.unsorted_segment_sum(values, self.places, len(self.slots))
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,7 @@ class Exchange:
     """The messages of one rank. Every rank calls the same methods in the same order."""
 
     def __init__(self, collective: Collective, fp16_rows: bool) -> None:
-        self.collective, self._fp16 = collective, fp16_rows
+        self.collective, self._ahead, self._fp16 = collective, collective.channel("ahead"), fp16_rows
         self.bytes: Counter[str] = Counter()
         self.steps = 0
 
@@ -60,36 +79,38 @@ class Exchange:
         self.bytes.update({name: 8 * size * (ranks - 1) // ranks for name, size in sizes.items()})
         return self.collective.allreduce(flat)
 
-    def route(self, store: Store, touched: Touched) -> Route:
-        """Asks the owners of the touched rows of a sharded store."""
+    def route(self, store: Store, touched: Touched, ahead: bool = False) -> Route:
+        """Asks the owners of the touched rows of a sharded store; ``ahead``: of the step before."""
         owner = np.concatenate([store.owner(rows) for rows in touched.values()])
         slots = np.concatenate([store.slot(name, rows) for name, rows in touched.items()])
         by_owner = np.argsort(owner.astype(np.uint16), kind="stable")
         splits = np.bincount(owner, minlength=store.size).tolist()
-        asked, asked_splits = self.collective.alltoall(slots[by_owner], splits)
+        asked, asked_splits = (self._ahead if ahead else self.collective).alltoall(slots[by_owner], splits)
         return Route(by_owner, splits, asked, asked_splits)
+
+    def touched_by_all(self, store: Store, touched: Touched) -> np.ndarray:
+        """The slots of a replicated store that each rank touches, one rank after the other; int32. Sent ahead."""
+        return self._ahead.allgather(np.concatenate([store.slot(name, rows) for name, rows in touched.items()]))
 
     def rows(self, route: Route, answer: tf.Tensor) -> tf.Tensor:
         """From what this rank was asked for, float32 [m, d], to what it asked for [n, d]."""
         values, _ = self.collective.alltoall(self._pack(answer), route.asked_splits)
         return tf.gather(self._unpack(values), route.back)
 
-    def home(self, store: Store, route: Route, touched: Touched, gradient: tf.Tensor) -> tuple[np.ndarray, tf.Tensor]:
-        """Gradients of looked-up rows [n, d] to the owners: this rank's slots, distinct, and the sums over ranks."""
+    def home(self, store: Store, route: Route, merge: Merge, touched: Touched, gradient: tf.Tensor) -> tf.Tensor:
+        """Gradients of looked-up rows [n, d] to the owners: the sums over ranks for the slots of ``merge``."""
         received, _ = self.collective.alltoall(self._pack(tf.gather(gradient, route.by_owner)), route.splits)
         for name, rows in touched.items():
             elsewhere = int(np.count_nonzero(store.owner(rows) != self.collective.rank))
             self.bytes[name] += elsewhere * (_INDEX + 2 * self._row_bytes(store.width))
-        return merge(route.asked, self._unpack(received), store.scratch)
+        return merge.sums(self._unpack(received))
 
-    def everywhere(self, store: Store, touched: Touched, gradient: tf.Tensor) -> tuple[np.ndarray, tf.Tensor]:
-        """Gradients of rows of a replicated store to all ranks: the slots that any touched, and the sums."""
-        slots = np.concatenate([store.slot(name, rows) for name, rows in touched.items()])
+    def everywhere(self, store: Store, merge: Merge, touched: Touched, gradient: tf.Tensor) -> tf.Tensor:
+        """Gradients of rows of a replicated store to all ranks: the sums for the slots of ``merge``."""
         others = self.collective.size - 1
         for name, rows in touched.items():
             self.bytes[name] += others * len(rows) * (_INDEX + self._row_bytes(store.width))
-        every, values = self.collective.allgather(slots), self.collective.allgather(self._pack(gradient))
-        return merge(every, self._unpack(values), store.scratch)
+        return merge.sums(self._unpack(self.collective.allgather(self._pack(gradient))))
 
     def _row_bytes(self, width: int) -> int:
         return 2 * width + 4 if self._fp16 else 4 * width
@@ -99,12 +120,6 @@ class Exchange:
 
     def _unpack(self, values: np.ndarray) -> np.ndarray | tf.Tensor:
         return unpack(values) if self._fp16 else values
-
-
-def merge(slots: np.ndarray, values: np.ndarray | tf.Tensor, scratch: np.ndarray) -> tuple[np.ndarray, tf.Tensor]:
-    """Distinct slots and the sum of each one's rows, in the order in which they stand; scratch as ``distinct``."""
-    found, places = distinct(slots, scratch)
-    return found, tf.math.unsorted_segment_sum(values, places, len(found))
 
 
 def pack(values: tf.Tensor | np.ndarray) -> tf.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training.checkpoint import Part
 from sparkrec.training.collective import Collective
 from sparkrec.training.embeddings import Embeddings
-from sparkrec.training.exchange import Exchange, Route
+from sparkrec.training.exchange import Exchange, Merge, Route
 from sparkrec.training.loader import Batch, Loader, Step
 from sparkrec.training.negatives import Columns
 from sparkrec.training.optimizer import AdamW, Decay, learning_rate
@@ -47,6 +47,16 @@ class Place:
     @property
     def mean_loss(self) -> float:
         return self.loss / self.weight if self.weight else 0.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A step up to what depends on the model: the rows it touches, their ways, the batches in places among them."""
+
+    touched: Touched
+    parts: list[Batch]
+    routes: dict[Store, Route]
+    merges: dict[Store, Merge]
 
 
 class Trainer:
@@ -88,7 +98,20 @@ class Trainer:
         self._part: Callable[..., tuple[tf.Tensor, dict[str, tf.Tensor]]] | None = None
         self.steps = self.begun = 0
 
-    def step(self, step: Step, number: int, steps: int) -> tuple[float, float, float]:
+    def prepare(self, step: Step) -> Prepared:
+        """All ranks call it for the same steps in the same order; for one at a time, while others are computed."""
+        columns, bias = self.columns.of(step.parts, step.negatives)
+        touched, parts = self._rows.local(step.parts, columns, bias, step.key)
+        routes = self.embeddings.routes(touched, ahead=True)
+        return Prepared(touched, parts, routes, self.embeddings.merges(touched, routes))
+
+    def ahead(self, steps: Iterable[Step]) -> Generator[Prepared, None, None]:
+        """The steps, the next prepared on a thread while one is used. Never more than one: so ranks that end early,
+        at the same step, have sent the same messages, and none waits for what nobody sends.
+        """
+        return ahead(map(self.prepare, steps), min(self.settings.prefetch, 1))
+
+    def step(self, step: Prepared, number: int, steps: int) -> tuple[float, float, float]:
         """One step on all ranks; ``number`` counts from 0. Returns Σ weight · loss, Σ weight, targets of all ranks.
 
         Raises
@@ -96,7 +119,7 @@ class Trainer:
         ConfigError
             The loss is not a number; or, with float16, the gradient for many steps.
         """
-        touched, routes, flat, gradients = self._computed(step)
+        flat, gradients = self._computed(step)
         loss, weight, examples = np.asarray(flat[-_SUMS:]).tolist()[:3]
         if not np.isfinite(loss):
             raise ConfigError(
@@ -108,7 +131,7 @@ class Trainer:
         self.steps = self.begun + number - self.scaling.skipped
         if self.scaling.skips(flat):
             return loss, weight, examples
-        updates = self.embeddings.collect(routes, touched, gradients)
+        updates = self.embeddings.collect(step.touched, step.routes, step.merges, gradients)
         if weight > 0:
             rate, own = learning_rate(self.settings, number, steps), self.settings.table_learning_rate
             scale = self._clipped(flat[:-_SUMS], updates, 1 / (weight * self.scaling.scale))
@@ -118,9 +141,9 @@ class Trainer:
         self.steps += 1
         return loss, weight, examples
 
-    def loss(self, step: Step) -> tuple[float, float]:
+    def loss(self, step: Prepared) -> tuple[float, float]:
         """Σ weight · loss and Σ weight of all ranks, without an update."""
-        loss, weight, *_ = np.asarray(self._computed(step)[2][-_SUMS:]).tolist()
+        loss, weight, *_ = np.asarray(self._computed(step)[0][-_SUMS:]).tolist()
         return loss, weight
 
     def meet(self, items: np.ndarray) -> None:
@@ -171,7 +194,7 @@ class Trainer:
 
     def shipped(self, touched: Touched) -> dict[str, Any]:
         """What is evaluated and served: the dense weights, and of each table the rows asked for."""
-        tables = self.embeddings.lookup(touched, shipped_after=self.steps)[0]
+        tables = self.embeddings.lookup(touched, self.embeddings.routes(touched), shipped_after=self.steps)
         for name in set(touched).intersection(self._dense):
             tables[name] = self._dense_rows(self.optimizer.shipped, name, touched[name])
         if self._cold is not None and "item_id" in touched:
@@ -257,14 +280,12 @@ class Trainer:
         whole = self._rows.is_whole(name, rows)
         return tf.convert_to_tensor(weights[name]) if whole else tf.gather(weights[name], rows)
 
-    def _computed(self, step: Step) -> tuple[Touched, dict[Store, Route], Any, dict[str, tf.Tensor]]:
-        """Touched rows, the ways that they came, the dense gradient of all ranks, this rank's of the touched rows."""
-        columns, bias = self.columns.of(step.parts, step.negatives)
-        touched, parts = self._rows.local(step.parts, columns, bias, step.key)
-        values, routes = self.embeddings.lookup(touched)
-        values |= {name: self._dense_rows(self.optimizer.variables, name, touched[name]) for name in self._dense}
-        flat, gradients = self._gradients(values, touched, parts)
-        return touched, routes, self.exchange.dense(flat, self._elements()), gradients
+    def _computed(self, step: Prepared) -> tuple[Any, dict[str, tf.Tensor]]:
+        """The dense gradient of all ranks, and this rank's of the touched rows."""
+        values, variables = self.embeddings.lookup(step.touched, step.routes), self.optimizer.variables
+        values |= {name: self._dense_rows(variables, name, step.touched[name]) for name in self._dense}
+        flat, gradients = self._gradients(values, step.touched, step.parts)
+        return self.exchange.dense(flat, self._elements()), gradients
 
     def _gradients(
         self, values: dict[str, tf.Tensor], touched: Touched, parts: Sequence[Batch]
@@ -321,8 +342,8 @@ def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Cal
     """
     planned = loader.steps_per_epoch * trainer.settings.epochs
     steps = (loader.step(place.epoch, step) for step in range(place.step, loader.steps_per_epoch))
-    with closing(ahead(steps, trainer.settings.prefetch)) as cut:
-        for step in cut:
+    with closing(ahead(steps, trainer.settings.prefetch)) as cut, closing(trainer.ahead(cut)) as prepared:
+        for step in prepared:
             number = place.epoch * loader.steps_per_epoch + place.step
             loss, weight, examples = trainer.step(step, number, planned)
             place.step, place.loss = place.step + 1, place.loss + loss

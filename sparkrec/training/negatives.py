@@ -21,6 +21,7 @@ class Columns:
 
     def __init__(self, settings: TwoTower, n_items: int, collective: Collective) -> None:
         self._settings, self._n_items, self._collective = settings, n_items, collective
+        self._ahead = collective.channel("ahead")  # as in exchange
         self._everything = np.arange(n_items, dtype=np.int32), np.zeros(n_items, np.float32)
         self._scratch = np.zeros(n_items if settings.in_batch else 0, np.int32)
         self._share = np.zeros(n_items)
@@ -49,7 +50,7 @@ class Columns:
             return self._everything
         if not self._settings.in_batch:
             return drawn, np.zeros(len(drawn), np.float32)
-        targets = self._collective.allgather(np.concatenate([part["target_items"] for part in parts]))
+        targets = self._ahead.allgather(np.concatenate([part["target_items"] for part in parts]))
         items, places = distinct(np.concatenate([drawn, targets]), self._scratch)
         times = np.bincount(places, minlength=len(items))
         in_order = np.argsort(items)  # the order of the ranks' targets depends on how many ranks there are

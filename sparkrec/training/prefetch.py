@@ -14,7 +14,8 @@ _END = object()
 def ahead(values: Iterable[T], count: int) -> Generator[T, None, None]:
     """The values, of which ``count`` are made on a thread while one is used; 0: each is made when it is asked for.
 
-    An error in making one is raised when its turn has come. ``close`` ends the thread: use ``contextlib.closing``.
+    An error in making one is raised when its turn has come. ``close`` ends the thread, when it has made what it was
+    to make: where making one takes messages, other ranks wait for them. Use ``contextlib.closing``.
     """
     if not count:
         yield from values
@@ -28,4 +29,4 @@ def ahead(values: Iterable[T], count: int) -> Generator[T, None, None]:
             waiting.append(pool.submit(next, source, _END))
             yield value
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()

@@ -86,7 +86,7 @@ def naive(recommended, relevant, k):
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_agrees_with_a_naive_implementation(data):
     pool = st.integers(0, 15)

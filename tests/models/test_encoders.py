@@ -41,7 +41,7 @@ def make_batch(lengths):
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("encoder", ENCODERS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(lengths=LENGTHS, seed=st.integers(0, 99))
 def test_at_every_token_the_causal_form_is_the_whole_form_of_what_came_before(encoder, layers, lengths, seed):
     """Segments packed wherever they lie against the blocks; all prefixes are asked as one batch of whole histories."""
@@ -99,7 +99,7 @@ def test_gradients_are_those_of_finite_differences(encoder):
 
 
 @given(lengths=LENGTHS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_weighted_sum_of_packed_tokens_is_that_of_a_loop(lengths):
     random = np.random.default_rng(len(lengths))
     by_lag, values, batch = random.random(9), random.standard_normal((sum(lengths), 2)), make_batch(lengths)
@@ -152,7 +152,7 @@ def check_gradient(function, values):
 
 
 @given(lengths=LENGTHS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_time_major_tokens_are_ordered_by_time_and_then_by_length(lengths):
     place, active = recurrent.time_major(make_batch(lengths)["history_segment"])
     keys = [(time, -length, s) for s, length in enumerate(lengths) for time in range(length)]

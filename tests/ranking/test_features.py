@@ -113,7 +113,7 @@ def test_features_by_hand():
     assert np.isnan([row[5][name] for name in ("idle_days", "leaf_share", "popularity_gap", "price_gap")]).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(-9, 9)), max_size=30),
     st.sampled_from([(np.add, sum), (np.minimum, min), (np.maximum, max)]),

@@ -123,7 +123,7 @@ def test_the_block_does_not_matter_to_the_bit():
         np.testing.assert_array_equal(np.concatenate(parts), whole.now())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 3), st.integers(1, 10))
 def test_caps_equal_a_walk_down_the_ranking(seed, by_category, by_brand, k):
     random = np.random.default_rng(seed)

@@ -53,7 +53,7 @@ def audience(problem):
     return Audience(users, csr(seen), barred, own, csr(subset))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_equals_brute_force(problem):
     users, items, _, _, _, _, hidden, allowed, k = problem
@@ -65,7 +65,7 @@ def test_equals_brute_force(problem):
         assert np.isneginf(scores[u, len(expected) :]).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(), st.integers(0, 2**32))
 def test_the_best_of_some_items_equals_brute_force(problem, seed):
     users, items, _, _, _, _, hidden, allowed, k = problem

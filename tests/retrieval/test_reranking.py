@@ -66,7 +66,7 @@ def make(world, settings, rows=slice(None)):
     )
 
 
-@examples(max_examples=60, deadline=None)
+@examples(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 3), st.integers(1, 12), st.integers(1, 20))
 def test_caps_leave_exactly_k_however_small_the_pool(seed, by_category, by_brand, k, pool):
     it = world(seed)

@@ -49,7 +49,7 @@ def by_distance(users, items, k, seen, allowed):
     return chosen, distances
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.integers(0, 40), st.integers(1, 8))
 def test_nearest_equals_brute_force(seed, m, k):
     random = np.random.default_rng(seed)

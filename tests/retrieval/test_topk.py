@@ -49,7 +49,7 @@ def problems(draw):
     return users, items, k, seen, allowed, unit, parts
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(problems())
 def test_equals_brute_force(problem):
     users, items, k, seen, allowed, unit, parts = problem

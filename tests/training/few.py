@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,9 @@ def run(ranks: int, steps: int, **settings: Any) -> tuple[np.ndarray, dict[str, 
 
     def rank(collective: Collective) -> Any:
         trainer, loader = make(config, collective)
-        said = []
-        for step in range(steps):
-            cut = loader.step(*divmod(step, loader.steps_per_epoch))
-            said.append(trainer.step(cut, step, steps)[:2])
+        cut = (loader.step(*divmod(step, loader.steps_per_epoch)) for step in range(steps))
+        with closing(trainer.ahead(cut)) as prepared:
+            said = [trainer.step(step, number, steps)[:2] for number, step in enumerate(prepared)]
         trainer.check_equal("at the end")
         return np.asarray(said), variables(trainer), trainer
 

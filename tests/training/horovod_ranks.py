@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 
 import numpy as np
 from few import make, variables
@@ -20,8 +21,9 @@ def main(recipes: str, out: str) -> None:
     for name, recipe in json.loads(recipes).items():
         settings = TwoTower.model_validate(recipe | {"ranks": collective.size})
         trainer, loader = make(settings, collective)
-        steps = [loader.step(*divmod(step, loader.steps_per_epoch)) for step in range(30)]
-        losses = [trainer.step(step, number, 30)[:2] for number, step in enumerate(steps)]
+        steps = (loader.step(*divmod(step, loader.steps_per_epoch)) for step in range(30))
+        with closing(trainer.ahead(steps)) as prepared:
+            losses = [trainer.step(step, number, 30)[:2] for number, step in enumerate(prepared)]
         trainer.check_equal("at the end")
         saved |= {f"{name}/{key}": value for key, value in variables(trainer).items()} | {f"{name}/losses": losses}
     if collective.rank == 0:

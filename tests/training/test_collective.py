@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,24 @@ def test_three_ranks():
     assert third["alltoall"] == [2, 12, 22]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_is_said_on_two_channels_at_once_is_not_mixed_up(size):
+    """Each rank begins with another one, and is answered on it although the others are not there yet."""
+
+    def both(collective: Collective):
+        ahead = collective.channel("ahead")
+        order = [collective, ahead] if collective.rank % 2 else [ahead, collective]
+        with ThreadPoolExecutor(2) as threads:
+            said = [threads.submit(conversation, channel) for channel in order]
+        return [future.result(timeout=60) for future in said]
+
+    alone = on_ranks(size, conversation)
+    assert on_ranks(size, both) == [[said, said] for said in alone]
+
+
 def test_a_single_process_is_a_group_of_one():
-    assert conversation(SingleProcess()) == conversation(Threads.group(1)[0])
+    single = SingleProcess()
+    assert conversation(single) == conversation(single.channel("ahead")) == conversation(Threads.group(1)[0])
 
 
 def test_horovod_is_imported_in_two_modules_and_never_its_broken_parts():

@@ -54,7 +54,7 @@ def few_steps(collective, placement, folder, **settings):
     own = dataclasses.replace(own, users=own.users[some], ends=own.ends[some])
     batches = Loader(own, SMALL.users, SMALL.items, config)
     for number in range(6):
-        trainer.step(batches.step(*divmod(number, batches.steps_per_epoch)), number, 6)
+        trainer.step(trainer.prepare(batches.step(*divmod(number, batches.steps_per_epoch))), number, 6)
     state = {"rows": trainer.tables, "steps": trainer.steps, "fingerprint": "x"}
     checkpoint.save(folder, 6, trainer.replicated(), trainer.shards(), state, 1, collective)
     return arrays(trainer)

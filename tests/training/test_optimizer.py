@@ -81,7 +81,7 @@ def test_sgd_is_the_gradient():
     np.testing.assert_allclose(by_rule("sgd", GRADIENTS), expected, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(decay=st.sampled_from([0.05, 0.5, 0.9, 0.998]), first=st.integers(0, 6000), steps=st.integers(0, 300))
 def test_decays_since_a_step_are_their_product(decay, first, steps):
     expected = np.prod([min(decay, (1 + s) / (10 + s)) for s in range(first, first + steps)])

@@ -90,11 +90,11 @@ def test_an_overflow_on_one_rank_is_a_step_that_has_not_been_on_any(placement):
 
     def rank(collective):
         trainer, loader = make(config, collective)
-        trainer.step(loader.step(0, 0), 0, 9)
+        trainer.step(trainer.prepare(loader.step(0, 0)), 0, 9)
         state = [block.copy() for part in (*trainer.replicated(), *trainer.shards()) for block in part.blocks]
         before, scale = variables(trainer), trainer.scaling.scale
         step = loader.step(0, 1)
-        loss, _, _ = trainer.step(overflows(step) if collective.rank == 1 else step, 1, 9)
+        loss, _, _ = trainer.step(trainer.prepare(overflows(step) if collective.rank == 1 else step), 1, 9)
         assert np.isfinite(loss)
         trainer.check_equal("after the overflow")
         assert (trainer.scaling.scale, trainer.scaling.skipped) == (scale / 2, 1)
@@ -103,7 +103,7 @@ def test_an_overflow_on_one_rank_is_a_step_that_has_not_been_on_any(placement):
         assert [len(a) for a in changed] == [4]  # of all state, only the loss scale's
         for name, value in variables(trainer).items():
             np.testing.assert_array_equal(value, before[name], err_msg=name)
-        trainer.step(loader.step(0, 2), 2, 9)
+        trainer.step(trainer.prepare(loader.step(0, 2)), 2, 9)
         assert not np.array_equal(variables(trainer)["item_id"], before["item_id"])
 
     on_ranks(2, rank)
@@ -113,13 +113,13 @@ def test_the_steps_after_one_that_was_left_out_are_those_without_it():
     """Also for Adam's bias correction and the moving average. A power of two changes no bits."""
     config = settings("float16", average=0.9, placement=everywhere("mixed"))
     clean, loader = make(config, SingleProcess())
-    clean.step(loader.step(0, 0), 0, 9)
-    clean.step(loader.step(0, 1), 1, 9)
+    clean.step(clean.prepare(loader.step(0, 0)), 0, 9)
+    clean.step(clean.prepare(loader.step(0, 1)), 1, 9)
     halved, loader = make(config, SingleProcess())
-    halved.step(loader.step(0, 0), 0, 9)
-    halved.step(overflows(loader.step(0, 1)), 1, 9)
+    halved.step(halved.prepare(loader.step(0, 0)), 0, 9)
+    halved.step(halved.prepare(overflows(loader.step(0, 1))), 1, 9)
     halved.scaling._state.assign([2.0**7, 0, 0, 1])
-    halved.step(loader.step(0, 1), 2, 9)
+    halved.step(halved.prepare(loader.step(0, 1)), 2, 9)
     for name, value in variables(clean).items():
         np.testing.assert_array_equal(value, variables(halved)[name], err_msg=name)
 
@@ -130,7 +130,7 @@ def test_the_scale_grows_after_good_steps_and_a_gradient_that_stays_infinite_end
     scales = []
     for number in range(7):
         step = loader.step(0, 0)
-        trainer.step(overflows(step) if number == 4 else step, number, 99)
+        trainer.step(trainer.prepare(overflows(step) if number == 4 else step), number, 99)
         scales.append(np.log2(trainer.scaling.scale))
     assert scales == [7, 7, 8, 8, 7, 7, 7]
     for number in range(7, 26):
@@ -145,7 +145,7 @@ def test_a_loss_that_is_no_number_ends_the_training_at_once(kind):
     rows = trainer.optimizer.variables["item_id"]
     rows.assign(rows * float("nan"))
     with pytest.raises(ConfigError, match=r"loss became nan at step 1\b.*learning_rate"):
-        trainer.step(loader.step(0, 0), 0, 9)
+        trainer.step(trainer.prepare(loader.step(0, 0)), 0, 9)
 
 
 class Stop(Exception):

@@ -43,7 +43,7 @@ def test_a_row_begins_alike_in_a_shard_a_grown_table_and_the_whole():
             np.testing.assert_array_equal(read(store, "b"), initial_rows(1, "b", np.arange(rank, 9, size), 4))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(touches=st.lists(st.lists(st.integers(0, 4), unique=True), max_size=12), decay=st.sampled_from([0.3, 0.9]))
 def test_the_lazy_average_is_the_one_kept_at_every_step(touches, decay):
     store = Store({"a": 5}, 2, Sgd(), Decay(decay))
@@ -98,13 +98,13 @@ def test_gradients_that_arrive_at_the_rows_are_numerical_ones(loss, placement):
     def moved(collective):
         trainer, loader = make(settings_of(3, placement), collective)
         before = {name: whole(trainer, name) for name in trainer.tables}
-        weight = trainer.step(loader.step(0, 0), 0, 1)[1]
+        weight = trainer.step(trainer.prepare(loader.step(0, 0)), 0, 1)[1]
         return {name: weight * (before[name] - whole(trainer, name)) for name in trainer.tables}
 
     found = on_ranks(3, moved)[0]
     (single,) = on_ranks(1, lambda collective: [make(settings_of(1, "replicated_sparse"), collective)])
     (trainer, loader) = single[0]
-    step = loader.step(0, 0)
+    step = trainer.prepare(loader.step(0, 0))
     rng = np.random.default_rng(0)
     for name, gradient in found.items():
         rows = np.flatnonzero(np.abs(gradient).max(axis=1) > 1e-4)
