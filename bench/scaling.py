@@ -76,12 +76,13 @@ many ranks: the rows are counted, the bytes follow the formulas below, and time 
 n: distinct rows that a rank's step touches, d: width. For two ranks of {BATCH // 2} users the formulas give
 {formula["replicated"]} and {formula["sharded"]} MB, and the ranks counted {counted["replicated"]} and
 {counted["sharded"]}. One rank alone computes {BATCH:,} users in {compute:.0f} ms on one core. Messages that a step
-waits for, one after the other (which rows and which targets is sent ahead): {ROUNDS} (W − 1), each of {NETWORKS["10 Gbit/s"][1] * 1e6:.0f} µs at 10 Gbit/s and
+waits for, one after the other (which rows and which targets is sent ahead): {ROUNDS} (W − 1), each of
+{NETWORKS["10 Gbit/s"][1] * 1e6:.0f} µs at 10 Gbit/s and
 {NETWORKS["100 Gbit/s"][1] * 1e6:.0f} µs at 100 Gbit/s.
 
 **What paper leaves out**: on two cores of one machine two ranks reached {efficiency["replicated"]:.0%} (replicated) and
-{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). That is work, not
-waiting: of some 31 ms of processor time that a rank takes for 512 users, where one rank takes 22 for 1,024, Horovod's
+{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). That is work,
+not waiting: of some 31 ms of processor time that a rank takes for 512 users, where one rank takes 22 for 1,024, Horovod's
 threads take 8 (most of it the kernel's copies through sockets), and what is looked up, packed and added up beside the
 messages takes the rest. A rank with cores beside its GPU does that while the GPU computes; nobody has measured it.
 
