@@ -32,16 +32,17 @@ def claim(
     }  # fmt: skip
 
 
-def save(name: str, claims: list[dict[str, Any]], note: str) -> None:
-    """Write ``bench/results/NAME.json`` and the page."""
+def save(name: str, claims: list[dict[str, Any]], note: str, part: str = "") -> None:
+    """Write ``bench/results/NAME.json``, or of a part of a script's claims ``NAME_PART.json``, and the page."""
     RESULTS.mkdir(exist_ok=True)
     content = {
         "cores": len(os.sched_getaffinity(0)),
         "versions": {"python": platform.python_version()} | _versions(),
+        "command": f"python bench/{name}.py {part}".strip(),
         "note": note,
         "claims": claims,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"{'_'.join(filter(None, (name, part)))}.json").write_text(json.dumps(content, indent=1) + "\n")
     page()
 
 
@@ -68,13 +69,14 @@ def page() -> None:
         lines += ["", "No result is committed yet: run `make bench`."]
     for path in results:
         result = json.loads(path.read_text())
+        command = result.get("command", f"python bench/{path.stem}.py")
         lines += [
             "",
             f"## {path.stem}",
             "",
             result["note"],
             "",
-            f"{result['cores']} cores. `python bench/{path.stem}.py`.",
+            f"{result['cores']} cores. `{command}`.",
             "",
         ]
         lines += ["| claim | ours | peer | unit | ratio | target | repeats |", "|---|---|---|---|---|---|---|"]
