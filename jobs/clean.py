@@ -21,7 +21,7 @@ def clean(run: Run) -> None:
     sessions, cancellations and bots are found among what is left. Without a catalogue the log describes its items.
     """
     settings, source = run.settings.clean, sources.get(run.settings.source)
-    start = state.begin(run, source.row_by_row)
+    start = state.begin(run, source)
     if start.nothing_new(run):
         run.say("nothing has come since the last run")
         return start.stay(run)
@@ -66,7 +66,7 @@ def clean(run: Run) -> None:
         suspects=accounting.suspects(run),
         **accounting.facts(run, start, tally, checked),
         increment={"why_full": start.why_full, "days": written.names},
-        shape=state.shape(run.settings),
+        shape=state.shape(run.settings, source),
         strict=items.strict,
         items=asdict(items.tally),
     )

@@ -22,6 +22,7 @@ from sparkrec.lake import continued
 
 if TYPE_CHECKING:
     from sparkrec.config import Settings
+    from sparkrec.ingest.sources.base import Source
     from sparkrec.lake.tables import Commit
     from sparkrec.pipeline import Run
 
@@ -90,15 +91,17 @@ class State(continued.Start):
         return bronze if self.full else run.lake.appended(schemas.BRONZE_EVENTS, *self.appended)
 
 
-def shape(settings: Settings) -> str:
+def shape(settings: Settings, source: Source) -> str:
     """Names the settings that silver depends on, and the layout of its tables."""
     clean = settings.clean.model_dump(mode="json", exclude={"full", "max_refused"})
-    source = settings.source.model_dump(mode="json", exclude={"path"})
-    text = json.dumps([schemas.SCHEMA_VERSION, clean, source], sort_keys=True)
+    read = settings.source.model_dump(mode="json", exclude={"path"})
+    # Silver of a time when made-up times were taken for real is computed anew; no other is.
+    made_up = [] if source.has_times else ["made-up times"]
+    text = json.dumps([schemas.SCHEMA_VERSION, clean, read, *made_up], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def begin(run: Run, row_by_row: bool) -> State:
+def begin(run: Run, source: Source) -> State:
     """Finds where to go on, and takes back what a run that died left in the tables."""
     newest = run.pin(schemas.BRONZE_EVENTS, newest=True)
     records = run.known_records(any_run=True)
@@ -108,9 +111,9 @@ def begin(run: Run, row_by_row: bool) -> State:
     details, cleaned = json.loads(last[c.DETAILS]), last[c.INPUTS].get(schemas.BRONZE_EVENTS.name, -1)
     if run.settings.clean.full:
         return _from_nothing(run, "clean.full is set")
-    if not row_by_row:
+    if not source.row_by_row:
         return _from_nothing(run, "in this source an event's time depends on other rows")
-    if details.get("shape") != shape(run.settings):
+    if details.get("shape") != shape(run.settings, source):
         return _from_nothing(run, "settings that silver depends on, or its tables, are not those of the last run")
     if newest < cleaned:
         return _from_nothing(run, f"bronze.events is at version {newest}, and {cleaned} was cleaned")
