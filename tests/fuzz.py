@@ -30,7 +30,8 @@ def _sometimes(anything: st.SearchStrategy[Any], good: str | None, lot: int) -> 
 
 
 def rows(names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
-    """``count`` rows of text or null in these columns; the same ones every time.
+    """Rows of text or null in these columns, the same ones every time: each nasty text in each column, and ``count``
+    invented ones.
 
     Most of the fields are as they should be: else every row would be refused for its first column.
     """
@@ -39,7 +40,8 @@ def rows(names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
     )
     # By a number: one_of makes nothing of the same strategy given twice.
     field = {name: st.integers(0, 5).flatmap(partial(_sometimes, anything, GOOD.get(name))) for name in names}
-    found: list[dict[str, Any]] = []
+    good = {name: GOOD.get(name) for name in names}
+    found = [good | {name: text} for name in names for text in NASTY]
 
     @settings(max_examples=count, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(st.fixed_dictionaries(field))

@@ -37,7 +37,7 @@ def settings(kind, **more):
 def gradient(kind, recipe):
     """Mean loss of the first step, and its whole gradient, all tables dense and the loss's scale taken out."""
     trainer, loader = make(settings(kind, **recipe), SingleProcess())
-    flat = np.asarray(trainer._computed(loader.step(0, 0))[2], np.float64)
+    flat = np.asarray(trainer._computed(trainer.prepare(loader.step(0, 0)))[0], np.float64)
     loss, weight, targets, probe = flat[-4:]
     assert targets > 10
     assert probe == 0
@@ -134,9 +134,9 @@ def test_the_scale_grows_after_good_steps_and_a_gradient_that_stays_infinite_end
         scales.append(np.log2(trainer.scaling.scale))
     assert scales == [7, 7, 8, 8, 7, 7, 7]
     for number in range(7, 26):
-        trainer.step(overflows(loader.step(0, 0)), number, 99)
+        trainer.step(trainer.prepare(overflows(loader.step(0, 0))), number, 99)
     with pytest.raises(ConfigError, match=r"20 steps in a row.*learning_rate.*bfloat16"):
-        trainer.step(overflows(loader.step(0, 0)), 26, 99)
+        trainer.step(trainer.prepare(overflows(loader.step(0, 0))), 26, 99)
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
