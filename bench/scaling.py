@@ -82,10 +82,10 @@ waits for, one after the other (which rows and which targets is sent ahead): {RO
 
 **What paper leaves out**: on two cores of one machine two ranks reached {efficiency["replicated"]:.0%} (replicated) and
 {efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). That is work,
-not waiting: of some 31 ms of processor time that a rank takes for 512 users, where one rank takes 22 for 1,024,
-Horovod's threads take 8 (most of it the kernel's copies through sockets), and what is looked up, packed and added up
-beside the messages takes the rest. A rank with cores beside its GPU does that while the GPU computes; nobody has
-measured it.
+not waiting: a rank's processor time for 512 users was 1.4 times that of one rank for 1,024. A quarter of it are
+Horovod's threads (mostly the kernel's copies through sockets); the rest is that half of the users touch more than half
+of the rows, and what is packed and added up beside the messages. A rank with cores beside its GPU does that while the
+GPU computes; nobody has measured it.
 
 | ranks | placement | MB a rank and step | ms at 10 Gbit/s | ms at 100 Gbit/s | negatives |
 |---|---|---|---|---|---|
