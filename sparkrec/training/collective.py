@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 
 Array = np.ndarray
+#: The channel of what is sent for a step while the one before is computed.
+AHEAD = "ahead"
 
 
 class Collective(Protocol):

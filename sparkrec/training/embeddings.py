@@ -16,7 +16,7 @@ from sparkrec.training.checkpoint import Part
 from sparkrec.training.exchange import Exchange, Merge, Route
 from sparkrec.training.optimizer import ROW_RULES, Decay
 from sparkrec.training.placement import SHARDED, SPARSE, Placement
-from sparkrec.training.rows import Touched, distinct
+from sparkrec.training.rows import Touched
 from sparkrec.training.tables import Store, initial_rows
 
 
@@ -76,7 +76,7 @@ class Embeddings:
         for store in self.stores if self._exchange.collective.size > 1 else []:
             route, own = routes.get(store), _of(store, touched)
             slots = route.asked if route else self._exchange.touched_by_all(store, own)
-            merges[store] = Merge(*distinct(slots, store.scratch))
+            merges[store] = Merge.of(slots, store.scratch)
         return merges
 
     def lookup(
@@ -111,7 +111,7 @@ class Embeddings:
         updates = []
         for store in self.stores:
             own = _of(store, touched)
-            if not merges:
+            if not merges:  # one rank
                 updates += [Update(store, store.slot(name, rows), gradients[name]) for name, rows in own.items()]
                 continue
             merge, gradient = merges[store], tf.concat([gradients[name] for name in own], axis=0)

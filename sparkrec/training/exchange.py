@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from sparkrec.training.collective import Collective
-from sparkrec.training.rows import Touched
+from sparkrec.training.collective import AHEAD, Collective
+from sparkrec.training.rows import Touched, distinct
 from sparkrec.training.tables import Store
 
 _INDEX = 4
@@ -35,6 +35,11 @@ class Merge:
 
     slots: np.ndarray
     places: np.ndarray
+
+    @classmethod
+    def of(cls, slots: np.ndarray, scratch: np.ndarray) -> Merge:
+        """Of the slots that come, int32 [m]; ``scratch`` as in ``rows.distinct``."""
+        return cls(*distinct(slots, scratch))
 
     def sums(self, values: np.ndarray | tf.Tensor) -> tf.Tensor:
         """From [m, d] to [k, d]; each sum in the order in which its rows stand."""
@@ -66,7 +71,7 @@ class Exchange:
     """The messages of one rank. Every rank calls the same methods in the same order."""
 
     def __init__(self, collective: Collective, fp16_rows: bool) -> None:
-        self.collective, self._ahead, self._fp16 = collective, collective.channel("ahead"), fp16_rows
+        self.collective, self._ahead, self._fp16 = collective, collective.channel(AHEAD), fp16_rows
         self.bytes: Counter[str] = Counter()
         self.steps = 0
 

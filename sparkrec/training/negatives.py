@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sparkrec.config import TwoTower
-from sparkrec.training.collective import Collective
+from sparkrec.training.collective import AHEAD, Collective
 from sparkrec.training.loader import Batch
 from sparkrec.training.rows import distinct
 
@@ -21,7 +21,7 @@ class Columns:
 
     def __init__(self, settings: TwoTower, n_items: int, collective: Collective) -> None:
         self._settings, self._n_items, self._collective = settings, n_items, collective
-        self._ahead = collective.channel("ahead")  # as in exchange
+        self._ahead = collective.channel(AHEAD)
         self._everything = np.arange(n_items, dtype=np.int32), np.zeros(n_items, np.float32)
         self._scratch = np.zeros(n_items if settings.in_batch else 0, np.int32)
         self._share = np.zeros(n_items)

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import bots
+from sparkrec.clean import bots, state
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
 from sparkrec.ingest import sources
@@ -78,6 +78,10 @@ def test_nobody_is_a_bot_by_times_that_are_made_from_an_order(spark, tmp_path):
     assert run.read(schemas.SILVER_EVENTS).count() == 900
     assert run.read(schemas.SILVER_SUSPECTS).isEmpty()
     assert bots.suspects(run.read(schemas.SILVER_EVENTS), settings.clean.bots).count() == 3
+    known = sources.get(settings.source)
+    before = state.shape(settings, known)
+    known.has_times = True
+    assert state.shape(settings, known) != before, "silver of a time when they were judged must be computed anew"
 
 
 def test_every_row_is_accounted_for(shop):

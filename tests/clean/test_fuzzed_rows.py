@@ -22,7 +22,7 @@ SETTINGS = Clean(
 
 @pytest.fixture(scope="module")
 def events(spark, canonical_events):
-    """300 invented rows and three good ones, judged."""
+    """Nasty texts in every column, 300 invented rows and three good ones, judged."""
     made = [*fuzz.rows(EVENT_CONTENT, 300), *[fuzz.GOOD | {"valid_from": None, "user_id": f"u{n}"} for n in range(3)]]
     rows = [{name: value for name, value in row.items() if name in EVENT_CONTENT} for row in made]
     came = {c.HEADER: F.lit(None).cast("string"), c.INGEST_TIME: F.lit("2030-01-01").cast("timestamp")}

@@ -27,6 +27,8 @@ def rows(spark: Any, root: Path, kind: str, name: str, **options: Any) -> list[d
     expected = canonical.EVENTS if kind == "event" else canonical.ITEMS
     assert [name for name in frame.columns if name not in canonical.CARRIED] == list(expected)
     found = [row.asDict() for row in frame.orderBy(c.SOURCE_FILE, c.LINE).collect()]
+    if kind == "event":
+        assert source.has_times == (not any((row[c.EVENT_TIME] or "").startswith(canonical.EPOCH) for row in found))
     hidden = (c.SOURCE_FILE, c.RAW, c.HEADER)
     return [{k: v for k, v in row.items() if v is not None and k not in hidden} for row in found]
 

@@ -1,4 +1,4 @@
-"""What each process of test_horovod.py runs: the few, trained; rank 0 saves losses and variables."""
+"""What each process of test_horovod.py runs: a conversation, and the few, trained; rank 0 saves what came of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 
 import numpy as np
+from conversations import two_at_once
 from few import make, variables
 
 from sparkrec.config import TwoTower
@@ -17,7 +18,7 @@ from sparkrec.training.worker import configure_tensorflow
 def main(recipes: str, out: str) -> None:
     configure_tensorflow(1)
     collective = Horovod()
-    saved = {}
+    saved = {"said": json.dumps([two_at_once(collective) for _ in range(20)])}
     for name, recipe in json.loads(recipes).items():
         settings = TwoTower.model_validate(recipe | {"ranks": collective.size})
         trainer, loader = make(settings, collective)

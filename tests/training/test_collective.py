@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
+from conversations import conversation, two_at_once
 from ranks import on_ranks
 
 import sparkrec
-from sparkrec.training.collective import Collective, SingleProcess, Threads
+from sparkrec.training.collective import SingleProcess, Threads
 
 pytestmark = pytest.mark.unit
-
-
-def conversation(collective: Collective):
-    """Every operation once, with ragged lengths."""
-    rank, size = collective.rank, collective.size
-    collective.barrier()
-    return {
-        "allreduce": collective.allreduce(np.full(2, rank + 1.0)).tolist(),
-        "allgather": collective.allgather(np.arange(rank)).tolist(),
-        "alltoall": collective.alltoall(np.arange(size) + 10 * rank, [1] * size)[0].tolist(),
-        "ragged": collective.alltoall(np.full(size * rank, rank), [rank] * size)[0].tolist(),
-        "senders": collective.alltoall(np.full(size * rank, rank), [rank] * size)[1],
-        "broadcast": collective.broadcast(np.asarray([rank]), root=size - 1).tolist(),
-    }
 
 
 def test_three_ranks():
@@ -41,17 +27,8 @@ def test_three_ranks():
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_is_said_on_two_channels_at_once_is_not_mixed_up(size):
-    """Each rank begins with another one, and is answered on it although the others are not there yet."""
-
-    def both(collective: Collective):
-        ahead = collective.channel("ahead")
-        order = [collective, ahead] if collective.rank % 2 else [ahead, collective]
-        with ThreadPoolExecutor(2) as threads:
-            said = [threads.submit(conversation, channel) for channel in order]
-        return [future.result(timeout=60) for future in said]
-
-    alone = on_ranks(size, conversation)
-    assert on_ranks(size, both) == [[said, said] for said in alone]
+    alone = [on_ranks(size, partial(conversation, more=more)) for more in (0, 100)]
+    assert on_ranks(size, two_at_once) == [list(said) for said in zip(*alone, strict=True)]
 
 
 def test_a_single_process_is_a_group_of_one():

@@ -18,7 +18,6 @@ from sparkrec.config import TwoTower
 from sparkrec.training.embeddings import Embeddings
 from sparkrec.training.exchange import Exchange, Merge
 from sparkrec.training.optimizer import Sgd
-from sparkrec.training.rows import distinct
 from sparkrec.training.tables import Store, initial_rows
 
 pytestmark = pytest.mark.unit
@@ -30,7 +29,7 @@ WIDTH = 3
 @given(st.lists(st.integers(0, 6), max_size=20))
 def test_merged_rows_are_sums(slots):
     values = np.random.default_rng(1).standard_normal((len(slots), 2)).astype(np.float32)
-    merge = Merge(*distinct(np.asarray(slots, np.int32), np.zeros(7, np.int32)))
+    merge = Merge.of(np.asarray(slots, np.int32), np.zeros(7, np.int32))
     assert sorted(merge.slots.tolist()) == sorted(set(slots))
     for slot, total in zip(merge.slots, merge.sums(values).numpy(), strict=True):
         np.testing.assert_allclose(total, values[np.asarray(slots) == slot].sum(axis=0), atol=1e-5)
@@ -59,7 +58,7 @@ def test_rows_come_from_their_owners_and_gradients_go_home(draw):
         flat = np.concatenate([initial_rows(1, name, r, WIDTH) for name, r in touched.items()])
         np.testing.assert_array_equal(values, flat)
         gradient = tf.constant((collective.rank + 1) * np.ones_like(values))
-        merge = Merge(*distinct(route.asked, store.scratch))
+        merge = Merge.of(route.asked, store.scratch)
         sums = exchange.home(store, route, merge, touched, gradient)
         store.apply(merge.slots, sums, 1.0, 1.0, 0)
         return {name: np.concatenate([*store.read(name, "weights"), np.zeros((0, 3))]) for name in TABLES}
@@ -81,11 +80,11 @@ def test_bytes_are_counted_for_each_variable():
         exchange.dense(tf.zeros(10), {"x": 6, "y": 4})
         sparse, sharded = Store({"a": 11}, 3, Sgd(), None), Store({"b": 6}, 3, Sgd(), None, collective.rank, 2)
         touched = {"a": np.asarray([1, 5], np.int32)}
-        merge = Merge(*distinct(exchange.touched_by_all(sparse, touched), sparse.scratch))
+        merge = Merge.of(exchange.touched_by_all(sparse, touched), sparse.scratch)
         exchange.everywhere(sparse, merge, touched, tf.zeros((2, 3)))
         touched = {"b": np.asarray([0, 1, 4], np.int32)}
         route = exchange.route(sharded, touched)
-        merge = Merge(*distinct(route.asked, sharded.scratch))
+        merge = Merge.of(route.asked, sharded.scratch)
         exchange.home(sharded, route, merge, touched, tf.zeros((3, 3)))
         return dict(exchange.bytes)
 

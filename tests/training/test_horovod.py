@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conversations import two_at_once
 from few import everywhere, run
+from ranks import on_ranks
 
 pytestmark = [pytest.mark.workers, pytest.mark.slow]
 
@@ -40,6 +42,10 @@ def together(tmp_path_factory):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return np.load(out)
+
+
+def test_what_two_processes_say_on_two_channels_at_once_is_not_mixed_up(together):
+    assert json.loads(str(together["said"])) == [on_ranks(2, two_at_once)[0]] * 20
 
 
 @pytest.mark.parametrize("name", RECIPES)
