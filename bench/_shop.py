@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,18 @@ def settings(**more: Any) -> Any:
 
 
 def steps(
-    collective: Any, configured: Any, count: int, users: int = USERS, items: int = ITEMS, every: int = 1
+    collective: Any,
+    configured: Any,
+    count: int,
+    users: int = USERS,
+    items: int = ITEMS,
+    every: int = 1,
+    after_step: Callable[[], None] = lambda: None,
+    in_turn: bool = False,
 ) -> dict[str, Any]:
     """``count`` steps of one rank, loader and all: seconds and mean loss of each, and the trainer.
 
-    Only one user in ``every`` has events, and so a part in a batch.
+    Only one user in ``every`` has events, and so a part in a batch. ``in_turn``: no step is prepared ahead.
     """
     from sparkrec import columns as c
     from sparkrec.models.two_tower import towers
@@ -75,10 +83,11 @@ def steps(
     seconds, losses = [], []
     cut = ahead((loader.step(0, number) for number in range(count)), configured.prefetch)
     before = time.perf_counter()
-    for number, step in enumerate(trainer.ahead(cut)):
+    for number, step in enumerate(map(trainer.prepare, cut) if in_turn else trainer.ahead(cut)):
         loss, weight, _ = trainer.step(step, number, count)
         now = time.perf_counter()
         seconds.append(now - before)
         losses.append(loss / weight)
-        before = now
+        after_step()
+        before = time.perf_counter()
     return {"seconds": seconds, "losses": losses, "trainer": trainer}

@@ -1,9 +1,11 @@
 """Two Horovod ranks of one core each against one rank of one core: the same batch, the same users.
 
-The ratio is the efficiency: users/s and core with two ranks over users/s with one. Bytes a step and the share of time
-spent in messages (with the wait for the other rank) are in the note. Two models: a mean of the history, in which
-looking rows up is most of the work, and attention, in which computing is. "twice the batch": each of the two ranks has
-as many users as the one (weak scaling); their negatives are twice as many too.
+The ratio is the efficiency: users/s and core with two ranks over users/s with one. In the note: bytes a step, the
+share of time spent in messages (with the wait for the other rank), a step's processor time, and the share of it that
+Horovod's own threads take (they talk to the other rank; the kernel's copies of a message are on their account).
+
+Two models: a mean of the history, in which looking rows up is most of the work, and attention, in which computing is.
+"twice the batch": each of the two ranks has as many users as the one (weak scaling), and twice as many negatives.
 
 Last, two ranks on a network that takes 2 ms more for a message (each sleeps so long): with the messages of indices
 sent ahead, as they are, against all messages in turn.
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,24 +65,44 @@ class Timed:
         return timed
 
 
+def processor_ms() -> dict[str, float]:
+    """Thread of this process → milliseconds of processor time that it has had."""
+    found = {}
+    for folder in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            found[folder.name] = int((folder / "schedstat").read_text().split()[0]) / 1e6
+    return found
+
+
 def rank(changed: str, delay: str, ahead: str, out: str) -> None:
     """What each process runs, pinned to a core of its own; ``changed`` : settings, as JSON."""
+    import tensorflow as tf
+
     from sparkrec.training.collective import Horovod
-    from sparkrec.training.loop import Trainer
     from sparkrec.training.worker import configure_tensorflow
 
     configure_tensorflow(1)
-    if ahead == "False":
-        Trainer.ahead = lambda self, steps: map(self.prepare, steps)  # type: ignore[assignment, return-value]
+    tf.function(tf.identity)(0.0)
+    before = processor_ms()  # TensorFlow's threads are there: those that come with the first message are Horovod's
     collective = Timed(Horovod(), float(delay))
+    collective.barrier()
+    of_horovod = processor_ms().keys() - before.keys()
+    watched: list[tuple[float, dict[str, float]]] = []
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[collective.rank % len(cores)]})
-    result = steps(collective, settings(ranks=collective.size, **json.loads(changed)), WARM + MEASURED)
+    result = steps(
+        collective, settings(ranks=collective.size, **json.loads(changed)), WARM + MEASURED,
+        after_step=lambda: watched.append((collective.seconds, processor_ms())), in_turn=ahead == "False",
+    )  # fmt: skip
     if collective.rank == 0:
         exchange = result["trainer"].exchange
+        (waited, first), (waited_in_all, last) = watched[WARM], watched[-1]
+        spent = {thread: ms - first.get(thread, 0.0) for thread, ms in last.items()}
         said = {
             "ms": 1000 * float(np.median(result["seconds"][WARM:])),
-            "messages": collective.seconds / sum(result["seconds"]),
+            "messages": (waited_in_all - waited) / sum(result["seconds"][WARM + 1 :]),
+            "processor": sum(spent.values()) / (MEASURED - 1),
+            "horovod": sum(ms for thread, ms in spent.items() if thread in of_horovod) / sum(spent.values()),
             "bytes": sum(exchange.bytes.values()) / max(exchange.steps, 1),
             "loss": float(np.mean(result["losses"][-10:])),
         }
@@ -88,7 +111,7 @@ def rank(changed: str, delay: str, ahead: str, out: str) -> None:
 
 
 def launch(ranks: int, kind: str, model: str, network: tuple[float, bool] = NEAR) -> dict[str, float]:
-    """Milliseconds a step, share of messages, bytes a step, last losses."""
+    """Of a step: milliseconds, of processor time, share of messages and Horovod's threads, bytes; the last losses."""
     changed, tables, times = MODELS[model]
     batch = changed["batch"] * (times if ranks > 1 else 1)
     given = json.dumps({**changed, "batch": batch, "placement": dict.fromkeys(tables, kind)})
@@ -122,10 +145,13 @@ def main() -> None:
             ours = [changed["batch"] * times / 2 / result["ms"] for result in two]
             peer = [changed["batch"] / result["ms"] for result in one]
             claims.append(claim(f"ranks {name}, {model}", ours, peer, "users/ms and core", target))
-            share, sent = (np.median([result[key] for result in two]) for key in ("messages", "bytes"))
+            keys = ("messages", "bytes", "processor", "horovod")
+            share, sent, work, own = (np.median([result[key] for result in two]) for key in keys)
+            alone = np.median([result["processor"] for result in one])
             losses = f"{one[-1]['loss']:.4f} and {two[-1]['loss']:.4f}"
             said.append(
-                f"{name}, {model}: {sent / 1e6:.1f} MB a rank and step, {share:.0%} in messages, losses {losses}."
+                f"{name}, {model}: {sent / 1e6:.1f} MB a rank and step, {share:.0%} in messages, {work:.1f} ms of "
+                f"processor time against {alone:.1f}, {own:.0%} of it Horovod's threads, losses {losses}."
             )
     for name, (kind, _) in PLACEMENTS.items():
         ahead, in_turn = [], []

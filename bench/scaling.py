@@ -31,6 +31,11 @@ def rows(users: int) -> tuple[int, int]:
     return len(np.unique(items[:, :-1])), len(np.unique(items[:, -1]))
 
 
+def rows_of(users: int) -> int:
+    """Rows that a rank's users touch in a step of ``BATCH`` users, whose targets are the columns of all ranks."""
+    return rows(users)[0] + rows(BATCH)[1] + users
+
+
 def sent(ranks: int, batch: int = BATCH) -> dict[str, float]:
     """Bytes that a rank sends in a step of ``batch`` users a rank, by placement; its users' rows are its own."""
     history, _ = rows(batch)
@@ -49,6 +54,12 @@ def main() -> None:
     alone = {one["name"]: BATCH / one["peer"] for one in result["claims"]}
     compute = alone["ranks sharded, mean"]
     counted = dict(re.findall(r"(replicated|sharded), mean: ([\d.]+) MB", result["note"]))
+    found = re.search(r"sharded, mean: .*? ([\d.]+) ms of processor time against ([\d.]+), (\d+%) of", result["note"])
+    if found is None:
+        raise SystemExit("bench/results/ranks.json tells of no processor time: run bench/ranks.py first.")
+    work = found.groups()
+    step = BATCH / 2 / next(x["ours"] for x in result["claims"] if x["name"] == "ranks sharded, mean")
+    half = rows_of(BATCH // 2) / rows_of(BATCH)
     formula = {kind: f"{size / 1e6:.1f}" for kind, size in sent(2, BATCH // 2).items() if kind in counted}
     efficiency = {
         kind: next(x["ratio"] for x in result["claims"] if x["name"] == f"ranks {kind}, mean") for kind in counted
@@ -81,11 +92,11 @@ waits for, one after the other (which rows and which targets is sent ahead): {RO
 {NETWORKS["100 Gbit/s"][1] * 1e6:.0f} µs at 100 Gbit/s.
 
 **What paper leaves out**: on two cores of one machine two ranks reached {efficiency["replicated"]:.0%} (replicated) and
-{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). That is work,
-not waiting: a rank's processor time for 512 users was 1.4 times that of one rank for 1,024. A quarter of it are
-Horovod's threads (mostly the kernel's copies through sockets); the rest is that half of the users touch more than half
-of the rows, and what is packed and added up beside the messages. A rank with cores beside its GPU does that while the
-GPU computes; nobody has measured it.
+{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). Most of it
+is work, not waiting: with sharded rows a step of {BATCH // 2} users takes {step:.0f} ms, {work[0]} of them processor time,
+where one rank takes {work[1]} ms for {BATCH:,}. {work[2]} of the work are Horovod's own threads; half of the users touch
+{half:.0%} of the rows; the rest is packed and added up beside the messages. A rank with cores beside its GPU does that
+while the GPU computes; nobody has measured it.
 
 | ranks | placement | MB a rank and step | ms at 10 Gbit/s | ms at 100 Gbit/s | negatives |
 |---|---|---|---|---|---|
