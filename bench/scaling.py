@@ -92,11 +92,11 @@ waits for, one after the other (which rows and which targets is sent ahead): {RO
 {NETWORKS["100 Gbit/s"][1] * 1e6:.0f} µs at 100 Gbit/s.
 
 **What paper leaves out**: on two cores of one machine two ranks reached {efficiency["replicated"]:.0%} (replicated) and
-{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). Most of it
-is work, not waiting: with sharded rows a step of {BATCH // 2} users takes {step:.0f} ms, {work[0]} of them processor time,
-where one rank takes {work[1]} ms for {BATCH:,}. {work[2]} of the work are Horovod's own threads; half of the users touch
-{half:.0%} of the rows; the rest is packed and added up beside the messages. A rank with cores beside its GPU does that
-while the GPU computes; nobody has measured it.
+{efficiency["sharded"]:.0%} (sharded) of one rank's speed a core ([benchmarks.md](benchmarks.md#ranks)). Most of it is
+work, not waiting: with sharded rows a step of {BATCH // 2} users takes {step:.0f} ms, {work[0]} of it processor time,
+and one rank takes {work[1]} ms for {BATCH:,}. {work[2]} of the work are Horovod's own threads; half of the users
+touch {half:.0%} of the rows; the rest is packed and added up beside the messages. A rank with cores beside its GPU does
+that while the GPU computes; nobody has measured it.
 
 | ranks | placement | MB a rank and step | ms at 10 Gbit/s | ms at 100 Gbit/s | negatives |
 |---|---|---|---|---|---|

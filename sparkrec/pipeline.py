@@ -143,9 +143,9 @@ class Run:
         version, rows = self.lake.overwrite(table, frame, where, base)
         return self._wrote(table, version, rows)
 
-    def append(self, table: Table, frame: DataFrame, base: int) -> int:
-        """Append in one commit, on top of the version ``base``; returns the rows written."""
-        version, rows = self.lake.append(table, frame, base=base)
+    def append(self, table: Table, frame: DataFrame, base: int, properties: Mapping[str, str] | None = None) -> int:
+        """Append in one commit, on top of the version ``base``; returns the rows written. See :meth:`Lake.append`."""
+        version, rows = self.lake.append(table, frame, base, properties)
         return self._wrote(table, version, rows)
 
     def keep(self, table: Table, version: int | None = None) -> None:

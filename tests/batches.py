@@ -12,6 +12,7 @@ from typing import Any
 from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.jobs.clean import clean
+from sparkrec.lake.tables import ABSENT
 from sparkrec.pipeline import Run, execute
 
 TABLES = (
@@ -72,7 +73,7 @@ def append(to: Settings, events: Sequence[Batch], items: Sequence[Batch] = ()) -
         for table, batches in ((schemas.BRONZE_EVENTS, events), (schemas.BRONZE_ITEMS, items)):
             rows = [(file, line, None, raw, 0, time, "r") for time, lines in batches for file, line, raw in lines]
             base = run.lake.prepare(table)
-            if rows:
+            if rows or base == ABSENT:
                 run.append(table, run.spark.createDataFrame(rows, table.struct()), base)
             else:
                 run.keep(table)

@@ -11,6 +11,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.ingest.files import File, Folder, reading, up_to
+from sparkrec.lake.tables import ABSENT
 from sparkrec.privacy import protect
 from sparkrec.schemas import Table
 
@@ -45,16 +46,16 @@ def append(run: Run, table: Table, kinds: Sequence[Files]) -> dict[str, int]:
     """
     folder = Folder(run.spark, run.settings.source.path)
     # Which files are new is judged by this version, and the commit is made on top of it or not at all.
-    base = run.lake.prepare(table) if run.lake.exists(table) else None
+    base = run.lake.prepare(table)
     found = find(run, folder, table, kinds)
     counts = {"files": len(found.files), "files_new": len(found.new_files), "rows": 0}
-    if base is not None and not found.new:
+    if base != ABSENT and not found.new:
         run.keep(table)
         run.say(f"{table.name}: {len(found.files):,} files, none of them new")
         return counts
     with reading(folder.root):
         rows = _rows(run, folder, table, found)
-        counts["rows"] = run.append(table, rows, _begun(run, table) if base is None else base)
+        counts["rows"] = run.append(table, rows, base, protect.properties(run, table))
     protect.count_marks(run, table)
     if table is schemas.BRONZE_EVENTS and not counts["rows"] and len(found.files) == len(found.new_files):
         raise DataError(
@@ -97,12 +98,6 @@ def find(run: Run, folder: Folder, table: Table, kinds: Sequence[Files]) -> Foun
         if new := [file for file in listed if file.name not in held]:
             found.new.append((files, new))
     return found
-
-
-def _begun(run: Run, table: Table) -> int:
-    """The version of a table that was not there, on top of which to append: 0 is too old if somebody has appended."""
-    version = run.lake.prepare(table)
-    return 0 if any(commit.appends for commit in run.lake.commits(table, 0)) else version
 
 
 def _rows(run: Run, folder: Folder, table: Table, found: Found) -> DataFrame:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: In a run record, while an erasure is under way: the newest version, whatever its number will be.
 CURRENT = -1
+#: As a version to write on: the table is not there yet.
+ABSENT = -1
 _COMMIT = re.compile(r"\d{20}\.json")
 _APPLICATION = "sparkrec"
 
@@ -35,7 +37,8 @@ class Commit:
 
     @property
     def appends(self) -> bool:
-        return self.operation == "WRITE" and self.mode == "Append"
+        """Rows came, and no other changed; the first ones of a table came with it."""
+        return (self.operation == "WRITE" and self.mode == "Append") or self.operation == "CREATE TABLE AS SELECT"
 
     @property
     def keeps_content(self) -> bool:
@@ -151,23 +154,22 @@ class Lake:
         RetryableError
             Somebody else has written the table since ``base``; nothing was changed.
         """
-        self._create(table)
-        writer = self._conform(table, frame).write.format("delta").mode("overwrite")
         if isinstance(where, Mapping):
             where = " AND ".join(f"{column} = '{_quoted(value)}'" for column, value in where.items())
-        if where:
-            writer = writer.option("replaceWhere", where)
-        return self._save(table, writer, base)
+        return self._write(table, frame, "overwrite", base, where or "")
 
-    def append(self, table: Table, frame: DataFrame, base: int | None = None) -> tuple[int, int]:
-        """Append in one commit. ``base`` and returns as above; without a base the table's state is not computed."""
-        self._create(table)
-        return self._save(table, self._conform(table, frame).write.format("delta").mode("append"), base)
+    def append(
+        self, table: Table, frame: DataFrame, base: int | None = None, properties: Mapping[str, str] | None = None
+    ) -> tuple[int, int]:
+        """Append in one commit. ``base`` and returns as above; without a base the table's state is not computed.
+
+        ``properties`` : what a table that this makes says of itself, beside what all do.
+        """
+        return self._write(table, frame, "append", base, properties=properties)
 
     def prepare(self, table: Table) -> int:
-        """Makes the table if it is not there (empty), migrates an old one; returns its version: a ``base``."""
-        self._create(table)
-        return self.version(table)
+        """The version to write on, a ``base``: the newest (an old table is migrated), or ``ABSENT``."""
+        return self.version(table) if self._is_there(table) else ABSENT
 
     def restore(self, table: Table, version: int) -> int:
         """Takes back what came after ``version`` (a new commit, if there is anything); returns the newest version."""
@@ -176,6 +178,42 @@ class Lake:
         if self.version(table) != version:
             DeltaTable.forPath(self.spark, self.path(table)).restoreToVersion(version)
         return self.version(table)
+
+    def _write(
+        self, table: Table, frame: DataFrame, mode: str, base: int | None, where: str = "",
+        properties: Mapping[str, str] | None = None,
+    ) -> tuple[int, int]:  # fmt: skip
+        rows = self._conform(table, frame)
+        if base in (None, ABSENT) and not self._is_there(table):
+            made = self._make(table, rows, where, properties or {})
+            if made is not None:
+                return made
+        writer = rows.write.format("delta").mode(mode)
+        return self._save(table, writer.option("replaceWhere", where) if where else writer, base)
+
+    def _make(self, table: Table, rows: DataFrame, where: str, properties: Mapping[str, str]) -> tuple[int, int] | None:
+        """The table with its first rows, in one commit; None: somebody else has made it meanwhile."""
+        from delta.exceptions import DeltaConcurrentModificationException
+        from pyspark.errors import AnalysisException
+
+        if where:  # as Delta does where a table is there
+            refusal = _quoted(f"{table.name}: a row outside of replaceWhere {where}")
+            rows = rows.where(f"CASE WHEN {where} THEN true ELSE raise_error('{refusal}') END")
+        writer = rows.writeTo(f"delta.`{self.path(table).replace('`', '``')}`").using("delta")
+        for name, value in {"comment": table.doc, **migrations.properties(table), **properties}.items():
+            writer = writer.tableProperty(name, value)
+        if table.partition_by:
+            writer = writer.partitionedBy(*[rows[name] for name in table.partition_by])
+        self._remove_torn_log(table)
+        try:
+            writer.create()
+        except (AnalysisException, DeltaConcurrentModificationException):
+            if not self.exists(table):
+                raise
+            self._check_schema_version(table)
+            return None
+        self._checked.add(table.name)
+        return 0, self._commit(table, 0).rows
 
     def _save(self, table: Table, writer: Any, base: int | None) -> tuple[int, int]:
         """Delta skips a transaction whose number it has seen: numbered by the version, it commits on ``base`` only."""
@@ -188,10 +226,11 @@ class Lake:
         after = self.commits(table, before)
         mine = next((commit for commit in after if commit.token == token), None)
         if base is not None and (mine is None or mine.version != base + 1):
+            was = "not there" if base == ABSENT else f"at version {base}"
             raise RetryableError(
-                f"The table {table.name} in the lake {self.root} was at version {base} when this run read it, and "
-                "another job has written it since. What this run made of it is not recorded and will not be read. Let "
-                "the other job finish, then run this stage again."
+                f"The table {table.name} in the lake {self.root} was {was} when this run read it, and another job has "
+                "written it since. What this run made of it is not recorded and will not be read. Let the other job "
+                "finish, then run this stage again."
             )
         return (before, 0) if mine is None else (mine.version, mine.rows)
 
@@ -235,30 +274,14 @@ class Lake:
         log = jvm.org.apache.hadoop.fs.Path(f"{self.path(table)}/_delta_log")
         return log.getFileSystem(self.spark._jsc.hadoopConfiguration()), log
 
-    def _create(self, table: Table) -> None:
-        from delta.tables import DeltaTable
-
-        if table.name in self._checked:
-            return
-        if self.exists(table):
+    def _is_there(self, table: Table) -> bool:
+        """Whether the table is there; an old one is migrated."""
+        if table.name not in self._checked and self.exists(table):
             self._check_schema_version(table)
-            return
-        self._remove_torn_log(table)
-        builder = (
-            DeltaTable.createIfNotExists(self.spark)
-            .location(self.path(table))
-            .addColumns(table.struct())
-            .comment(table.doc)
-        )
-        for name, value in migrations.properties(table).items():
-            builder = builder.property(name, value)
-        if table.partition_by:
-            builder = builder.partitionedBy(*table.partition_by)
-        builder.execute()
-        self._checked.add(table.name)
+        return table.name in self._checked
 
     def _remove_torn_log(self, table: Table) -> None:
-        """A creation that was killed before its first commit left a log without one; Delta would not create over it."""
+        """A first write that was killed left a log without a commit; Delta would not make a table over it."""
         files, log = self._log(table)
         if files.exists(log) and not any(map(_COMMIT.match, self._log_names(table))):
             files.delete(log, True)

@@ -48,7 +48,7 @@ def guard(run: Run, table: Table) -> Guard:
     key = keys.load(run.settings, create=settings.pseudonymize) if settings.pseudonymize or gone else None
     if key and key.is_new:
         run.say(f"made a privacy key, {key.origin}: keep a copy of it, and keep it apart from the lake")
-    stamp(run, key.id if key and settings.pseudonymize else _PLAIN)
+    _require_same(run, key.id if key and settings.pseudonymize else _PLAIN)
     if not (settings.pseudonymize or settings.scrub or gone):
         return lambda files, rows: rows
     erased = run.lake.read(schemas.SUPPRESSED).select(c.DIGEST).distinct() if gone else None
@@ -124,21 +124,12 @@ def read_by(files: Files) -> tuple[str, ...]:
     return tuple(names)
 
 
-def stamp(run: Run, wanted: str) -> None:
-    """Write on bronze.events how its ids are written, before the first row; later rows must be written alike."""
-    table, lake = schemas.BRONZE_EVENTS, run.lake
-    fresh = not lake.exists(table) or (held_key(run) is None and lake.version(table) == 0)  # 0: created, and killed
-    found = held_key(run) or _PLAIN
-    if fresh and wanted != _PLAIN:
-        lake.prepare(table)
-        path = lake.path(table).replace("`", "``")
-        run.spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('{_PROPERTY}' = '{wanted}')")
-    elif found != wanted:
-        raise ConfigError(
-            f"The ids in the lake {lake.root} are {_named(found)}, and this run would write them {_named(wanted)}: the "
-            "same person would be two. Go on with the setting and the key that the lake began with, or read the files "
-            "into a new lake (docs/privacy.md tells how a key is changed)."
-        )
+def properties(run: Run, table: Table) -> dict[str, str]:
+    """What bronze.events says of how its ids are written, from its first row on; later rows must be written alike."""
+    if table is not schemas.BRONZE_EVENTS or not run.settings.privacy.pseudonymize:
+        return {}
+    key = keys.load(run.settings, create=False)
+    return {_PROPERTY: key.id}
 
 
 def held_key(run: Run) -> str | None:
@@ -148,6 +139,19 @@ def held_key(run: Run) -> str | None:
     path = run.lake.path(schemas.BRONZE_EVENTS).replace("`", "``")
     rows = run.spark.sql(f"SHOW TBLPROPERTIES delta.`{path}`").collect()
     return {row.key: row.value for row in rows}.get(_PROPERTY)
+
+
+def _require_same(run: Run, wanted: str) -> None:
+    """Raises ConfigError where the lake's ids are written otherwise than this run would."""
+    if not run.lake.exists(schemas.BRONZE_EVENTS):
+        return
+    found = held_key(run) or _PLAIN
+    if found != wanted:
+        raise ConfigError(
+            f"The ids in the lake {run.lake.root} are {_named(found)}, and this run would write them {_named(wanted)}: "
+            "the same person would be two. Go on with the setting and the key that the lake began with, or read the "
+            "files into a new lake (docs/privacy.md tells how a key is changed)."
+        )
 
 
 def _named(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError, RetryableError
-from sparkrec.lake.tables import Lake
+from sparkrec.lake.tables import ABSENT, Lake
 
 pytestmark = pytest.mark.spark
 
@@ -56,15 +57,45 @@ def test_rows_outside_the_named_partition_are_refused(lake: Lake) -> None:
         lake.overwrite(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0), {c.RUN_ID: "r2", c.MODEL: "als"})
 
 
+@pytest.mark.parametrize("table", [schemas.VECTORS_USERS, schemas.BRONZE_EVENTS, schemas.RUNS], ids=lambda x: x.name)
+def test_a_table_comes_with_its_first_rows_in_one_commit(lake: Lake, table: schemas.Table) -> None:
+    from deltalake import DeltaTable
+    from pyspark.sql.types import StructType
+
+    assert lake.prepare(table) == ABSENT
+    empty = lake.spark.createDataFrame([], table.struct())
+    assert lake.append(table, empty, ABSENT, {"sparkrec.own": "yes"}) == (0, 0)
+    found = DeltaTable(lake.path(table))
+    assert StructType.fromJson(json.loads(found.schema().to_json())) == table.struct()
+    about = found.metadata()
+    assert (about.description, tuple(about.partition_columns)) == (table.doc, table.partition_by)
+    held = about.configuration
+    assert (held["sparkrec.schemaVersion"], held["sparkrec.own"]) == (str(schemas.SCHEMA_VERSION), "yes")
+    assert (held.get("delta.enableChangeDataFeed") == "true") == table.change_feed
+    assert (held.get("delta.appendOnly") == "true") == table.append_only
+
+
+def test_who_comes_second_to_make_a_table(lake: Lake, monkeypatch: Any) -> None:
+    table = schemas.VECTORS_USERS
+    lake.append(table, vectors(lake, "r1", "als", 1.0))
+    late = Lake(lake.root, lake.spark)
+    monkeypatch.setattr(Lake, "_is_there", lambda self, table: False)
+    with pytest.raises(RetryableError, match=r"vectors\.users .* was not there when this run read it"):
+        late.append(table, vectors(lake, "r1", "als", 2.0), ABSENT)
+    assert late.append(table, vectors(lake, "r2", "als", 3.0)) == (1, 1), "who needs no base goes on"
+    assert content(lake) == [("r1", "als", 1.0), ("r2", "als", 3.0)]
+
+
 def test_two_writers_on_one_version_are_not_both_let_through(lake: Lake) -> None:
     table = schemas.VECTORS_USERS
+    lake.append(table, vectors(lake, "r0", "als", 0.0))
     base = lake.prepare(table)
     first, _ = lake.append(table, vectors(lake, "r1", "als", 1.0), base=base)
     assert first == base + 1
     for write in (lake.append, lake.overwrite):
         with pytest.raises(RetryableError, match=rf"vectors\.users .* at version {base} .* run this stage again"):
             write(table, vectors(lake, "r1", "als", 2.0), base=base)
-    assert content(lake) == [("r1", "als", 1.0)], "the second has changed nothing"
+    assert content(lake) == [("r0", "als", 0.0), ("r1", "als", 1.0)], "the second has changed nothing"
     second, _ = lake.overwrite(table, vectors(lake, "r1", "als", 3.0), base=first)
     assert second == first + 1
 

@@ -16,6 +16,7 @@ from sparkrec.ingest import canonical, sources
 from sparkrec.ingest.formats import FIELDS, Adjacency, Csv, Format, JsonLines
 from sparkrec.ingest.sources.base import Files
 from sparkrec.jobs.ingest import ingest
+from sparkrec.lake.tables import ABSENT
 from sparkrec.pipeline import Run
 from sparkrec.privacy import erase, keys, persons, protect, pseudonyms
 
@@ -165,9 +166,10 @@ def test_a_lake_keeps_its_key(make_run: Callable[..., Run], tmp_path: Path, monk
 
 
 def test_what_comes_past_ingest_is_called_as_the_lake_does(make_run: Callable[..., Run], spark: Any) -> None:
-    run = make_run("newcomers")
+    run = make_run("newcomers", privacy={"pseudonymize": True})
     key = keys.load(run.settings, create=True)
-    protect.stamp(run, key.id)
+    table = schemas.BRONZE_EVENTS
+    run.append(table, spark.createDataFrame([], table.struct()), ABSENT, protect.properties(run, table))
     ann, gone = (pseudonyms.pseudonym(key, c.USER_ID, name) for name in ("Ann", "gone"))
     erase.suppress(run, persons.Persons(("gone",), (gone,)), key)
     rows = spark.createDataFrame([(" Ann", 1), (ann, 2), ("gone", 3)], f"{c.USER_ID} string, n int")
