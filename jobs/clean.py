@@ -58,8 +58,9 @@ def clean(run: Run) -> None:
     n_items = run.write(schemas.SILVER_ITEMS, catalogue_now, base=start.bases[schemas.SILVER_ITEMS.name])
     increments.write(run, start, schemas.QUARANTINE, silver.quarantined(rows, items.refused, run.stage), days)
 
-    run.count(**accounting.balance(run, start, written, arrived, items.tally, n_items))
-    of_events = accounting.by_rule(run, start, written, tally, event_rules)
+    changes = accounting.changes(run, start, written)
+    run.count(**accounting.balance(run, start, changes, arrived, items.tally, n_items))
+    of_events = accounting.by_rule(run, start, changes, tally, event_rules)
     run.detail(
         rules=of_events["rules"] + items.tally.by_rule,
         noted=of_events["noted"],

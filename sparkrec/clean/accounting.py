@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_COUNTRIES = 1000
 # What is counted, where a table has it.
-_COUNTED = (c.EVENT_TYPE, c.CANCELLED, c.COPIES)
+_COUNTED = (c.EVENT_TYPE, c.CANCELLED, c.COPIES, c.NOTES)
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,19 @@ def event_facts() -> dict[str, Column]:
     }
 
 
-def totals(run: Run, state: State, days: Days) -> dict[str, int]:
-    """What this run changed in silver.events, silver.repeats and the events of quarantine: after it, less before.
+@dataclass(frozen=True)
+class Changes:
+    """What a run changed, after it less before: ``numbers`` of rows, and how often each rule was ``noted``."""
 
-    Only ``days`` are counted, from the written tables and not from the frames that were to be written.
+    numbers: dict[str, int]
+    noted: Counter[str]
+
+
+def changes(run: Run, state: State, days: Days) -> Changes:
+    """What this run changed in silver.events, silver.repeats and the events of quarantine.
+
+    Only ``days`` are counted, from the written tables and not from the frames that were to be written. What comes back
+    to the driver is a row for each set of notes that occurs.
     """
     tables = {schemas.SILVER_EVENTS: days.linked, schemas.SILVER_REPEATS: days.linked, schemas.QUARANTINE: days.judged}
     parts = []
@@ -171,19 +180,24 @@ def totals(run: Run, state: State, days: Days) -> dict[str, int]:
         "cancellations_matched": in_events & F.col(c.CANCELLED),
         "clean_purchases": F.col(c.EVENT_TYPE) == c.PURCHASE,
     }
-    sums = [F.coalesce(F.sum(F.col("_sign") * n.cast("bigint")), F.lit(0)).alias(name) for name, n in numbers.items()]
-    row = reduce(lambda a, b: a.unionByName(b), parts).agg(*sums).first()
-    assert row is not None
-    found: dict[str, int] = row.asDict()
-    return found
+    signed = {name: F.sum(F.col("_sign") * n.cast("bigint")) for name, n in {**numbers, "rows": F.lit(1)}.items()}
+    union = reduce(lambda a, b: a.unionByName(b), parts)
+    sets = union.groupBy(c.NOTES).agg(*[total.alias(name) for name, total in signed.items()]).collect()
+    noted = Counter[str]()
+    for row in sets:
+        for note in row[c.NOTES] or ():
+            noted[note] += row["rows"]
+    return Changes({name: sum(row[name] or 0 for row in sets) for name in numbers}, noted)
 
 
-def balance(run: Run, state: State, days: Days, arrived: Arrived, items: Tally, items_kept: int) -> dict[str, int]:
+def balance(
+    run: Run, state: State, changed: Changes, arrived: Arrived, items: Tally, items_kept: int
+) -> dict[str, int]:
     """The counts of the whole lake, from what this run changed; RuntimeError unless every row is accounted for.
 
     New rows in bronze = the change of the copies over silver and quarantine; for the catalogue, all rows.
     """
-    change = totals(run, state, days)
+    change = dict(changed.numbers)
     conserve(schemas.BRONZE_EVENTS.name, arrived.rows, change.pop("copies"))
     change |= {"rows_in": arrived.rows, "files": arrived.files}
     counts = {name: n + state.counts.get(name, 0) for name, n in change.items()}
@@ -236,18 +250,14 @@ def facts(run: Run, state: State, new: Tally, checked: DataFrame) -> dict[str, A
     }
 
 
-def by_rule(run: Run, state: State, days: Days, new: Tally, rules: Sequence[Rule]) -> dict[str, Any]:
+def by_rule(run: Run, state: State, changed: Changes, new: Tally, rules: Sequence[Rule]) -> dict[str, Any]:
     """``rules``: the entries of all events, not of the new ones only; ``noted``: what the next run carries on.
 
     What is refused is counted in quarantine, what was mended or warned of in the days that changed. Rules over many
     rows speak of the rows that one run reads.
     """
     noted = Counter(state.details.get("noted", {}))
-    for sign in (1,) if state.full else (1, -1):
-        for table in (schemas.SILVER_EVENTS, schemas.SILVER_REPEATS):
-            frame = (run.read(table) if sign == 1 else state.held(run, table)).where(on(days.linked))
-            for name, n in frame.select(F.explode(c.NOTES)).groupBy("col").count().collect():
-                noted[name] += sign * n
+    noted.update(changed.noted)
     entries = {rule["rule"]: rule for rule in new.by_rule}
     if not state.full:
         nothing = {c.NOTES: F.array().cast("array<string>"), c.REMARK: F.lit(None).cast("string")}

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import schemas
+from sparkrec import plans, schemas
 from sparkrec.clean import cancellations, catalogue, duplicates, sessions, silver
 from sparkrec.clean.duplicates import HELD
 from sparkrec.clean.sessions import on
@@ -95,20 +95,25 @@ def with_cancellations(
     stored = state.held(run, schemas.SILVER_EVENTS)
     outside = stored.where(~on(days.linked))
     since = outside.where(F.col(c.EVENT_DATE) >= F.lit(str(min(days.linked))).cast("date")) if days.linked else outside
-    trades = [frame.where(cancellations.is_trade()).select(*cancellations.COLUMNS) for frame in (kept, since, outside)]
-    is_cancel = F.col(c.EVENT_TYPE) == c.CANCEL
-    new_trades = linked.where(cancellations.is_trade() & ~F.col(HELD))
-    pairs = cancellations.changed_pairs(new_trades, trades[0].unionByName(trades[1]).where(is_cancel)).persist(_KEEP)
+    is_trade, columns = cancellations.is_trade(), cancellations.COLUMNS
+    here = plans.cut(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
+    stands = here.where(F.col(c.MERGED_INTO).isNull()).select(*columns)
+    cancels = stands.unionByName(since.where(is_trade).select(*columns)).where(F.col(c.EVENT_TYPE) == c.CANCEL)
+    pairs = plans.cut(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
     if pairs.isEmpty():
         return cancellations.mark(kept, None), days
-    matches = cancellations.match(trades[0].unionByName(trades[2]), pairs).persist(_KEEP)
-    purchases = outside.where(F.col(c.EVENT_TYPE) == c.PURCHASE).join(pairs, list(cancellations.PAIR), "left_semi")
-    was = F.col("_was").eqNullSafe(F.col(c.CANCELLED_AT))
-    marked = cancellations.mark(purchases.withColumn("_was", F.col(c.CANCELLED_AT)), matches).where(~was)
-    elsewhere = frozenset(row[0] for row in marked.select(c.EVENT_DATE).distinct().collect())
+    others = outside.where(is_trade).join(pairs, list(cancellations.PAIR), "left_semi")
+    others = plans.cut(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
+    matches = plans.cut(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
+    was = others.where(F.col(c.EVENT_TYPE) == c.PURCHASE).withColumnRenamed(c.CANCELLED_AT, "_was")
+    marked = was.join(matches.select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
+    changed = marked.where(~F.col("_was").eqNullSafe(F.col(c.CANCELLED_AT)))
+    elsewhere = frozenset(row[0] for row in changed.select(c.EVENT_DATE).distinct().collect())
     rows = cancellations.mark(kept, matches, pairs)
-    others = cancellations.mark(stored.where(on(elsewhere)), matches, pairs)
-    return rows.unionByName(others, allowMissingColumns=True), Days(days.judged, days.linked | elsewhere)
+    if elsewhere:
+        more = cancellations.mark(stored.where(on(elsewhere)), matches, pairs)
+        rows = rows.unionByName(more, allowMissingColumns=True)
+    return rows, Days(days.judged, days.linked | elsewhere)
 
 
 def item_days(run: Run, state: State, days: Days, linked: DataFrame, items: catalogue.Catalogue) -> DataFrame:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection
+from functools import reduce
 
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec import plans
 from sparkrec.clean.duplicates import BEFORE, starts_after_pause
 
 #: A session id that was computed here begins with this; any other is the shop's own.
@@ -57,7 +58,7 @@ def linked_days(changed: DataFrame, events: DataFrame, days: Collection[dt.date]
     found, frontier = set(days), changed
     ends = found
     while ends and seconds > 0:
-        linked = _linked(frontier, events, ends, seconds).persist(StorageLevel.MEMORY_AND_DISK)
+        linked = plans.cut(_linked(frontier, events, ends, seconds))
         ends = {row[0] for row in linked.select(c.EVENT_DATE).distinct().collect()}
         found |= ends
         frontier = _without_pause(linked, events, ends, seconds)
@@ -86,20 +87,26 @@ def _linked(changed: DataFrame, events: DataFrame, days: set[dt.date], seconds: 
     """(user_id, event_date) of the days after ``days`` that follow a changed user's day without a pause."""
     pause = int(seconds * 1e6)
     next_days = {day + dt.timedelta(days=1) for day in days}
-    micros = F.unix_micros(c.EVENT_TIME)
-    late = (
-        events.where(on(days) & (_time_of_day() >= _DAY - pause))
-        .join(changed, [c.USER_ID, c.EVENT_DATE], "left_semi")
-        .groupBy(c.USER_ID, F.date_add(c.EVENT_DATE, 1).alias(c.EVENT_DATE))
-        .agg(F.max(micros).alias("_last"))
+    micros, tomorrow = F.unix_micros(c.EVENT_TIME), F.date_add(c.EVENT_DATE, 1)
+    parts = [
+        (changed, tomorrow, {"_changed": F.lit(True)}),
+        (events.where(on(days) & (_time_of_day() >= _DAY - pause)), tomorrow, {"_last": micros}),
+        (events.where(on(next_days) & (_time_of_day() < pause)), F.col(c.EVENT_DATE), {"_first": micros}),
+    ]
+    types = {"_changed": "boolean", "_last": "bigint", "_first": "bigint"}
+    columns = [
+        rows.select(
+            c.USER_ID, day.alias(c.EVENT_DATE), *[own.get(x, F.lit(None)).cast(t).alias(x) for x, t in types.items()]
+        )
+        for rows, day, own in parts
+    ]
+    edges = reduce(DataFrame.unionByName, columns).groupBy(c.USER_ID, c.EVENT_DATE)
+    nearest = edges.agg(
+        F.max("_changed").alias("_changed"), F.max("_last").alias("_last"), F.min("_first").alias("_first")
     )
-    early = (
-        events.where(on(next_days) & (_time_of_day() < pause))
-        .groupBy(c.USER_ID, c.EVENT_DATE)
-        .agg(F.min(micros).alias("_first"))
+    return nearest.where(F.col("_changed") & (F.col("_first") - F.col("_last") <= pause)).select(
+        c.USER_ID, c.EVENT_DATE
     )
-    near = F.col("_first") - F.col("_last") <= pause
-    return late.join(early, [c.USER_ID, c.EVENT_DATE]).where(near).select(c.USER_ID, c.EVENT_DATE)
 
 
 def _without_pause(linked: DataFrame, events: DataFrame, days: set[dt.date], seconds: float) -> DataFrame:

@@ -10,9 +10,8 @@ of silver. They are the users
 - of items that are no goods any more, or are again.
 
 To compute everything is to begin with nothing held. Rows of users are written by blocks, those that hold one whose rows
-change; the others of the block are copied. Lists of users are cut off from the plans that found them
-(``localCheckpoint``), which each of many uses would carry along. Where an executor takes one with it, the run fails,
-and is worth a retry.
+change; the others of the block are copied. Lists of users are cut off from the plans that found them, which each of
+many uses would carry along.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import schemas
+from sparkrec import plans, schemas
 from sparkrec.clean import bots
 from sparkrec.evaluation.splits import Borders, utc
 from sparkrec.features import activity, selection
@@ -95,7 +94,7 @@ def rewritten(run: Run, state: State, now: View) -> DataFrame | None:
     ]
     if not causes:
         return None
-    users = reduce(DataFrame.unionByName, causes).distinct().localCheckpoint()
+    users = plans.cut(reduce(DataFrame.unionByName, causes).distinct())
     return None if users.isEmpty() else users
 
 
@@ -161,7 +160,7 @@ def changed(
     vocabulary = run.read(schemas.VOCABULARY_USERS)
     if rewritten is not None:
         users = users.unionByName(rewritten)
-        rewritten = vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX).localCheckpoint()
+        rewritten = plans.cut(vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX))
     return of_users(run, vocabulary.join(users, c.USER_ID, "left_semi").select(c.USER_INDEX), rewritten)
 
 
@@ -174,7 +173,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
     others = was.select(c.ITEM_ID, F.struct(*[x for x in was.columns if x != c.ITEM_ID]).alias("_was"))
     # An item that is new has been met by changed users only.
     different = others.join(told, c.ITEM_ID).where(~F.col("_now").eqNullSafe(F.col("_was"))).select(c.ITEM_ID)
-    different = different.localCheckpoint()
+    different = plans.cut(different)
     if different.isEmpty():
         return changed
     met = run.read(schemas.GOLD_PAIRS).join(different, c.ITEM_ID, "left_semi").select(c.USER_INDEX)
@@ -183,7 +182,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
 
 def of_users(run: Run, users: DataFrame, rewritten: DataFrame | None) -> Changed:
     """With the blocks, of which there are few."""
-    users = users.localCheckpoint()
+    users = plans.cut(users)
     found = users.groupBy(block(run.settings.features.block_users)).count().collect()
     return Changed(users, rewritten, {row[0]: row[1] for row in sorted(found)})
 

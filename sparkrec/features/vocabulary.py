@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
+from sparkrec.lake.tables import ABSENT
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -23,12 +24,9 @@ _ROW, _PARTITION, _START = "_row", "_partition", "_start"
 
 
 def write(run: Run, bases: Mapping[str, int], table: Table, found: DataFrame) -> int:
-    """Writes :func:`extend` of the vocabulary at its version in ``bases``, the lake's newest; returns its rows.
-
-    Version 0 is the empty table as it was made.
-    """
+    """Writes :func:`extend` of the vocabulary at its version in ``bases``, the lake's newest; returns its rows."""
     base = bases[table.name]
-    old = run.lake.read(table, base) if base else None
+    old = None if base == ABSENT else run.lake.read(table, base)
     return run.write(table, extend(table, old, found), base=base)
 
 

@@ -1,0 +1,53 @@
+"""Plans that are cut off: the same rows, of a plan of one line, computed again where they are lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sparkrec import plans
+
+pytestmark = pytest.mark.spark
+
+
+def _size(frame: DataFrame) -> int:
+    return len(frame._jdf.queryExecution().analyzed().treeString().splitlines())
+
+
+@pytest.fixture
+def sums(spark: Any) -> DataFrame:
+    rows = spark.range(100).select((F.col("id") % 7).alias("k"), F.col("id").cast("double").alias("x"))
+    return rows.groupBy("k").agg(F.sum("x").alias("total"), F.collect_list("x").alias("all"))
+
+
+def test_rows_and_types_stay_and_the_plan_is_gone(sums: DataFrame) -> None:
+    cut = plans.cut(sums)
+    assert cut.schema == sums.schema
+    assert sorted(cut.collect()) == sorted(sums.collect())
+    assert _size(cut) == 1 < _size(sums)
+    joined = cut.join(cut.withColumnRenamed("total", "other"), "k")
+    assert joined.where("total = other").count() == 7, "with itself"
+
+
+def test_no_rows(sums: DataFrame) -> None:
+    assert plans.cut(sums.where("k > 100")).isEmpty()
+
+
+def test_it_is_computed_once_and_again_where_it_is_lost(spark: Any) -> None:
+    seen = spark.sparkContext.accumulator(0)
+
+    def count(batches: Any) -> Any:
+        for batch in batches:
+            seen.add(batch.num_rows)
+            yield batch
+
+    cut = plans.cut(spark.range(10).mapInArrow(count, "id bigint"))
+    for _ in range(2):
+        assert cut.agg(F.sum("id")).first()[0] == 45
+    assert seen.value == 10
+    spark.catalog.clearCache()  # as if its executor had died: a local checkpoint would be gone
+    assert cut.agg(F.sum("id")).first()[0] == 45
+    assert seen.value == 20
