@@ -96,14 +96,14 @@ def real(spark: Any, name: str, path: Path, settings: Any) -> tuple[int, int]:
         })  # fmt: skip
         run = Run(configured, "ingest")
         ingest(run)
-        events = sources.get(configured.source).events(run.read(schemas.BRONZE_EVENTS))
-        typed = rules.parse_events(events)
+        source = sources.get(configured.source)
+        typed = rules.parse_events(source.events(run.read(schemas.BRONZE_EVENTS)))
         log = typed.select(
             *[F.col(f"parsed.{x}").alias(x) for x in (c.USER_ID, c.ITEM_ID, c.EVENT_TIME)], c.EVENT_TYPE,
             F.col(f"parsed.{c.EVENT_TIME}").cast("date").alias(c.EVENT_DATE),
             F.concat_ws("-", c.SOURCE_FILE, c.LINE).alias(c.EVENT_ID),
         ).where(F.col(c.USER_ID).isNotNull())  # fmt: skip
-        flagged = bots.since(bots.suspects(log, settings)).count()
+        flagged = bots.since(bots.suspects(log, settings, source.has_times)).count()
         return flagged, log.select(c.USER_ID).distinct().count()
 
 
@@ -127,7 +127,7 @@ def main() -> None:
     if choosing:
         print(claims)
         return
-    home = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[1] / "shared" / "data"))
+    home = Path(os.environ.get("SPARKREC_DATA", Path(__file__).parents[2] / "shared" / "data"))
     for name, folder in REAL.items():
         flagged, users = real(spark, name, home / folder, settings)
         print(name, flagged, users, flush=True)

@@ -178,11 +178,8 @@ def main() -> None:
                 name = f"{stage}: cost of a row, {events:,} events against the size before"
                 claims.append(claim(name, [cost[stage]], [before[stage]], "µs a row", 1 / 1.2, higher=False))
             before = cost
-    save(
-        "featurize",
-        claims,
-        f"The simulated shop, all {os.cpu_count()} cores, {MEMORY} for the driver. " + " ".join(said),
-    )
+        about = f"The simulated shop, all {os.cpu_count()} cores, {MEMORY} for the driver."
+        save("featurize", claims, " ".join([about, *said]))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ _LOGS, _SQUARES = "_logs", "_squares"
 _ENOUGH_GAPS = 30
 # Of a gap's logarithm: whole thousandths, whose squares a bigint can add up for 10^10 events.
 _UNIT = 1000
+# Midnight of a time zone lies on a quarter of an hour of UTC; microseconds.
+_QUARTER = 900_000_000
 
 
 def day_statistics(events: DataFrame, min_events: int) -> DataFrame:
@@ -65,15 +67,17 @@ def day_statistics(events: DataFrame, min_events: int) -> DataFrame:
             F.sum("_log").alias(_LOGS),
             F.sum(F.col("_log") * F.col("_log")).alias(_SQUARES),
             F.max("_run").cast("bigint").alias(c.LONGEST_BROWSING),
+            F.min(micros).alias("_first"),
+            F.max(micros).alias("_last"),
         )
         .withColumns(
             {
                 c.N_HOURS: reduce(lambda a, b: a + b, [(F.col(name) > 0).cast("int") for name in hours]),
-                c.BUSIEST_HOUR: F.greatest(*hours),
+                c.BUSIEST_HOUR: F.when(~_has_date_only(), F.greatest(*hours)),
                 c.GAP_SPREAD: _spread(),
             }
         )
-        .drop(*hours, _LOGS, _SQUARES)
+        .drop(*hours, _LOGS, _SQUARES, "_first", "_last")
     )
 
 
@@ -128,6 +132,11 @@ def _strength(value: Column, signal: Signal) -> Column:
     part = (value - signal.person) / (signal.bot - signal.person)
     # Spark's least and greatest pass over nulls.
     return F.when(part.isNotNull(), F.greatest(F.lit(0.0), F.least(F.lit(1.0), part))).otherwise(0.0)
+
+
+def _has_date_only() -> Column:
+    """All events of the day at one instant that a midnight somewhere is: their time of day is not known."""
+    return (F.col("_first") == F.col("_last")) & (F.pmod("_first", F.lit(_QUARTER)) == 0)
 
 
 def _spread() -> Column:

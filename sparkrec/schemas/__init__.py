@@ -151,7 +151,9 @@ SILVER_SUSPECTS = Table(
         Column(c.N_VIEWS, "bigint", "views and clicks among them"),
         Column(c.N_ITEMS, "bigint", "distinct items that were viewed"),
         Column(c.N_HOURS, "int", "hours of the day (UTC) with a view, click or search"),
-        Column(c.BUSIEST_HOUR, "bigint", "views, clicks and searches in the hour that has the most"),
+        Column(
+            c.BUSIEST_HOUR, "bigint", "views, clicks and searches in the hour that has the most; null for dates only"
+        ),
         Column(c.N_GAPS, "bigint", "views, clicks and searches later than the event before them"),
         Column(c.GAP_SPREAD, "double", "standard deviation of the logarithm of those gaps; null for fewer than 2"),
         Column(c.LONGEST_BROWSING, "bigint", "most views, clicks and searches in a row without a cart, purchase, …"),

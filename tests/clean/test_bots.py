@@ -45,6 +45,17 @@ def test_the_statistics_of_a_day_by_hand(spark):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("at", "known"), [(0.0, False), (66_600.0, False), (66_600.5, True), (45_296.0, True)])
+def test_a_log_of_dates_has_no_busiest_hour(spark, at, known):
+    """Midnight of UTC and of India; half a second later a time is a time."""
+    events = [("u", f"i{n % 90}", "view", at) for n in range(200)]
+    found = bots.day_statistics(frame(spark, events), min_events=50).collect()
+    assert [row[c.BUSIEST_HOUR] for row in found] == [200 if known else None]
+    settings = Bots(no_purchase=Signal(person=40, bot=100, weight=0))
+    scored = bots.scored(bots.day_statistics(frame(spark, events), min_events=50), settings)
+    assert [row[c.REASONS] for row in scored.collect()] == [["rate"] if known else []]
+
+
 def test_score_reasons_threshold_and_allow_list(spark):
     counts = (c.N_EVENTS, c.N_VIEWS, c.N_ITEMS, c.N_HOURS, c.BUSIEST_HOUR, c.N_GAPS)
     columns = (
