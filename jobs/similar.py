@@ -1,4 +1,4 @@
-"""similar: item vectors and baskets → what to show beside each item."""
+"""similar: item vectors, and what the same users did → what to show beside each item."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, products, rules
+from sparkrec.retrieval import catalogue, neighborhood, products, rules
 
 
 def similar(run: Run) -> None:
-    """Items that are alike by each model's vectors, and items bought together, written for every item."""
+    """Items that are alike by each model's vectors or by the same users, and items bought together, of every item."""
     settings, gold = run.settings.similar, run.read(schemas.GOLD_ITEMS)
     shelf = rules.offered(gold, run.settings.recommend, rules.read_lists(run.spark, run.settings.recommend))
     for model in settings.models:
@@ -22,6 +22,11 @@ def similar(run: Run) -> None:
         matrix = catalogue.publish(shelf, vectors, model)
         block = run.settings.recommend.block_users
         _write(run, model, products.similar_items(vectors, matrix, settings.similarity, settings.k, block))
+    for measure in settings.neighborhood:
+        most, known = run.settings.features.neighbor_items, (run.read(schemas.GOLD_PAIRS), gold)
+        scored = neighborhood.alike(*known, measure, most, settings.min_users, settings.shrinkage)
+        found = products.beside(scored, shelf, settings.k)
+        _write(run, measure, found.select(c.ITEM_ID, c.RANK, c.NEIGHBOR_ID, c.SCORE, c.COUNT))
     if settings.bought_together:
         neighbors = run.read(schemas.GOLD_NEIGHBORS)
         _write(run, products.TOGETHER, products.bought_together(neighbors, shelf, settings.min_lift, settings.k))

@@ -23,3 +23,11 @@ class Similar(Section):
     min_lift: float = Field(
         1, ge=0, description="bought together: the lower 95 % bound of the lift must lie above this; 1: chance"
     )
+    neighborhood: tuple[Literal["jaccard", "pearson", "adjusted_cosine"], ...] = Field(
+        (),
+        description="also by the same users: who met both (jaccard), how those who rated both rated them (the others)",
+    )
+    min_users: int = Field(5, ge=1, description="neighborhood: fewest users of both items")
+    shrinkage: float = Field(
+        100, ge=0, description="pearson, adjusted_cosine: the score times n / (n + this), of n users who rated both"
+    )

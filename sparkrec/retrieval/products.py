@@ -92,18 +92,28 @@ def bought_together(neighbors: DataFrame, shelf: DataFrame, min_lift: float, k: 
     """
     bound = F.col(c.LIFT) * (1 - _Z / F.sqrt(c.COUNT))
     strong = neighbors.where(F.col(c.RELATION) == BOUGHT).withColumn(c.SCORE, bound).where(F.col(c.SCORE) > min_lift)
-    beside = shelf.where(F.col("allowed")).select(
+    return beside(strong, shelf, k).select(c.ITEM_ID, c.RANK, c.NEIGHBOR_ID, c.SCORE, c.LIFT, c.COUNT)
+
+
+def beside(scored: DataFrame, shelf: DataFrame, k: int) -> DataFrame:
+    """The ``k`` best neighbours of each item among those that may be offered; equal scores go to the lower index.
+
+    Parameters
+    ----------
+    scored
+        item_index, neighbor_index, score, and more.
+    """
+    offered = shelf.where(F.col("allowed")).select(
         F.col(c.ITEM_INDEX).alias(c.NEIGHBOR_INDEX), F.col(c.ITEM_ID).alias(c.NEIGHBOR_ID)
     )
     best = Window.partitionBy(c.ITEM_INDEX).orderBy(F.desc(c.SCORE), c.NEIGHBOR_INDEX)
-    ranked = (
-        strong.drop(c.RANK)
-        .join(beside, c.NEIGHBOR_INDEX)
+    return (
+        scored.drop(c.RANK)
+        .join(offered, c.NEIGHBOR_INDEX)
         .withColumn(c.RANK, F.row_number().over(best))
         .where(F.col(c.RANK) <= k)
         .join(shelf.select(c.ITEM_INDEX, c.ITEM_ID), c.ITEM_INDEX)
     )
-    return ranked.select(c.ITEM_ID, c.RANK, c.NEIGHBOR_ID, c.SCORE, c.LIFT, c.COUNT)
 
 
 def audience(

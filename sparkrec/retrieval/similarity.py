@@ -126,8 +126,8 @@ def adjusted_cosine(sums: Together) -> F64:
 
 
 def jaccard(both: F64, left: F64, right: F64) -> F64:
-    """|A ∩ B| / |A ∪ B| from the counts of users: ``both`` ``[a, b]``, ``left`` ``[a]``, ``right`` ``[b]``."""
-    union = left[:, None] + right[None, :] - both
+    """|A ∩ B| / |A ∪ B| from the counts of users, element by element; 0 where nobody met either."""
+    union = left + right - both
     return np.divide(both, union, out=np.zeros_like(union), where=union > 0)
 
 

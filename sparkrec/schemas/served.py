@@ -49,13 +49,15 @@ SIMILAR_ITEMS = Table(
     "What to show beside an item: items that are alike, and items that are bought together with it.",
     (
         RUN_ID,
-        Column(c.MODEL, "string", "the model whose vectors are alike, or bought_together"),
+        Column(
+            c.MODEL, "string", "the model whose vectors are alike, or one of similar.neighborhood, or bought_together"
+        ),
         Column(c.ITEM_ID, "string", "the item that somebody looks at"),
         Column(c.RANK, "int", "1 is best"),
         Column(c.NEIGHBOR_ID, "string", "the item beside it"),
-        Column(c.SCORE, "double", "similar.similarity; of bought_together the lower 95 % bound of the lift"),
+        Column(c.SCORE, "double", "how alike they are; of bought_together the lower 95 % bound of the lift"),
         Column(c.LIFT, "double", "bought_together: how many times more often than by chance; else null"),
-        Column(c.COUNT, "bigint", "bought_together: users who bought both; else null"),
+        Column(c.COUNT, "bigint", "users who met, rated or bought both; null for a model's vectors"),
     ),
     partition_by=(c.RUN_ID, c.MODEL),
 )

@@ -99,8 +99,8 @@ def test_sums_of_blocks_of_users_add_up():
 
 
 def test_jaccard_by_hand():
-    found = jaccard(np.array([[2.0, 0.0], [0.0, 0.0]]), np.array([3.0, 0.0]), np.array([4.0, 0.0]))
-    assert found.tolist() == [[2 / 5, 0], [0, 0]]
+    found = jaccard(np.array([2.0, 0.0, 0.0]), np.array([3.0, 3.0, 0.0]), np.array([4.0, 1.0, 0.0]))
+    assert found.tolist() == [2 / 5, 0, 0]
 
 
 def test_kullback_leibler_by_hand():
