@@ -18,7 +18,11 @@ from sparkrec.schemas import Table
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-SCHEMA_PROPERTY = "sparkrec.schemaVersion"
+#: Delta lets a writer give a new table properties of its own namespace only, in small letters.
+OWN = "delta.sparkrec."
+SCHEMA_PROPERTY = f"{OWN}schema_version"
+#: What tables of a time when each was made empty, and then written, have instead.
+_OLD_NAMES = {SCHEMA_PROPERTY: "sparkrec.schemaVersion", f"{OWN}pseudonyms": "sparkrec.pseudonyms"}
 #: What holds something that no stage can compute again.
 _NEVER_REPLACED = ("bronze.", "runs", "gold.vocabulary")
 
@@ -30,6 +34,18 @@ def properties(table: Table) -> dict[str, str]:
     return wanted | ({"delta.appendOnly": "true"} if table.append_only else {})
 
 
+def allow_own(spark: SparkSession) -> None:
+    """Delta refuses what it does not know in its namespace, unless it is told to."""
+    spark.conf.set("spark.databricks.delta.allowArbitraryProperties.enabled", "true")
+
+
+def read(spark: SparkSession, path: str, name: str) -> str | None:
+    """One of a table's properties."""
+    rows = spark.sql(f"SHOW TBLPROPERTIES delta.`{path.replace('`', '``')}`").collect()
+    found = {row.key: row.value for row in rows}
+    return found.get(name, found.get(_OLD_NAMES.get(name)))
+
+
 def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) -> None:
     """Migrates the table at ``path`` if it is of an older version; does nothing if it is of this one.
 
@@ -39,8 +55,7 @@ def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) ->
         It is of a newer version, or cannot be migrated. Nothing was changed.
     """
     name = f"delta.`{path.replace('`', '``')}`"
-    found = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
-    version = found.get(SCHEMA_PROPERTY, "none")
+    version = read(spark, path, SCHEMA_PROPERTY) or "none"
     if version == str(schemas.SCHEMA_VERSION):
         return
     if not version.isdigit() or int(version) > schemas.SCHEMA_VERSION:
@@ -60,6 +75,7 @@ def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) ->
         )
     else:
         _replace(spark, path, table)
+    allow_own(spark)
     pairs = ", ".join(f"'{key}' = '{value}'" for key, value in properties(table).items())
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})")
     say("lake", f"migrated {table.name} from schema version {version} to {schemas.SCHEMA_VERSION}", 0)

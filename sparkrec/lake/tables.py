@@ -38,7 +38,7 @@ class Commit:
     @property
     def appends(self) -> bool:
         """Rows came, and no other changed; the first ones of a table came with it."""
-        return (self.operation == "WRITE" and self.mode == "Append") or self.operation == "CREATE TABLE AS SELECT"
+        return self.operation == "WRITE" and self.mode in ("Append", "ErrorIfExists")
 
     @property
     def keeps_content(self) -> bool:
@@ -185,28 +185,31 @@ class Lake:
     ) -> tuple[int, int]:  # fmt: skip
         rows = self._conform(table, frame)
         if base in (None, ABSENT) and not self._is_there(table):
-            made = self._make(table, rows, where, properties or {})
+            made = self._make(table, rows, where, properties)
             if made is not None:
                 return made
         writer = rows.write.format("delta").mode(mode)
         return self._save(table, writer.option("replaceWhere", where) if where else writer, base)
 
-    def _make(self, table: Table, rows: DataFrame, where: str, properties: Mapping[str, str]) -> tuple[int, int] | None:
-        """The table with its first rows, in one commit; None: somebody else has made it meanwhile."""
+    def _make(
+        self, table: Table, rows: DataFrame, where: str, properties: Mapping[str, str] | None
+    ) -> tuple[int, int] | None:
+        """The table with its first rows, in one commit; None: somebody else has made it meanwhile.
+
+        What a first write that was killed has left is no table, and lies there until VACUUM: it is not told from one
+        that is under way.
+        """
         from delta.exceptions import DeltaConcurrentModificationException
         from pyspark.errors import AnalysisException
 
         if where:  # as Delta does where a table is there
             refusal = _quoted(f"{table.name}: a row outside of replaceWhere {where}")
             rows = rows.where(f"CASE WHEN {where} THEN true ELSE raise_error('{refusal}') END")
-        writer = rows.writeTo(f"delta.`{self.path(table).replace('`', '``')}`").using("delta")
-        for name, value in {"comment": table.doc, **migrations.properties(table), **properties}.items():
-            writer = writer.tableProperty(name, value)
-        if table.partition_by:
-            writer = writer.partitionedBy(*[rows[name] for name in table.partition_by])
-        self._remove_torn_log(table)
+        about = migrations.properties(table) | dict(properties or {})
+        migrations.allow_own(self.spark)
+        writer = rows.write.format("delta").mode("errorifexists").partitionBy(*table.partition_by).options(**about)
         try:
-            writer.create()
+            writer.save(self.path(table))
         except (AnalysisException, DeltaConcurrentModificationException):
             if not self.exists(table):
                 raise
@@ -279,12 +282,6 @@ class Lake:
         if table.name not in self._checked and self.exists(table):
             self._check_schema_version(table)
         return table.name in self._checked
-
-    def _remove_torn_log(self, table: Table) -> None:
-        """A first write that was killed left a log without a commit; Delta would not make a table over it."""
-        files, log = self._log(table)
-        if files.exists(log) and not any(map(_COMMIT.match, self._log_names(table))):
-            files.delete(log, True)
 
     def _check_schema_version(self, table: Table) -> None:
         if table.name not in self._checked:

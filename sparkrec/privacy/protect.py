@@ -14,6 +14,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
 from sparkrec.ingest.formats import FIELDS
+from sparkrec.lake import migrations
 from sparkrec.privacy import keys, pseudonyms, scrub
 from sparkrec.privacy.keys import Key
 from sparkrec.schemas import Table
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 #: Raw rows of one kind of file → the rows that are written.
 Guard = Callable[["Files", "DataFrame"], "DataFrame"]
 
-_PROPERTY = "sparkrec.pseudonyms"
+_PROPERTY = f"{migrations.OWN}pseudonyms"
 _PLAIN = "none"
 #: What stands for a line that cannot be parsed; no format finds two fields in it.
 WITHHELD = "withheld"
@@ -136,9 +137,7 @@ def held_key(run: Run) -> str | None:
     """The id of the key whose pseudonyms bronze.events holds; None: it holds the ids as they came, or is not there."""
     if not run.lake.exists(schemas.BRONZE_EVENTS):
         return None
-    path = run.lake.path(schemas.BRONZE_EVENTS).replace("`", "``")
-    rows = run.spark.sql(f"SHOW TBLPROPERTIES delta.`{path}`").collect()
-    return {row.key: row.value for row in rows}.get(_PROPERTY)
+    return migrations.read(run.spark, run.lake.path(schemas.BRONZE_EVENTS), _PROPERTY)
 
 
 def _require_same(run: Run, wanted: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
+from sparkrec.lake.migrations import SCHEMA_PROPERTY
 from sparkrec.lake.tables import Lake
 
 pytestmark = pytest.mark.spark
@@ -21,11 +22,11 @@ QUARANTINE_1 = (
 )
 
 
-def old(lake: Lake, table: schemas.Table, columns: str, partition_by: tuple[str, ...] = ()) -> None:
-    """A table of version 1 with one row of nulls."""
+def old(lake: Lake, table: schemas.Table, columns: str, partition_by: tuple[str, ...] = (), version: str = "1") -> None:
+    """A table of that version with one row of nulls, and the version under the name that it had."""
     from delta.tables import DeltaTable
 
-    builder = DeltaTable.create(lake.spark).location(lake.path(table)).property("sparkrec.schemaVersion", "1")
+    builder = DeltaTable.create(lake.spark).location(lake.path(table)).property("sparkrec.schemaVersion", version)
     for column in columns.split(", "):
         builder = builder.addColumn(*column.split(" "))
     (builder.partitionedBy(*partition_by) if partition_by else builder).execute()
@@ -46,7 +47,7 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.BRONZE_EVENTS).count() == 1
     found = properties(lake, schemas.BRONZE_EVENTS)
-    assert (found["sparkrec.schemaVersion"], found["delta.enableChangeDataFeed"]) == (VERSION, "true")
+    assert (found[SCHEMA_PROPERTY], found["delta.enableChangeDataFeed"]) == (VERSION, "true")
     version = lake.prepare(schemas.BRONZE_EVENTS)
     assert Lake(lake.root, spark).prepare(schemas.BRONZE_EVENTS) == version, "once"
 
@@ -56,7 +57,14 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.QUARANTINE).count() == 0, "clean computes it again"
     assert lake.read(schemas.QUARANTINE, 1).count() == 1, "the old version stays readable"
-    assert properties(lake, schemas.QUARANTINE)["sparkrec.schemaVersion"] == VERSION
+    assert properties(lake, schemas.QUARANTINE)[SCHEMA_PROPERTY] == VERSION
+
+
+def test_the_version_is_found_under_the_name_that_it_had(spark: Any, tmp_path: Any) -> None:
+    lake = Lake(str(tmp_path), spark)
+    old(lake, schemas.VOCABULARY_USERS, schemas.VOCABULARY_USERS.ddl.replace("`", ""), version=VERSION)
+    assert lake.read(schemas.VOCABULARY_USERS).count() == 1
+    assert lake.version(schemas.VOCABULARY_USERS) == 1, "there was nothing to migrate"
 
 
 def test_a_layout_that_nothing_can_compute_again_is_refused(spark: Any, tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.lake import migrations
 from sparkrec.lake.tables import ABSENT, Lake
 
 pytestmark = pytest.mark.spark
@@ -64,13 +65,14 @@ def test_a_table_comes_with_its_first_rows_in_one_commit(lake: Lake, table: sche
 
     assert lake.prepare(table) == ABSENT
     empty = lake.spark.createDataFrame([], table.struct())
-    assert lake.append(table, empty, ABSENT, {"sparkrec.own": "yes"}) == (0, 0)
+    assert lake.append(table, empty, ABSENT, {f"{migrations.OWN}more": "yes"}) == (0, 0)
     found = DeltaTable(lake.path(table))
     assert StructType.fromJson(json.loads(found.schema().to_json())) == table.struct()
     about = found.metadata()
-    assert (about.description, tuple(about.partition_columns)) == (table.doc, table.partition_by)
     held = about.configuration
-    assert (held["sparkrec.schemaVersion"], held["sparkrec.own"]) == (str(schemas.SCHEMA_VERSION), "yes")
+    assert tuple(about.partition_columns) == table.partition_by
+    assert held[migrations.SCHEMA_PROPERTY] == str(schemas.SCHEMA_VERSION)
+    assert migrations.read(lake.spark, lake.path(table), f"{migrations.OWN}more") == "yes"
     assert (held.get("delta.enableChangeDataFeed") == "true") == table.change_feed
     assert (held.get("delta.appendOnly") == "true") == table.append_only
 
@@ -124,12 +126,14 @@ def test_what_was_appended_since_is_told_from_files_that_moved(lake: Lake) -> No
     assert lake.restore(table, last + 1) == last + 1, "nothing to take back"
 
 
-@pytest.mark.parametrize("left", [None, ".00000000000000000000.json.2f1c.tmp"])
-def test_a_creation_that_was_killed_before_its_commit_is_made_again(lake: Lake, left: str | None) -> None:
-    log = Path(lake.path(schemas.VECTORS_USERS), "_delta_log")
-    log.mkdir(parents=True)
+@pytest.mark.parametrize("left", [None, "_delta_log/.00000000000000000000.json.2f1c.tmp", "run_id=r1/part-0.parquet"])
+def test_a_first_write_that_was_killed_before_its_commit_is_done_again(lake: Lake, left: str | None) -> None:
+    folder = Path(lake.path(schemas.VECTORS_USERS))
+    (folder / "_delta_log").mkdir(parents=True)
     if left:
-        (log / left).write_text("{")
+        (folder / left).parent.mkdir(exist_ok=True)
+        (folder / left).write_text("{")
+    assert lake.prepare(schemas.VECTORS_USERS) == ABSENT
     lake.append(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0))
     assert content(lake) == [("r1", "als", 1.0)]
 
