@@ -8,7 +8,9 @@ refused. Both are one commit of metadata, and any process that touches the table
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
@@ -16,13 +18,9 @@ from sparkrec.progress import say
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
-#: Delta lets a writer give a new table properties of its own namespace only, in small letters.
-OWN = "delta.sparkrec."
-SCHEMA_PROPERTY = f"{OWN}schema_version"
-#: What tables of a time when each was made empty, and then written, have instead.
-_OLD_NAMES = {SCHEMA_PROPERTY: "sparkrec.schemaVersion", f"{OWN}pseudonyms": "sparkrec.pseudonyms"}
+SCHEMA_PROPERTY = "sparkrec.schemaVersion"
 #: What holds something that no stage can compute again.
 _NEVER_REPLACED = ("bronze.", "runs", "gold.vocabulary")
 
@@ -34,16 +32,25 @@ def properties(table: Table) -> dict[str, str]:
     return wanted | ({"delta.appendOnly": "true"} if table.append_only else {})
 
 
-def allow_own(spark: SparkSession) -> None:
-    """Delta refuses what it does not know in its namespace, unless it is told to."""
-    spark.conf.set("spark.databricks.delta.allowArbitraryProperties.enabled", "true")
+def named(rows: DataFrame, about: Mapping[str, str]) -> DataFrame:
+    """The first rows of a table, which say ``about`` it what :func:`read` finds: a writer can give no such properties.
+
+    It is the metadata of the first column, which Delta keeps with the schema.
+    """
+    first, *others = rows.columns
+    return rows.select(rows[first].alias(first, metadata=dict(about)), *others)
 
 
 def read(spark: SparkSession, path: str, name: str) -> str | None:
-    """One of a table's properties."""
-    rows = spark.sql(f"SHOW TBLPROPERTIES delta.`{path.replace('`', '``')}`").collect()
-    found = {row.key: row.value for row in rows}
-    return found.get(name, found.get(_OLD_NAMES.get(name)))
+    """One of a table's properties; or what it was made with under that name, if it has no such property."""
+    jvm: Any = spark._jvm
+    nothing = jvm.scala.Option.empty()
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
+    about = log.update(False, nothing, nothing).metadata()
+    if about.configuration().contains(name):
+        return str(about.configuration().apply(name))
+    found: str | None = json.loads(about.schemaString())["fields"][0]["metadata"].get(name)
+    return found
 
 
 def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) -> None:
@@ -75,7 +82,6 @@ def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) ->
         )
     else:
         _replace(spark, path, table)
-    allow_own(spark)
     pairs = ", ".join(f"'{key}' = '{value}'" for key, value in properties(table).items())
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})")
     say("lake", f"migrated {table.name} from schema version {version} to {schemas.SCHEMA_VERSION}", 0)

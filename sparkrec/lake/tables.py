@@ -206,10 +206,11 @@ class Lake:
             refusal = _quoted(f"{table.name}: a row outside of replaceWhere {where}")
             rows = rows.where(f"CASE WHEN {where} THEN true ELSE raise_error('{refusal}') END")
         about = migrations.properties(table) | dict(properties or {})
-        migrations.allow_own(self.spark)
-        writer = rows.write.format("delta").mode("errorifexists").partitionBy(*table.partition_by).options(**about)
+        of_delta = {name: value for name, value in about.items() if name.startswith("delta.")}
+        own = {name: value for name, value in about.items() if name not in of_delta}
+        writer = migrations.named(rows, own).write.format("delta").mode("errorifexists").options(**of_delta)
         try:
-            writer.save(self.path(table))
+            writer.partitionBy(*table.partition_by).save(self.path(table))
         except (AnalysisException, DeltaConcurrentModificationException):
             if not self.exists(table):
                 raise

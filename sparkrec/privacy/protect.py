@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Raw rows of one kind of file → the rows that are written.
 Guard = Callable[["Files", "DataFrame"], "DataFrame"]
 
-_PROPERTY = f"{migrations.OWN}pseudonyms"
+_PROPERTY = "sparkrec.pseudonyms"
 _PLAIN = "none"
 #: What stands for a line that cannot be parsed; no format finds two fields in it.
 WITHHELD = "withheld"

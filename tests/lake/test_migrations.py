@@ -23,7 +23,7 @@ QUARANTINE_1 = (
 
 
 def old(lake: Lake, table: schemas.Table, columns: str, partition_by: tuple[str, ...] = (), version: str = "1") -> None:
-    """A table of that version with one row of nulls, and the version under the name that it had."""
+    """A table of that version with one row of nulls, and the version where older releases put it."""
     from delta.tables import DeltaTable
 
     builder = DeltaTable.create(lake.spark).location(lake.path(table)).property("sparkrec.schemaVersion", version)
@@ -60,7 +60,7 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
     assert properties(lake, schemas.QUARANTINE)[SCHEMA_PROPERTY] == VERSION
 
 
-def test_the_version_is_found_under_the_name_that_it_had(spark: Any, tmp_path: Any) -> None:
+def test_the_version_is_found_where_older_releases_put_it(spark: Any, tmp_path: Any) -> None:
     lake = Lake(str(tmp_path), spark)
     old(lake, schemas.VOCABULARY_USERS, schemas.VOCABULARY_USERS.ddl.replace("`", ""), version=VERSION)
     assert lake.read(schemas.VOCABULARY_USERS).count() == 1

@@ -65,14 +65,19 @@ def test_a_table_comes_with_its_first_rows_in_one_commit(lake: Lake, table: sche
 
     assert lake.prepare(table) == ABSENT
     empty = lake.spark.createDataFrame([], table.struct())
-    assert lake.append(table, empty, ABSENT, {f"{migrations.OWN}more": "yes"}) == (0, 0)
+    assert lake.append(table, empty, ABSENT, {"sparkrec.more": "yes"}) == (0, 0)
     found = DeltaTable(lake.path(table))
-    assert StructType.fromJson(json.loads(found.schema().to_json())) == table.struct()
+    columns = StructType.fromJson(json.loads(found.schema().to_json()))
+    assert columns[0].metadata == {migrations.SCHEMA_PROPERTY: str(schemas.SCHEMA_VERSION), "sparkrec.more": "yes"}
+    columns[0].metadata = {}
+    assert columns == table.struct()
     about = found.metadata()
     held = about.configuration
     assert tuple(about.partition_columns) == table.partition_by
-    assert held[migrations.SCHEMA_PROPERTY] == str(schemas.SCHEMA_VERSION)
-    assert migrations.read(lake.spark, lake.path(table), f"{migrations.OWN}more") == "yes"
+    assert lake.append(table, empty, 0) == (1, 0)
+    assert lake.append(table, lake.read(table), 1) == (2, 0)
+    for name, value in (("sparkrec.more", "yes"), (migrations.SCHEMA_PROPERTY, str(schemas.SCHEMA_VERSION))):
+        assert migrations.read(lake.spark, lake.path(table), name) == value, "still"
     assert (held.get("delta.enableChangeDataFeed") == "true") == table.change_feed
     assert (held.get("delta.appendOnly") == "true") == table.append_only
 
