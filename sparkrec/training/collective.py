@@ -21,6 +21,10 @@ Array = np.ndarray
 AHEAD = "ahead"
 
 
+class Disconnected(RuntimeError):
+    """A message did not reach the other ranks, or theirs did not come: one has ended, or the network has."""
+
+
 class Collective(Protocol):
     """``size`` ranks, of which this is number ``rank``."""
 
@@ -125,7 +129,11 @@ class Horovod:
             specs = [tf.TensorSpec([None] * len(x.shape), x.dtype) for x in (tensor, *more)]
             operation = functools.partial(getattr(self._hvd, kind), name=name, **options)
             self._graphs[name] = tf.function(operation, input_signature=specs, autograph=False)
-        return self._graphs[name](tensor, *more)
+        try:
+            return self._graphs[name](tensor, *more)
+        except (tf.errors.UnknownError, tf.errors.AbortedError) as error:
+            # What does not fit together (shapes, types) is another error, and a defect.
+            raise Disconnected(f"{name}: {error.message}") from error
 
 
 def _like(sent: Any, received: Any) -> Any:

@@ -20,7 +20,7 @@ from sparkrec.errors import DataError, SparkrecError
 from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.training import checkpoint, grown, placement
-from sparkrec.training.collective import Collective, Horovod, SingleProcess, tell
+from sparkrec.training.collective import Collective, Disconnected, Horovod, SingleProcess, tell
 from sparkrec.training.curves import Curves
 from sparkrec.training.device import use_gpu
 from sparkrec.training.events import read_events, without_validation
@@ -59,7 +59,7 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
             journal.write("note", text=said)
         Training(plan, collective, journal).run()
     except Exception as error:
-        lost = "Horovod" in type(error).__name__ or "Horovod" in str(error)
+        lost = isinstance(error, Disconnected) or "Horovod" in f"{type(error).__name__} {error}"
         kind = type(error).__name__ if isinstance(error, SparkrecError) else "lost" if lost else "defect"
         text = str(error) if isinstance(error, SparkrecError) else traceback.format_exc(limit=-6)
         if isinstance(error, OSError):

@@ -111,7 +111,11 @@ def main(plan_path: str, seed: int, kills: int) -> list[dict[str, Any]]:
         calls = rng.randrange(6 if kind is at_a_step else 4 if rank else 60)
         codes = attempt(plan_path, 2, rank, lambda kind=kind, calls=calls: kind(Countdown(calls)))
         checkpoints = sorted(path.name for path in plan.path("checkpoints").glob("*"))
-        done.append({"rank": rank, "kind": kind.__name__, "calls": calls, "codes": codes, "checkpoints": checkpoints})
+        last = json.loads(plan.path("ranks", f"{1 - rank}.jsonl").read_text().splitlines()[-1])
+        done.append({
+            "rank": rank, "kind": kind.__name__, "calls": calls, "codes": codes, "checkpoints": checkpoints,
+            "said": (last["event"], last.get("kind")),
+        })  # fmt: skip
     return [*done, {"codes": attempt(plan_path, 2)}]
 
 

@@ -1,17 +1,19 @@
-"""The fake ranks mean what Horovod's operations mean; Horovod itself is in test_horovod.py."""
+"""The fake ranks mean what Horovod's operations mean; real ranks of Horovod are in test_horovod.py."""
 
 from __future__ import annotations
 
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conversations import conversation, two_at_once
 from ranks import on_ranks
 
 import sparkrec
-from sparkrec.training.collective import SingleProcess, Threads
+from sparkrec.training.collective import Disconnected, Horovod, SingleProcess, Threads
 
 pytestmark = pytest.mark.unit
 
@@ -46,3 +48,19 @@ def test_horovod_is_imported_in_two_modules_and_never_its_broken_parts():
         if re.search(r"^\s*(import|from) horovod", code, re.MULTILINE):
             importing.add(path.relative_to(package).as_posix())
     assert importing == {"training/collective.py", "training/launcher.py"}
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"), [("UnknownError", True), ("AbortedError", True), ("InvalidArgumentError", False)]
+)
+def test_a_rank_that_is_gone_is_told_from_a_message_that_does_not_fit(error, lost):
+    """As gloo says it when a connection breaks: nothing in the words names Horovod."""
+    import tensorflow as tf
+
+    def broken(tensor):
+        raise getattr(tf.errors, error)(None, None, "Read error [127.0.0.1]:42368: Connection reset by peer")
+
+    rank = Horovod.__new__(Horovod)
+    rank._hvd, rank._channel, rank._graphs = SimpleNamespace(Sum=1), "", {"allreduce.float32.1.1": broken}
+    with pytest.raises(Disconnected if lost else tf.errors.OpError, match="Connection reset"):
+        rank.allreduce(np.ones(3, np.float32))
