@@ -43,7 +43,7 @@ def test_a_stage_that_died_is_invisible_and_a_rerun_heals(make_settings: Callabl
         execute(writer("half", die=True), Run(settings, "featurize"))
     reader = Run(settings, "train_als")
     assert names(reader) == ["a", "b"]
-    assert reader.inputs == {"gold.vocabulary_users": 1}
+    assert reader.inputs == {"gold.vocabulary_users": 0}
     execute(writer("a", "b", "c"), Run(settings, "featurize"))
     assert names(Run(settings, "train_als")) == ["a", "b", "c"]
     record = Run(settings, "evaluate").records()[-1]
