@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import plans, schemas
+from sparkrec import query_plans, schemas
 from sparkrec.clean import cancellations, catalogue, duplicates, sessions, silver
 from sparkrec.clean.duplicates import HELD
 from sparkrec.clean.sessions import on
@@ -96,15 +96,15 @@ def with_cancellations(
     outside = stored.where(~on(days.linked))
     since = outside.where(F.col(c.EVENT_DATE) >= F.lit(str(min(days.linked))).cast("date")) if days.linked else outside
     is_trade, columns = cancellations.is_trade(), cancellations.COLUMNS
-    here = plans.cut(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
+    here = query_plans.cut(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
     stands = here.where(F.col(c.MERGED_INTO).isNull()).select(*columns)
     cancels = stands.unionByName(since.where(is_trade).select(*columns)).where(F.col(c.EVENT_TYPE) == c.CANCEL)
-    pairs = plans.cut(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
+    pairs = query_plans.cut(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
     if pairs.isEmpty():
         return cancellations.mark(kept, None), days
     others = outside.where(is_trade).join(pairs, list(cancellations.PAIR), "left_semi")
-    others = plans.cut(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
-    matches = plans.cut(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
+    others = query_plans.cut(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
+    matches = query_plans.cut(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
     was = others.where(F.col(c.EVENT_TYPE) == c.PURCHASE).withColumnRenamed(c.CANCELLED_AT, "_was")
     marked = was.join(matches.select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
     changed = marked.where(~F.col("_was").eqNullSafe(F.col(c.CANCELLED_AT)))

@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import plans
+from sparkrec import query_plans
 from sparkrec.clean.duplicates import BEFORE, starts_after_pause
 
 #: A session id that was computed here begins with this; any other is the shop's own.
@@ -58,7 +58,7 @@ def linked_days(changed: DataFrame, events: DataFrame, days: Collection[dt.date]
     found, frontier = set(days), changed
     ends = found
     while ends and seconds > 0:
-        linked = plans.cut(_linked(frontier, events, ends, seconds))
+        linked = query_plans.cut(_linked(frontier, events, ends, seconds))
         ends = {row[0] for row in linked.select(c.EVENT_DATE).distinct().collect()}
         found |= ends
         frontier = _without_pause(linked, events, ends, seconds)
@@ -87,26 +87,18 @@ def _linked(changed: DataFrame, events: DataFrame, days: set[dt.date], seconds: 
     """(user_id, event_date) of the days after ``days`` that follow a changed user's day without a pause."""
     pause = int(seconds * 1e6)
     next_days = {day + dt.timedelta(days=1) for day in days}
-    micros, tomorrow = F.unix_micros(c.EVENT_TIME), F.date_add(c.EVENT_DATE, 1)
+    micros, tomorrow = F.unix_micros(c.EVENT_TIME), F.date_add(c.EVENT_DATE, 1).alias(c.EVENT_DATE)
     parts = [
-        (changed, tomorrow, {"_changed": F.lit(True)}),
-        (events.where(on(days) & (_time_of_day() >= _DAY - pause)), tomorrow, {"_last": micros}),
-        (events.where(on(next_days) & (_time_of_day() < pause)), F.col(c.EVENT_DATE), {"_first": micros}),
+        changed.select(c.USER_ID, tomorrow, F.lit(True).alias("_changed")),
+        events.where(on(days) & (_time_of_day() >= _DAY - pause)).select(c.USER_ID, tomorrow, micros.alias("_last")),
+        events.where(on(next_days) & (_time_of_day() < pause)).select(c.USER_ID, c.EVENT_DATE, micros.alias("_first")),
     ]
-    types = {"_changed": "boolean", "_last": "bigint", "_first": "bigint"}
-    columns = [
-        rows.select(
-            c.USER_ID, day.alias(c.EVENT_DATE), *[own.get(x, F.lit(None)).cast(t).alias(x) for x, t in types.items()]
-        )
-        for rows, day, own in parts
-    ]
-    edges = reduce(DataFrame.unionByName, columns).groupBy(c.USER_ID, c.EVENT_DATE)
-    nearest = edges.agg(
+    edges = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), parts)
+    nearest = edges.groupBy(c.USER_ID, c.EVENT_DATE).agg(
         F.max("_changed").alias("_changed"), F.max("_last").alias("_last"), F.min("_first").alias("_first")
     )
-    return nearest.where(F.col("_changed") & (F.col("_first") - F.col("_last") <= pause)).select(
-        c.USER_ID, c.EVENT_DATE
-    )
+    near = F.col("_changed") & (F.col("_first") - F.col("_last") <= pause)
+    return nearest.where(near).select(c.USER_ID, c.EVENT_DATE)
 
 
 def _without_pause(linked: DataFrame, events: DataFrame, days: set[dt.date], seconds: float) -> DataFrame:

@@ -10,7 +10,9 @@ from sparkrec import schemas
 from sparkrec.config import Features
 
 SEEN, BOUGHT = "seen", "bought"
-_BASKET, _POSITION = "_basket", "_position"
+#: The array of what a user met.
+BASKET = "_basket"
+_POSITION = "_position"
 _OWN, _OTHER = "_own", "_other"
 
 
@@ -29,7 +31,14 @@ def newest(met: DataFrame, most: int) -> DataFrame:
     times = met.select(c.USER_INDEX, c.ITEM_INDEX, F.inline(kinds)).where(F.col("_last").isNotNull())
     newest_first = Window.partitionBy(c.USER_INDEX, c.RELATION).orderBy(F.desc("_last"), c.ITEM_INDEX)
     kept = times.withColumn(_POSITION, F.row_number().over(newest_first)).where(F.col(_POSITION) <= most)
-    return kept.groupBy(c.USER_INDEX, c.RELATION).agg(F.sort_array(F.collect_list(c.ITEM_INDEX)).alias(_BASKET))
+    return kept.groupBy(c.USER_INDEX, c.RELATION).agg(F.sort_array(F.collect_list(c.ITEM_INDEX)).alias(BASKET))
+
+
+def paired(baskets: DataFrame, *keys: str) -> DataFrame:
+    """``keys``, ``_a``, ``_b``: each two of what a row's ``_basket`` holds, in its order."""
+    first = baskets.select(*keys, F.posexplode(BASKET).alias(_POSITION, "_a"), BASKET)
+    rest = F.slice(BASKET, F.col(_POSITION) + 2, F.size(BASKET))
+    return first.select(*keys, "_a", F.explode(rest).alias("_b"))
 
 
 def neighbors(baskets: DataFrame, settings: Features) -> DataFrame:
@@ -39,15 +48,13 @@ def neighbors(baskets: DataFrame, settings: Features) -> DataFrame:
     cosine = n_ab / √(n_a · n_b) (Tan, Kumar and Srivastava, Selecting the right interestingness measure for association
     patterns, KDD 2002). Pairs are counted once, the smaller index first, and turned round when few are left.
     """
-    first = baskets.select(c.RELATION, F.posexplode(_BASKET).alias(_POSITION, "_a"), _BASKET)
-    rest = F.slice(_BASKET, F.col(_POSITION) + 2, F.size(_BASKET))
-    together = first.select(c.RELATION, "_a", F.explode(rest).alias("_b")).groupBy(c.RELATION, "_a", "_b").count()
+    together = paired(baskets, c.RELATION).groupBy(c.RELATION, "_a", "_b").count()
     both = F.array(
         F.struct(F.col("_a").alias(c.ITEM_INDEX), F.col("_b").alias(c.NEIGHBOR_INDEX)),
         F.struct(F.col("_b").alias(c.ITEM_INDEX), F.col("_a").alias(c.NEIGHBOR_INDEX)),
     )
     shared = together.where(F.col("count") >= settings.neighbor_users).select(c.RELATION, F.inline(both), c.COUNT)
-    alone = baskets.select(c.RELATION, F.explode(_BASKET).alias(c.ITEM_INDEX)).groupBy(c.RELATION, c.ITEM_INDEX)
+    alone = baskets.select(c.RELATION, F.explode(BASKET).alias(c.ITEM_INDEX)).groupBy(c.RELATION, c.ITEM_INDEX)
     own = alone.agg(F.count("*").alias(_OWN))
     other = own.select(c.RELATION, F.col(c.ITEM_INDEX).alias(c.NEIGHBOR_INDEX), F.col(_OWN).alias(_OTHER))
     all_baskets = F.broadcast(baskets.groupBy(c.RELATION).agg(F.count("*").alias("_n")))

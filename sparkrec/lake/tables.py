@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: In a run record, while an erasure is under way: the newest version, whatever its number will be.
 CURRENT = -1
 #: As a version to write on: the table is not there yet.
-ABSENT = -1
+ABSENT = -2
 _COMMIT = re.compile(r"\d{20}\.json")
 _APPLICATION = "sparkrec"
 
@@ -179,6 +179,13 @@ class Lake:
             DeltaTable.forPath(self.spark, self.path(table)).restoreToVersion(version)
         return self.version(table)
 
+    def clear(self, table: Table) -> bool:
+        """Removes what a killed first write of a table that is not there has left; whether there was anything."""
+        if self.exists(table):
+            raise ValueError(f"{table.name} is there: what nobody refers to is removed by VACUUM")
+        files, log = self._log(table)
+        return bool(files.delete(log.getParent(), True))
+
     def _write(
         self, table: Table, frame: DataFrame, mode: str, base: int | None, where: str = "",
         properties: Mapping[str, str] | None = None,
@@ -196,8 +203,8 @@ class Lake:
     ) -> tuple[int, int] | None:
         """The table with its first rows, in one commit; None: somebody else has made it meanwhile.
 
-        What a first write that was killed has left is no table, and lies there until VACUUM: it is not told from one
-        that is under way.
+        What a first write that was killed has left is no table, and lies there until VACUUM or an erasure: it is not
+        told from one that is under way.
         """
         from delta.exceptions import DeltaConcurrentModificationException
         from pyspark.errors import AnalysisException

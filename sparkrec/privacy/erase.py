@@ -137,11 +137,13 @@ def _cleaner(who: Persons) -> Callable[[str], str]:
 
 
 def purge(run: Run) -> None:
-    """Old files and logs of every table that held persons, or their ids, leave the disk."""
-    for table in schemas.TABLES:
-        if _is_purged(table) and run.lake.exists(table):
+    """Old files and logs of every table that held persons, or their ids, leave the disk; and what never became one."""
+    for table in filter(_is_purged, schemas.TABLES):
+        if run.lake.exists(table):
             maintenance.purge(run.lake, table)
             run.say(f"purged {table.name}: only its newest version is left")
+        elif run.lake.clear(table):
+            run.say(f"removed what a first write of {table.name} left when it was killed")
 
 
 def _is_purged(table: Table) -> bool:

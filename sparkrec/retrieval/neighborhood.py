@@ -16,11 +16,12 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.features import exact
+from sparkrec.features.neighbors import BASKET, paired
 from sparkrec.retrieval.similarity import Together, adjusted_cosine, jaccard, pearson
 
 JACCARD, PEARSON, ADJUSTED_COSINE = "jaccard", "pearson", "adjusted_cosine"
 F64 = NDArray[np.float64]
-_X, _BASKET, _POSITION = "_x", "_basket", "_position"
+_X, _POSITION = "_x", "_position"
 _SUMS = ("_sx", "_sy", "_sxx", "_syy", "_sxy", "_left", "_right")
 _DDL = f"{c.ITEM_INDEX} int, {c.NEIGHBOR_INDEX} int, {c.COUNT} bigint, {c.SCORE} double"
 # A score is the same on every run although a sum of doubles is not: equal ones go to the lower index.
@@ -47,27 +48,23 @@ def alike(pairs: DataFrame, items: DataFrame, measure: str, most: int, min_users
     """
     known = pairs.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID)
     baskets = _baskets(known if measure == JACCARD else _rated(known, centred=measure == ADJUSTED_COSINE), most)
-    first = baskets.select(F.posexplode(_BASKET).alias(_POSITION, "_a"), _BASKET)
-    rest = F.slice(_BASKET, F.col(_POSITION) + 2, F.size(_BASKET))
-    both = first.select("_a", F.explode(rest).alias("_b"))
+    both = paired(baskets)
     x, y = F.col(f"_a.{_X}"), F.col(f"_b.{_X}")
     sums = {"_sx": x, "_sy": y, "_sxx": x * x, "_syy": y * y, "_sxy": x * y}
     shared = both.groupBy(
         F.col(f"_a.{c.ITEM_INDEX}").alias(c.ITEM_INDEX), F.col(f"_b.{c.ITEM_INDEX}").alias(c.NEIGHBOR_INDEX)
     ).agg(F.count("*").alias(c.COUNT), *[F.sum(column).alias(name) for name, column in sums.items()])
     shared = shared.where(F.col(c.COUNT) >= min_users)
-    own = baskets.select(F.explode(_BASKET).alias("_a")).groupBy(F.col(f"_a.{c.ITEM_INDEX}").alias(c.ITEM_INDEX))
+    own = baskets.select(F.explode(BASKET).alias("_a")).groupBy(F.col(f"_a.{c.ITEM_INDEX}").alias(c.ITEM_INDEX))
     left = own.agg(F.count("*").cast("double").alias("_left"))
     right = left.select(F.col(c.ITEM_INDEX).alias(c.NEIGHBOR_INDEX), F.col("_left").alias("_right"))
     joined = shared.join(left, c.ITEM_INDEX).join(right, c.NEIGHBOR_INDEX)
     scored = joined.select(c.ITEM_INDEX, c.NEIGHBOR_INDEX, c.COUNT, *_SUMS).mapInArrow(
         _kernel(measure, shrinkage), _DDL
     )
-    good = scored.where(F.col(c.SCORE) > 0)
-    turned = good.select(
-        F.col(c.NEIGHBOR_INDEX).alias(c.ITEM_INDEX), F.col(c.ITEM_INDEX).alias(c.NEIGHBOR_INDEX), c.COUNT, c.SCORE
-    )
-    return good.unionByName(turned)
+    a, b = F.col(c.ITEM_INDEX), F.col(c.NEIGHBOR_INDEX)
+    ways = [F.struct(x.alias(c.ITEM_INDEX), y.alias(c.NEIGHBOR_INDEX)) for x, y in ((a, b), (b, a))]
+    return scored.where(F.col(c.SCORE) > 0).select(F.inline(F.array(*ways)), c.COUNT, c.SCORE)
 
 
 def _rated(pairs: DataFrame, centred: bool) -> DataFrame:
@@ -84,7 +81,7 @@ def _baskets(met: DataFrame, most: int) -> DataFrame:
     kept = met.withColumn(_POSITION, F.row_number().over(newest_first)).where(F.col(_POSITION) <= most)
     x = F.col(_X) if _X in met.columns else F.lit(0.0)
     members = F.collect_list(F.struct(c.ITEM_INDEX, x.alias(_X)))
-    return kept.groupBy(c.USER_INDEX).agg(F.sort_array(members).alias(_BASKET))
+    return kept.groupBy(c.USER_INDEX).agg(F.sort_array(members).alias(BASKET))
 
 
 def _kernel(measure: str, shrinkage: float) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:

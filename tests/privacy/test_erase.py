@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from people_lake import GONE, USERS, build, content
 
@@ -40,6 +42,9 @@ def erased(spark: Any, tmp_path_factory: Any) -> tuple[Settings, Path, dict[str,
     sequences = others[schemas.GOLD_SEQUENCES.name]
     others[schemas.GOLD_SEQUENCES.name] = [x for x in sequences if "index=0" not in x and "index=7" not in x]
     (folder / "list.txt").write_text("\n".join(GONE) + "\n")
+    torn = folder / "lake" / "audiences" / "run_id=first" / "part-0.parquet"
+    torn.parent.mkdir(parents=True)
+    pq.write_table(pa.table({c.USER_ID: list(who.stored)}), torn)
     with pytest.raises(DataError, match="still hold one of the ids"):
         erasure.prove(run, who)
     seen: list[str] = []
@@ -67,6 +72,7 @@ def test_the_erased_are_gone_and_the_others_untouched(erased: Any) -> None:
     scanned = scan.scan(run.spark, str(folder / "lake"), scan.Needles.of([*GONE, *stored]))
     assert scanned.found == ()
     assert scanned.files > 50
+    assert not (folder / "lake" / "audiences").exists(), "a first write that was killed had left them"
     weights = np.load(folder / "lake" / "models" / "two_tower" / "second" / "model" / "user_id.npy")
     assert weights.any(axis=1).tolist() == [False, True, True, True, True, True, True, False]
     assert not (folder / "lake" / "reports" / "first" / "report.html").exists()

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkrec import plans
+from sparkrec import query_plans
 
 pytestmark = pytest.mark.spark
 
@@ -24,7 +24,7 @@ def sums(spark: Any) -> DataFrame:
 
 
 def test_rows_and_types_stay_and_the_plan_is_gone(sums: DataFrame) -> None:
-    cut = plans.cut(sums)
+    cut = query_plans.cut(sums)
     assert cut.schema == sums.schema
     assert sorted(cut.collect()) == sorted(sums.collect())
     assert _size(cut) == 1 < _size(sums)
@@ -33,7 +33,7 @@ def test_rows_and_types_stay_and_the_plan_is_gone(sums: DataFrame) -> None:
 
 
 def test_no_rows(sums: DataFrame) -> None:
-    assert plans.cut(sums.where("k > 100")).isEmpty()
+    assert query_plans.cut(sums.where("k > 100")).isEmpty()
 
 
 def test_it_is_computed_once_and_again_where_it_is_lost(spark: Any) -> None:
@@ -44,7 +44,7 @@ def test_it_is_computed_once_and_again_where_it_is_lost(spark: Any) -> None:
             seen.add(batch.num_rows)
             yield batch
 
-    cut = plans.cut(spark.range(10).mapInArrow(count, "id bigint"))
+    cut = query_plans.cut(spark.range(10).mapInArrow(count, "id bigint"))
     for _ in range(2):
         assert cut.agg(F.sum("id")).first()[0] == 45
     assert seen.value == 10
