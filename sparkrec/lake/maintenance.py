@@ -23,6 +23,7 @@ _WEEK = 168
 _VECTORS = "delta.feature.deletionVectors"
 _KEEP_FILES, _KEEP_LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
 _OF_VERSION = re.compile(r"\.?(\d{20})\..+")
+_OF_ROWS = re.compile(r"part-[\w.-]+\.parquet")  # a random UUID is in each: a name is that of one file
 # Tables whose rows of one user are read together: compaction also sorts them by user.
 _CLUSTERED = {schemas.SILVER_EVENTS.name: c.USER_ID}
 #: Written on commits that changed no row that anybody may still read.
@@ -138,13 +139,35 @@ def purge(lake: Lake, table: Table) -> None:
         spark.sql(f"ALTER TABLE {path} UNSET TBLPROPERTIES ('{_KEEP_FILES}')")
 
 
+def sweep(lake: Lake, table: Table) -> int:
+    """Remove files that no version refers to, however young: what killed writes have left. Returns how many.
+
+    Older versions stay, unlike with :func:`vacuum`, which by its hours removes both or neither. Nobody may be writing.
+    """
+    jvm: Any = lake.spark._jvm
+    folder = jvm.org.apache.hadoop.fs.Path(lake.path(table))
+    system = folder.getFileSystem(lake.spark._jsc.hadoopConfiguration())
+    listed, found = [], system.listFiles(folder, True)
+    while found.hasNext():
+        path = found.next().getPath()
+        if _OF_ROWS.fullmatch(path.getName()):
+            listed.append((path.toString(), path.getName()))
+    if not listed:
+        return 0
+    _, snapshot = _snapshot(lake, table)
+    known = _frame(lake, snapshot.allFiles()).select("path").union(_frame(lake, snapshot.tombstones()).select("path"))
+    names = known.selectExpr("substring_index(path, '/', -1) AS name")
+    left = lake.spark.createDataFrame(listed, "path string, name string").join(names, "name", "left_anti").collect()
+    for row in left:
+        system.delete(jvm.org.apache.hadoop.fs.Path(row.path), False)
+    return len(left)
+
+
 def _checkpoint(lake: Lake, table: Table) -> int:
     jvm: Any = lake.spark._jvm
     jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()  # the settings of the newest version decide about tombstones
-    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(lake.spark._jsparkSession, lake.path(table))
-    nothing = jvm.scala.Option.empty()
-    snapshot = log.update(False, nothing, nothing)
-    log.checkpoint(snapshot, nothing)
+    log, snapshot = _snapshot(lake, table)
+    log.checkpoint(snapshot, jvm.scala.Option.empty())
     return int(snapshot.version())
 
 
@@ -161,12 +184,21 @@ def _delete_log_before(lake: Lake, table: Table, version: int) -> None:
 
 def _listed(lake: Lake, table: Table) -> DataFrame:
     """The newest version's files: path, partitionValues, size."""
-    from pyspark.sql import DataFrame
+    return _frame(lake, _snapshot(lake, table)[1].allFiles())
 
+
+def _snapshot(lake: Lake, table: Table) -> tuple[Any, Any]:
+    """Delta's log of a table, and what it says now."""
     jvm: Any = lake.spark._jvm
     log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(lake.spark._jsparkSession, lake.path(table))
     nothing = jvm.scala.Option.empty()
-    return DataFrame(log.update(False, nothing, nothing).allFiles().toDF(), lake.spark)
+    return log, log.update(False, nothing, nothing)
+
+
+def _frame(lake: Lake, rows: Any) -> DataFrame:
+    from pyspark.sql import DataFrame
+
+    return DataFrame(rows.toDF(), lake.spark)
 
 
 def _set_properties(lake: Lake, table: Table, values: Mapping[str, str]) -> None:

@@ -137,13 +137,19 @@ def _cleaner(who: Persons) -> Callable[[str], str]:
 
 
 def purge(run: Run) -> None:
-    """Old files and logs of every table that held persons, or their ids, leave the disk; and what never became one."""
-    for table in filter(_is_purged, schemas.TABLES):
-        if run.lake.exists(table):
+    """Old files and logs of every table that held persons, or their ids, leave the disk.
+
+    And what killed writes have left, of any table: of half a file nobody can prove what is in it.
+    """
+    for table in schemas.TABLES:
+        if not run.lake.exists(table):
+            if run.lake.clear(table):
+                run.say(f"removed what a first write of {table.name} left when it was killed")
+        elif _is_purged(table):
             maintenance.purge(run.lake, table)
             run.say(f"purged {table.name}: only its newest version is left")
-        elif run.lake.clear(table):
-            run.say(f"removed what a first write of {table.name} left when it was killed")
+        elif left := maintenance.sweep(run.lake, table):
+            run.say(f"removed {left:,} files that killed writes of {table.name} had left")
 
 
 def _is_purged(table: Table) -> bool:

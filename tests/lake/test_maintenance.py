@@ -86,3 +86,28 @@ def test_purge_leaves_the_newest_version_alone_on_the_disk(make_run: Callable[..
         run.lake.read(TABLE, 1)
     run.write(TABLE, users(run, 0, 3))
     assert run.lake.read(TABLE).count() == 3, "and the table can be written again"
+
+
+def test_sweep_takes_what_no_version_refers_to_and_nothing_else(make_run: Callable[..., Run]) -> None:
+    """Of a table with partitions: older versions stay readable, and so does what is not a file of rows."""
+    table, run = schemas.RECOMMENDATIONS, make_run("recommend")
+    partition = {c.RUN_ID: "a b/ü%", c.MODEL: "als"}
+
+    def of(user: str) -> Any:
+        rows = [(*partition.values(), user, 1, "item", 0.5, "als", None, 1.0)]
+        return run.spark.createDataFrame(rows, table.struct())
+
+    for user in ("u1", "u2"):
+        run.write(table, of(user), partition)
+    assert maintenance.sweep(run.lake, table) == 0
+    folder = Path(run.lake.path(table))
+    inside = next(folder.rglob("part-*.parquet")).parent
+    left = [inside / "part-00000-half.c000.snappy.parquet", folder / "part-00001-half.c000.zstd.parquet"]
+    for path in left:
+        path.write_bytes(b"")
+    (folder / "notes.parquet").write_bytes(b"somebody's")
+    assert maintenance.sweep(run.lake, table) == 2
+    assert not any(path.exists() for path in left)
+    assert (folder / "notes.parquet").exists()
+    newest = run.lake.version(table)
+    assert [run.lake.read(table, version).first()[c.USER_ID] for version in (newest - 1, newest)] == ["u1", "u2"]

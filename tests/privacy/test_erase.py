@@ -47,6 +47,10 @@ def erased(spark: Any, tmp_path_factory: Any) -> tuple[Settings, Path, dict[str,
     pq.write_table(pa.table({c.USER_ID: list(who.stored)}), torn)
     with pytest.raises(DataError, match="still hold one of the ids"):
         erasure.prove(run, who)
+    for name, size in ((schemas.SUPPRESSED.name, 0), (schemas.AUDIT.name, 9), (schemas.GOLD_USERS.name, 4)):
+        half = folder / "lake" / name.replace(".", "/") / f"part-00000-{size}.snappy.parquet"
+        half.parent.mkdir(parents=True, exist_ok=True)
+        half.write_bytes(b"PAR1 and more"[:size])
     seen: list[str] = []
     purge = erasure.purge
 
