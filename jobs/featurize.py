@@ -1,6 +1,5 @@
 """featurize: silver → gold."""
 
-from pyspark import StorageLevel
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
@@ -22,8 +21,7 @@ from sparkrec.features import (
     vocabulary,
 )
 from sparkrec.pipeline import Run
-
-KEEP = StorageLevel.MEMORY_AND_DISK
+from sparkrec.query_plans import kept
 
 
 def featurize(run: Run) -> None:
@@ -41,7 +39,7 @@ def featurize(run: Run) -> None:
 
     # By user, once: what is folded by user later needs no shuffle any more.
     rewritten = increments.rewritten(run, start, now)
-    parted = now.parted(increments.to_read(start, now, rewritten), settings).persist(KEEP)
+    parted = kept(now.parted(increments.to_read(start, now, rewritten), settings))
     events = selection.without_rare(parted, settings.features)
     train = selection.training(events)
     came = increments.came(start, train)
@@ -50,7 +48,7 @@ def featurize(run: Run) -> None:
     if start.full:
         splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
 
-    sums = users.sums(came).persist(KEEP)
+    sums = kept(users.sums(came))
     found = increments.found_users(run, start, sums, rewritten)
     vocabulary.write(run, start.bases, schemas.VOCABULARY_USERS, found)
     user_ids = run.read(schemas.VOCABULARY_USERS)
@@ -63,12 +61,12 @@ def featurize(run: Run) -> None:
     increments.write_item_days(run, start, came, increments.gone(run, start, rewritten), at)
 
     over_time = activity.over_time(run.read(schemas.GOLD_ITEM_DAYS), at.as_of, settings.features.half_life_days)
-    members = items.members(activity.of_items(run.read(schemas.GOLD_PAIRS)), over_time, now.goods).persist(KEEP)
+    members = kept(items.members(activity.of_items(run.read(schemas.GOLD_PAIRS)), over_time, now.goods))
     vocabulary.write(run, start.bases, schemas.VOCABULARY_ITEMS, members)
     item_ids = run.read(schemas.VOCABULARY_ITEMS)
     all_items = items.overall(members)
     bucketed = prices.with_bucket(members, all_items.prices)
-    features = content.features(bucketed, settings.features, all_items.items).persist(KEEP)
+    features = kept(content.features(bucketed, settings.features, all_items.items))
     n_features = vocabulary.write(run, start.bases, schemas.VOCABULARY_FEATURES, content.counted(features))
     strings = run.read(schemas.VOCABULARY_FEATURES)
     lists = content.encoded(features, strings, settings.features.max_item_features)
@@ -83,7 +81,7 @@ def featurize(run: Run) -> None:
     increments.write(run, start, schemas.GOLD_USERS, profiles, told)
     if settings.features.neighbors:
         baskets = neighbors.baskets(run.read(schemas.GOLD_PAIRS), gold_items, settings.features.neighbor_items)
-        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(baskets.persist(KEEP), settings.features))
+        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(kept(baskets), settings.features))
     pieces = sequences.of_events(came, item_ids).join(index, c.USER_ID).drop(c.USER_ID)
     chunks = sequences.of_chunks(start.held(run, schemas.GOLD_SEQUENCES), at if settings.split.kind == "time" else None)
     rows = sequences.rows(changed.added(chunks, pieces, sequences.added), settings.features.max_length)
@@ -91,7 +89,7 @@ def featurize(run: Run) -> None:
 
     known_users = user_ids.where(F.col(c.COUNT) > 0)
     known_items = item_ids.join(members, c.ITEM_ID, "left_semi")
-    asked = holdout.indexed(holdout.asked(events, settings), known_users, known_items).persist(KEEP)
+    asked = kept(holdout.indexed(holdout.asked(events, settings), known_users, known_items))
     met = run.read(schemas.GOLD_PAIRS), run.read(schemas.GOLD_SEQUENCES)
     test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.answerable(asked, *met, gold_items, settings))
 

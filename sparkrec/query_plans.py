@@ -10,18 +10,33 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def cut(frame: DataFrame) -> DataFrame:
-    """The same rows, kept in memory or on disk, without the plan that made them: for few columns and many uses.
+def kept(frame: DataFrame) -> DataFrame:
+    """The same rows, computed once, in memory or on disk, without the plan that made them.
 
-    A join of a frame with what was made of it copies the plan of one side and analyses it again, so a chain of such
-    joins costs the driver seconds, however few the rows. A checkpoint would cut as well, but this one is computed again
-    where an executor takes its part of the rows with it. Whoever reads it reads all columns; it forgets how the rows
-    were distributed.
+    A frame that is persisted still carries that plan: whatever is made of it has it analysed, compared with all that is
+    persisted and written out, again and again, and a join of it with what was made of it copies it. For small rows this
+    is most of what a job's driver does. Here only the rows are left: read by column, distributed as they were, and
+    computed again where an executor takes its part of them with it, which a checkpoint's are not. What has to be
+    shuffled for them is shuffled now. They are let go with the session's cache (``spark.catalog.clearCache``).
     """
     spark = frame.sparkSession
     jvm: Any = spark._jvm
-    kept = frame.persist(StorageLevel.MEMORY_AND_DISK)._jdf
-    rows = kept.queryExecution().toRdd()
-    of_rows = getattr(getattr(jvm.org.apache.spark.sql.execution, "LogicalRDD$"), "MODULE$")
-    plan = of_rows.fromDataset(rows, kept, False)
-    return type(frame)(jvm.org.apache.spark.sql.classic.Dataset.ofRows(spark._jsparkSession, plan), spark)
+    sql, some, query = jvm.org.apache.spark.sql, jvm.scala.Option, frame._jdf.queryExecution()
+    rows = query.toRdd()
+    of_rows = getattr(getattr(sql.execution, "LogicalRDD$"), "MODULE$")
+    known = of_rows.fromDataset(rows, frame._jdf, False)
+    plan = sql.execution.LogicalRDD(
+        known.output(), rows, _distribution(query.executedPlan(), known), known.outputOrdering(), False, some.empty(),
+        spark._jsparkSession, some.apply(known.stats()), some.apply(known.constraints()),
+    )  # fmt: skip
+    bare = sql.classic.Dataset.ofRows(spark._jsparkSession, plan)
+    return type(frame)(bare, spark).persist(StorageLevel.MEMORY_AND_DISK)
+
+
+def _distribution(executed: Any, known: Any) -> Any:
+    """How the rows lie, if by columns that they have."""
+    if executed.getClass().getSimpleName() == "AdaptiveSparkPlanExec":  # it does not say it of what it became
+        executed = executed.executedPlan()
+    found = executed.outputPartitioning()
+    by_columns = found.getClass().getSimpleName() in ("HashPartitioning", "CoalescedHashPartitioning")
+    return found if by_columns and found.references().subsetOf(known.outputSet()) else known.outputPartitioning()

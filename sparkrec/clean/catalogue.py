@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import schemas
+from sparkrec import query_plans, schemas
 from sparkrec.clean import accounting, parsing, rules
 from sparkrec.clean.accounting import Tally
 from sparkrec.config import Clean
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from sparkrec.ingest.sources.base import Source
     from sparkrec.pipeline import Run
 
-_KEEP = StorageLevel.MEMORY_AND_DISK
 _DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 _STATE = "_state"
 
@@ -57,12 +55,12 @@ def load(run: Run, state: State, source: Source) -> Catalogue:
         held = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
         history_held = held.where(F.col(c.COPIES) > 0)  # the others are the log's
         return Catalogue(history_held, None, Tally(**state.details["items"]), state.details["strict"])
-    items = checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings).persist(_KEEP)
+    items = query_plans.kept(checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings))
     found = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
     found.stop_above(settings.max_refused)
     has_items = found.distinct > found.refused
     strict = has_items and settings.unknown_items == "quarantine"
-    return Catalogue(history(items, settings).persist(_KEEP), items, found, strict)
+    return Catalogue(query_plans.kept(history(items, settings)), items, found, strict)
 
 
 def checked(items: DataFrame, settings: Clean) -> DataFrame:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
     from sparkrec.config import Clean
     from sparkrec.pipeline import Run
-
-_KEEP = StorageLevel.MEMORY_AND_DISK
-
 
 ALL = Days(None, None)
 
@@ -70,7 +66,7 @@ def merged(run: Run, state: State, days: Days, new: DataFrame, judge: Callable[[
     refused = state.held(run, schemas.QUARANTINE).where(on(days.judged))
     again = judge(silver.as_raw(refused))
     rows = new.unionByName(again).unionByName(held(run, state).where(on(days.linked)))
-    return duplicates.merge_batches(rows).persist(_KEEP)
+    return query_plans.kept(duplicates.merge_batches(rows))
 
 
 def context(run: Run, state: State, days: Days) -> DataFrame | None:
@@ -96,15 +92,15 @@ def with_cancellations(
     outside = stored.where(~on(days.linked))
     since = outside.where(F.col(c.EVENT_DATE) >= F.lit(str(min(days.linked))).cast("date")) if days.linked else outside
     is_trade, columns = cancellations.is_trade(), cancellations.COLUMNS
-    here = query_plans.cut(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
+    here = query_plans.kept(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
     stands = here.where(F.col(c.MERGED_INTO).isNull()).select(*columns)
     cancels = stands.unionByName(since.where(is_trade).select(*columns)).where(F.col(c.EVENT_TYPE) == c.CANCEL)
-    pairs = query_plans.cut(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
+    pairs = query_plans.kept(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
     if pairs.isEmpty():
         return cancellations.mark(kept, None), days
     others = outside.where(is_trade).join(pairs, list(cancellations.PAIR), "left_semi")
-    others = query_plans.cut(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
-    matches = query_plans.cut(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
+    others = query_plans.kept(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
+    matches = query_plans.kept(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
     was = others.where(F.col(c.EVENT_TYPE) == c.PURCHASE).withColumnRenamed(c.CANCELLED_AT, "_was")
     marked = was.join(matches.select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
     changed = marked.where(~F.col("_was").eqNullSafe(F.col(c.CANCELLED_AT)))

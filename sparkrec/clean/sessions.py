@@ -58,7 +58,7 @@ def linked_days(changed: DataFrame, events: DataFrame, days: Collection[dt.date]
     found, frontier = set(days), changed
     ends = found
     while ends and seconds > 0:
-        linked = query_plans.cut(_linked(frontier, events, ends, seconds))
+        linked = query_plans.kept(_linked(frontier, events, ends, seconds))
         ends = {row[0] for row in linked.select(c.EVENT_DATE).distinct().collect()}
         found |= ends
         frontier = _without_pause(linked, events, ends, seconds)

@@ -94,7 +94,7 @@ def rewritten(run: Run, state: State, now: View) -> DataFrame | None:
     ]
     if not causes:
         return None
-    users = query_plans.cut(reduce(DataFrame.unionByName, causes).distinct())
+    users = query_plans.kept(reduce(DataFrame.unionByName, causes).distinct())
     return None if users.isEmpty() else users
 
 
@@ -160,7 +160,7 @@ def changed(
     vocabulary = run.read(schemas.VOCABULARY_USERS)
     if rewritten is not None:
         users = users.unionByName(rewritten)
-        rewritten = query_plans.cut(vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX))
+        rewritten = query_plans.kept(vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX))
     return of_users(run, vocabulary.join(users, c.USER_ID, "left_semi").select(c.USER_INDEX), rewritten)
 
 
@@ -173,7 +173,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
     others = was.select(c.ITEM_ID, F.struct(*[x for x in was.columns if x != c.ITEM_ID]).alias("_was"))
     # An item that is new has been met by changed users only.
     different = others.join(told, c.ITEM_ID).where(~F.col("_now").eqNullSafe(F.col("_was"))).select(c.ITEM_ID)
-    different = query_plans.cut(different)
+    different = query_plans.kept(different)
     if different.isEmpty():
         return changed
     met = run.read(schemas.GOLD_PAIRS).join(different, c.ITEM_ID, "left_semi").select(c.USER_INDEX)
@@ -182,7 +182,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
 
 def of_users(run: Run, users: DataFrame, rewritten: DataFrame | None) -> Changed:
     """With the blocks, of which there are few."""
-    users = query_plans.cut(users)
+    users = query_plans.kept(users)
     found = users.groupBy(block(run.settings.features.block_users)).count().collect()
     return Changed(users, rewritten, {row[0]: row[1] for row in sorted(found)})
 

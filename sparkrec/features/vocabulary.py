@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec import query_plans
 from sparkrec.errors import DataError
 from sparkrec.lake.tables import ABSENT
 from sparkrec.schemas import Table
@@ -52,12 +52,12 @@ def extend(table: Table, old: DataFrame | None, found: DataFrame) -> DataFrame:
     numbers = found.select(key, c.COUNT, c.FIRST_SEEN, c.LAST_SEEN)
     if old is None:
         return _numbered(numbers, key, index, first=0).select(*table.column_names)
-    known = old.select(key, index)
-    row = known.agg(F.max(index)).first()
+    both = query_plans.kept(old.select(key, index).join(numbers, key, "full"))
+    row = both.agg(F.max(index)).first()
     first = 0 if row is None or row[0] is None else row[0] + 1
-    kept = known.join(numbers, key, "left").withColumn(c.COUNT, F.coalesce(c.COUNT, F.lit(0)))
-    new = _numbered(numbers.join(known, key, "left_anti"), key, index, first)
-    return kept.unionByName(new).select(*table.column_names)
+    known = both.where(F.col(index).isNotNull()).withColumn(c.COUNT, F.coalesce(c.COUNT, F.lit(0)))
+    new = _numbered(both.where(F.col(index).isNull()).drop(index), key, index, first)
+    return known.unionByName(new).select(*table.column_names)
 
 
 def _numbered(ids: DataFrame, key: str, index: str, first: int) -> DataFrame:
@@ -69,10 +69,10 @@ def _numbered(ids: DataFrame, key: str, index: str, first: int) -> DataFrame:
     order = (F.col(c.FIRST_SEEN).asc_nulls_last(), F.length(key), F.col(key))
     # Kept, so that both readings below see the same partitions.
     ranked = ids.orderBy(*order).withColumn(_ROW, F.monotonically_increasing_id())
-    ranked = ranked.withColumn(_PARTITION, F.shiftright(_ROW, _ROW_BITS)).persist(StorageLevel.MEMORY_AND_DISK)
-    sizes = ranked.groupBy(_PARTITION).count().orderBy(_PARTITION).collect()
+    ranked = query_plans.kept(ranked.withColumn(_PARTITION, F.shiftright(_ROW, _ROW_BITS)))
+    sizes = ranked.groupBy(_PARTITION).count().collect()
     starts, start = [], first
-    for partition, size in sizes:
+    for partition, size in sorted(sizes):
         starts.append((partition, start))
         start += size
     if start - 1 > _LARGEST:

@@ -54,6 +54,7 @@ class Lake:
     root: str
     spark: SparkSession
     _checked: set[str] = field(default_factory=set, compare=False)
+    _pinned: dict[tuple[str, int], DataFrame] = field(default_factory=dict, compare=False)
 
     def path(self, table: Table) -> str:
         """Where a table lies."""
@@ -87,6 +88,8 @@ class Lake:
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """A table, whole, at a version (default: the newest). Columns that an old version lacks are null.
 
+        A version is read once: Delta works out the list of its files for each frame that asks for an old one.
+
         Raises
         ------
         DataError
@@ -106,10 +109,13 @@ class Lake:
                 "'sparkrec erase' with the same users again, then this."
             )
         reader = self.spark.read.format("delta")
-        if version is not None:
-            reader = reader.option("versionAsOf", version)
-        with _forgotten(table, version):
+        if version is None:
             return _shaped(table, reader.load(self.path(table)))
+        if (table.name, version) not in self._pinned:
+            with _forgotten(table, version):
+                frame = reader.option("versionAsOf", version).load(self.path(table))
+            self._pinned[table.name, version] = _shaped(table, frame)
+        return self._pinned[table.name, version]
 
     def appended(self, table: Table, first: int, last: int) -> DataFrame:
         """The rows that the commits ``first`` to ``last`` appended, from the change feed; moved files do not count."""
