@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def kept(frame: DataFrame) -> DataFrame:
+def kept(frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK) -> DataFrame:
     """The same rows, computed once, in memory or on disk, without the plan that made them.
 
     A frame that is persisted still carries that plan: whatever is made of it has it analysed, compared with all that is
     persisted and written out, again and again, and a join of it with what was made of it copies it. For small rows this
     is most of what a job's driver does. Here only the rows are left: read by column, distributed as they were, and
     computed again where an executor takes its part of them with it, which a checkpoint's are not. What has to be
-    shuffled for them is shuffled now. They are let go with the session's cache (``spark.catalog.clearCache``).
+    shuffled for them is shuffled now. They are let go with the
+    session's cache (``spark.catalog.clearCache``), or by ``unpersist``.
     """
     spark = frame.sparkSession
     jvm: Any = spark._jvm
@@ -30,7 +31,7 @@ def kept(frame: DataFrame) -> DataFrame:
         spark._jsparkSession, some.apply(known.stats()), some.apply(known.constraints()),
     )  # fmt: skip
     bare = sql.classic.Dataset.ofRows(spark._jsparkSession, plan)
-    return type(frame)(bare, spark).persist(StorageLevel.MEMORY_AND_DISK)
+    return type(frame)(bare, spark).persist(level)
 
 
 def _distribution(executed: Any, known: Any) -> Any:

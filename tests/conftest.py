@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drivers import INTERPRETED
+from drivers import COMPILED, INTERPRETED
 from hypothesis import settings
 
 from sparkrec import config
@@ -58,6 +58,16 @@ def spark() -> Iterator[Any]:
             session = get_session(config.Spark(driver_memory="2g", shuffle_partitions=2, conf=conf), "tests")
         yield session
         session.stop()
+
+
+@pytest.fixture
+def compiled(spark: Any) -> Iterator[None]:
+    """For a test of many rows: its plans are compiled, as they are outside of tests."""
+    for name, value in COMPILED.items():
+        spark.conf.set(name, value)
+    yield
+    for name in COMPILED:
+        spark.conf.set(name, INTERPRETED[name])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,7 +13,12 @@ from pathlib import Path
 import shop
 
 #: A few rows in hundreds of plans: to interpret them takes a quarter less than to compile each. The demo compiles.
-INTERPRETED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+INTERPRETED = {
+    "spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}  # fmt: skip
+#: The same settings as they are outside of tests.
+COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 
 
 def start(*command: str | Path) -> subprocess.Popen[str]:

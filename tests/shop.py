@@ -59,10 +59,10 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
-def submit(stage: str, conf: Path, *more: str) -> subprocess.Popen[str]:
-    """``spark-submit jobs/STAGE.py`` in a process group of its own; Spark puts a job's stderr on its own stdout."""
+def submit(driver: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    """``spark-submit DRIVER`` in a process group of its own; Spark puts a job's stderr on its own stdout."""
     return subprocess.Popen(
-        ["spark-submit", "--master", "local[2]", "--driver-memory", "1g", f"jobs/{stage}.py", "--conf", conf, *more],
+        ["spark-submit", "--master", "local[2]", "--driver-memory", "1g", driver, *arguments],
         cwd=HOME, env=environment(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip

@@ -224,11 +224,8 @@ def _edited(run: Run, state: State, before: View, now: View) -> list[DataFrame]:
         return []
     written = F.col(c.EVENT_DATE).isin(*[F.lit(day).cast("date") for day in old])
     content = (*selection.COLUMNS, c.CANCELLED_AT)
-    both = [
-        view.events.where(written).select(*content, F.lit(sign).alias(_SIGN)) for view, sign in ((before, -1), (now, 1))
-    ]
-    counted = both[0].unionByName(both[1]).groupBy(*content).agg(F.sum(_SIGN).alias(_SIGN))
-    return [counted.where(F.col(_SIGN) != 0).select(c.USER_ID)]
+    edited = _difference(*[view.events.where(written).select(*content) for view in (before, now)])
+    return [edited.select(c.USER_ID)]
 
 
 def _taken_back(was: Borders, now: View) -> list[DataFrame]:
@@ -245,21 +242,21 @@ def _suspected(run: Run, state: State, before: View, now: View) -> list[DataFram
     since = [
         bots.since(view.suspects).where(F.col("since") < utc(view.at.as_of)).select(c.USER_ID) for view in (before, now)
     ]
-    return _difference(*since)
+    return [_difference(*since)]
 
 
 def _no_goods(run: Run, state: State, before: View, now: View) -> list[DataFrame]:
     if before.at.as_of == now.at.as_of and _same(run, state, schemas.SILVER_ITEMS):
         return []
     no_goods = [view.goods.where(~F.col(c.FOR_SALE)).select(c.ITEM_ID) for view in (before, now)]
-    moved = _difference(*no_goods)
     old = now.events.where(~_since(before.at.as_of))
-    return [old.join(items, c.ITEM_ID, "left_semi").select(c.USER_ID) for items in moved]
+    return [old.join(_difference(*no_goods), c.ITEM_ID, "left_semi").select(c.USER_ID)]
 
 
-def _difference(one: DataFrame, other: DataFrame) -> list[DataFrame]:
-    """What only one of the two holds."""
-    return [one.join(other, one.columns, "left_anti"), other.join(one, one.columns, "left_anti")]
+def _difference(before: DataFrame, now: DataFrame) -> DataFrame:
+    """The rows that one of the two holds more often."""
+    both = before.withColumn(_SIGN, F.lit(-1)).unionByName(now.withColumn(_SIGN, F.lit(1)))
+    return both.groupBy(*before.columns).agg(F.sum(_SIGN).alias(_SIGN)).where(F.col(_SIGN) != 0).drop(_SIGN)
 
 
 def _same(run: Run, state: State, table: Table) -> bool:

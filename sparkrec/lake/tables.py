@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sparkrec.errors import DataError, RetryableError
-from sparkrec.lake import migrations
+from sparkrec.lake import listing, migrations
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Lake:
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """A table, whole, at a version (default: the newest). Columns that an old version lacks are null.
 
-        A version is read once: Delta works out the list of its files for each frame that asks for an old one.
+        The files of a version are found once.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Lake:
         if (table.name, version) not in self._pinned:
             with _forgotten(table, version):
                 frame = reader.option("versionAsOf", version).load(self.path(table))
-            self._pinned[table.name, version] = _shaped(table, frame)
+            self._pinned[table.name, version] = _shaped(table, listing.listed(frame))
         return self._pinned[table.name, version]
 
     def appended(self, table: Table, first: int, last: int) -> DataFrame:

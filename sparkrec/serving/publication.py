@@ -11,6 +11,7 @@ from sparkrec.config.publish import Publish
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
+from sparkrec.query_plans import kept
 from sparkrec.retrieval.id_files import read
 from sparkrec.schemas import RECOMMENDATIONS, SIMILAR_ITEMS
 from sparkrec.serving.resp import Address
@@ -38,7 +39,7 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
     models = run.settings.recommend.models if table is RECOMMENDATIONS else run.settings.similar.models
     model = settings.model or models[-1]
     rows = mapped(run, run.read(table, {c.RUN_ID: run.run_id, c.MODEL: model}), settings)
-    lists = grouped(rows, settings.table).persist(StorageLevel.DISK_ONLY)
+    lists = kept(grouped(rows, settings.table), StorageLevel.DISK_ONLY)
     # Each publication is a version of its own: what is served is never written to.
     version = f"{run.run_id}-{model}-{run.started:%Y%m%dT%H%M%S}"
     expected = lists.count()

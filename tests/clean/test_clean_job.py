@@ -176,7 +176,7 @@ def test_too_many_refusals_stop_before_anything_is_written(shop):
 
 
 @pytest.mark.slow
-def test_online_retail_gives_the_published_numbers(spark, data, tmp_path):
+def test_online_retail_gives_the_published_numbers(compiled, data, tmp_path):
     """Counts that were made without sparkrec: of the raw lines as the source reads them, and of what clean makes."""
     settings = _settings(tmp_path, data / "online-retail" / "by-day")
     ingested = _run(settings, ingest)

@@ -8,7 +8,6 @@ the tests of training.
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import drivers
@@ -26,17 +25,21 @@ pytestmark = [pytest.mark.workers, pytest.mark.slow]
 #: Deaths of a job, and its lines of progress after which they are.
 DEATHS = dict.fromkeys(STAGES, (1, 2)) | {"ingest": (2, 3), "clean": (3, 6), "featurize": (5, 12)}
 RANKED = {"recommend": {"models": ["popularity", "als", "two_tower", "ranker"]}, "ranker": {"leaf_rows": 20}}
+#: ``jobs/X.py --conf …`` for each pair of arguments, in one driver of ``spark-submit``: most of a job that is submitted
+#: alone is the start of its JVM.
 AGAIN = """
-import sys
-from sparkrec.cli import main
+import runpy, sys
 for stage, conf in zip(sys.argv[1::2], sys.argv[2::2]):
-    if code := main(["run", "--conf", conf, "--from", stage, "--until", stage]):
-        sys.exit(code)
+    sys.argv = [f"jobs/{stage}.py", "--conf", conf]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as ended:
+        if ended.code:
+            raise
 """
 
 
 def test_died_in_each_job_and_run_again_is_as_quiet(tmp_path: Path) -> None:
-    """The first death of each job is healed by ``spark-submit``, the others in one process."""
     chance = random.Random(11)
     moments = {
         stage: sorted((chance.randint(1, last), round(chance.uniform(0, 1), 2)) for _ in range(deaths))
@@ -49,17 +52,13 @@ def test_died_in_each_job_and_run_again_is_as_quiet(tmp_path: Path) -> None:
     drivers.finish(process)
 
     unfinished = [stage for stage, folder in died if stage not in records(folder)]
-    submitted: set[str] = set()
     again: list[str | Path] = []
     for stage, folder in died:
         own = {"lake": {"path": str(folder)}, "spark": spark}
-        conf = shop.configuration(folder / "conf", tmp_path / "logs", **own, **RANKED)
-        if stage in submitted:
-            again += [stage, conf]
-        else:
-            drivers.finish(shop.submit(stage, conf))
-            submitted.add(stage)
-    drivers.finish(drivers.start(sys.executable, "-c", AGAIN, *again))
+        again += [stage, shop.configuration(folder / "conf", tmp_path / "logs", **own, **RANKED)]
+    driver = tmp_path / "again.py"
+    driver.write_text(AGAIN)
+    drivers.finish(shop.submit(driver, *again))
 
     assert len(died) == sum(deaths for deaths, _ in DEATHS.values()) == 17
     assert len(unfinished) > len(died) / 2, "worth comparing"

@@ -1,0 +1,67 @@
+"""A version whose files are listed once is what Delta reads, whatever is asked of it and whatever comes after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame
+
+from sparkrec.lake import listing
+
+pytestmark = pytest.mark.spark
+
+DAYS = ("a day", "b=c", "d/é%", None)
+
+
+@pytest.fixture(scope="module")
+def path(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two versions; partitions of odd names, and one without."""
+    to = str(tmp_path_factory.mktemp("listed") / "a table")
+    rows = [(n, DAYS[n % len(DAYS)]) for n in range(40)]
+    for more in (rows[:30], rows[30:]):
+        frame = spark.createDataFrame(more, "n int, day string")
+        frame.write.format("delta").partitionBy("day").mode("append").save(to)
+    return to
+
+
+def _version(spark: Any, path: str, version: int) -> DataFrame:
+    return spark.read.format("delta").option("versionAsOf", version).load(path)
+
+
+def _files(frame: DataFrame) -> int:
+    plan = frame._jdf.queryExecution().executedPlan()
+    return int(plan.collectLeaves().head().selectedPartitions().totalNumberOfFiles())
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("condition", ["true", "n > 25", "day = 'd/é%'", "day IS NULL AND n < 20", "n < 0"])
+def test_rows_are_those_of_delta(spark: Any, path: str, version: int, condition: str) -> None:
+    delta = _version(spark, path, version)
+    found = listing.listed(delta)
+    assert found.schema == delta.schema
+    assert "TahoeBatchFileIndex" in found._jdf.queryExecution().analyzed().collectLeaves().head().relation().location(
+    ).getClass().getName()  # fmt: skip
+    assert sorted(map(repr, found.where(condition).collect())) == sorted(map(repr, delta.where(condition).collect()))
+
+
+def test_only_the_wanted_partitions_are_read(spark: Any, path: str) -> None:
+    found = listing.listed(_version(spark, path, 1))
+    assert _files(found.where("day = 'b=c'")) < _files(found)
+
+
+def test_a_table_joins_with_itself_and_is_written_over_from_itself(spark: Any, path: str, tmp_path: Path) -> None:
+    found = listing.listed(_version(spark, path, 0))
+    assert found.join(found.selectExpr("n"), "n", "left_anti").isEmpty()
+    own = str(tmp_path / "own")
+    found.write.format("delta").save(own)
+    listing.listed(_version(spark, own, 0)).where("n < 5").write.format("delta").mode("overwrite").save(own)
+    assert listing.listed(_version(spark, own, 0)).count() == 30
+    assert listing.listed(_version(spark, own, 1)).count() == 5
+
+
+def test_many_files_are_left_to_delta(spark: Any, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_FILES", 2)
+    delta = _version(spark, path, 1)
+    assert listing.listed(delta) is delta
