@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.workers, pytest.mark.slow]
 
 
 #: Deaths of a job, and its lines of progress after which they are.
-DEATHS = dict.fromkeys(STAGES, (1, 2)) | {"ingest": (2, 3), "clean": (2, 6), "featurize": (3, 12)}
+DEATHS = dict.fromkeys(STAGES, (1, 2)) | {"ingest": (2, 3), "clean": (3, 6), "featurize": (5, 12)}
 RANKED = {"recommend": {"models": ["popularity", "als", "two_tower", "ranker"]}, "ranker": {"leaf_rows": 20}}
 #: ``jobs/X.py --conf …`` for each pair of arguments, in one driver of ``spark-submit``: most of a job that is submitted
 #: alone is the start of its JVM.
@@ -60,7 +60,7 @@ def test_died_in_each_job_and_run_again_is_as_quiet(tmp_path: Path) -> None:
     driver.write_text(AGAIN)
     drivers.finish(shop.submit(driver, *again))
 
-    assert len(died) == sum(deaths for deaths, _ in DEATHS.values()) == 14
+    assert len(died) == sum(deaths for deaths, _ in DEATHS.values()) == 17
     assert len(unfinished) > len(died) / 2, "worth comparing"
     versions: dict[str, int] = {}
     quiet = records(tmp_path / "lake")
