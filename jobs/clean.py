@@ -6,8 +6,8 @@ from sparkrec import schemas
 from sparkrec.clean import accounting, bots, catalogue, funnels, increments, outliers, rules, silver, state
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 
 
 def clean(run: Run) -> None:
@@ -28,7 +28,7 @@ def clean(run: Run) -> None:
 
     bronze = start.new_rows(run)
     arrived = accounting.arrived(bronze, start.full)
-    checked = kept(judge.checked(bronze))
+    checked = persisted(judge.checked(bronze))
     event_rules = rules.event_rules(settings, settings.latest)
     tally = accounting.tally(checked, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
@@ -40,7 +40,7 @@ def clean(run: Run) -> None:
 
     days = increments.touched(run, start, new, items.known)
     rows = increments.merged(run, start, days, new, judge.typed)
-    linked = kept(silver.linked(silver.accepted(rows), increments.context(run, start, days), settings))
+    linked = persisted(silver.linked(silver.accepted(rows), increments.context(run, start, days), settings))
     any_cancels = tally.facts["cancel_rows"] + start.counts.get("cancellations", 0) > 0
     events, written = increments.with_cancellations(run, start, days, linked, any_cancels)
 

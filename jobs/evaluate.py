@@ -9,8 +9,8 @@ from sparkrec import schemas, tracking
 from sparkrec.cli import run_job
 from sparkrec.evaluation import cold, console, exposure, outcomes, records, reliability, report, samples, tradeoff
 from sparkrec.evaluation.comparison import Comparison
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 from sparkrec.ranking import model as ranker
 from sparkrec.retrieval import rules
 from sparkrec.retrieval.catalogue import ALLOWED
@@ -21,7 +21,7 @@ def evaluate(run: Run) -> None:
     settings, models = run.settings.evaluate, run.settings.recommend.models
     holdout = run.read(schemas.GOLD_HOLDOUT)
     lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id}).where(F.col(c.MODEL).isin(*models))
-    users = kept(outcomes.test_users(holdout, run.read(schemas.GOLD_USERS), settings.seed))
+    users = persisted(outcomes.test_users(holdout, run.read(schemas.GOLD_USERS), settings.seed))
 
     hits = outcomes.hits(holdout, lists, models, max(settings.ks))
     sums = outcomes.totals(users, hits, len(models), settings.ks, settings.bootstrap)

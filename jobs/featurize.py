@@ -20,8 +20,8 @@ from sparkrec.features import (
     vectors,
     vocabulary,
 )
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 
 
 def featurize(run: Run) -> None:
@@ -39,7 +39,7 @@ def featurize(run: Run) -> None:
 
     # By user, once: what is folded by user later needs no shuffle any more.
     rewritten = increments.rewritten(run, start, now)
-    parted = kept(now.parted(increments.to_read(start, now, rewritten), settings))
+    parted = persisted(now.parted(increments.to_read(start, now, rewritten), settings))
     events = selection.without_rare(parted, settings.features)
     train = selection.training(events)
     came = increments.came(start, train)
@@ -48,7 +48,7 @@ def featurize(run: Run) -> None:
     if start.full:
         splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
 
-    sums = kept(users.sums(came))
+    sums = persisted(users.sums(came))
     found = increments.found_users(run, start, sums, rewritten)
     vocabulary.write(run, start.bases, schemas.VOCABULARY_USERS, found)
     user_ids = run.read(schemas.VOCABULARY_USERS)
@@ -61,12 +61,12 @@ def featurize(run: Run) -> None:
     increments.write_item_days(run, start, came, increments.gone(run, start, rewritten), at)
 
     over_time = activity.over_time(run.read(schemas.GOLD_ITEM_DAYS), at.as_of, settings.features.half_life_days)
-    members = kept(items.members(activity.of_items(run.read(schemas.GOLD_PAIRS)), over_time, now.goods))
+    members = persisted(items.members(activity.of_items(run.read(schemas.GOLD_PAIRS)), over_time, now.goods))
     vocabulary.write(run, start.bases, schemas.VOCABULARY_ITEMS, members)
     item_ids = run.read(schemas.VOCABULARY_ITEMS)
     all_items = items.overall(members)
     bucketed = prices.with_bucket(members, all_items.prices)
-    features = kept(content.features(bucketed, settings.features, all_items.items))
+    features = persisted(content.features(bucketed, settings.features, all_items.items))
     n_features = vocabulary.write(run, start.bases, schemas.VOCABULARY_FEATURES, content.counted(features))
     strings = run.read(schemas.VOCABULARY_FEATURES)
     lists = content.encoded(features, strings, settings.features.max_item_features)
@@ -81,7 +81,7 @@ def featurize(run: Run) -> None:
     increments.write(run, start, schemas.GOLD_USERS, profiles, told)
     if settings.features.neighbors:
         baskets = neighbors.baskets(run.read(schemas.GOLD_PAIRS), gold_items, settings.features.neighbor_items)
-        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(kept(baskets), settings.features))
+        run.write(schemas.GOLD_NEIGHBORS, neighbors.neighbors(persisted(baskets), settings.features))
     pieces = sequences.of_events(came, item_ids).join(index, c.USER_ID).drop(c.USER_ID)
     chunks = sequences.of_chunks(start.held(run, schemas.GOLD_SEQUENCES), at if settings.split.kind == "time" else None)
     rows = sequences.rows(changed.added(chunks, pieces, sequences.added), settings.features.max_length)
@@ -89,7 +89,7 @@ def featurize(run: Run) -> None:
 
     known_users = user_ids.where(F.col(c.COUNT) > 0)
     known_items = item_ids.join(members, c.ITEM_ID, "left_semi")
-    asked = kept(holdout.indexed(holdout.asked(events, settings), known_users, known_items))
+    asked = persisted(holdout.indexed(holdout.asked(events, settings), known_users, known_items))
     met = run.read(schemas.GOLD_PAIRS), run.read(schemas.GOLD_SEQUENCES)
     test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.answerable(asked, *met, gold_items, settings))
 

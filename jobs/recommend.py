@@ -10,8 +10,8 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity, segments
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 from sparkrec.ranking import model as ranker
 from sparkrec.ranking import serving
 from sparkrec.retrieval import changes, join, kernel, recall, rules, shortfall
@@ -22,7 +22,7 @@ from sparkrec.retrieval.shop import Shop
 def recommend(run: Run) -> None:
     """Vectors → k unseen, available items for every user and model, and a list for anyone else."""
     shop = Shop(run)
-    users = kept(rules.users(run, shop.named), StorageLevel.DISK_ONLY)
+    users = persisted(rules.users(run, shop.named), StorageLevel.DISK_ONLY)
     for model in shop.settings.models:
         if model == ranker.NAME:
             lists = serving.lists(run, shop, users)

@@ -9,8 +9,8 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
 from sparkrec.models import popularity, segments
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 
 
 def train_popularity(run: Run) -> None:
@@ -22,7 +22,7 @@ def train_popularity(run: Run) -> None:
     n_items, n_users = _write(run, popularity.NAME, items, users)
     run.count(items=n_items, users=n_users)
     if settings.segments:
-        counted = kept(segments.counted(sequences, run.read(schemas.GOLD_USERS), settings))
+        counted = persisted(segments.counted(sequences, run.read(schemas.GOLD_USERS), settings))
         if found := segments.largest(counted, settings.max_segments):
             shares = segments.item_vectors(items, counted, found, settings.segment_prior)
             _write(run, segments.NAME, shares, segments.user_vectors(items, found))

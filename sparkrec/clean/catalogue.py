@@ -10,10 +10,11 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import query_plans, schemas
+from sparkrec import schemas
 from sparkrec.clean import accounting, parsing, rules
 from sparkrec.clean.accounting import Tally
 from sparkrec.config import Clean
+from sparkrec.persistence import persisted
 
 if TYPE_CHECKING:
     from sparkrec.clean.state import State
@@ -55,12 +56,12 @@ def load(run: Run, state: State, source: Source) -> Catalogue:
         held = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
         history_held = held.where(F.col(c.COPIES) > 0)  # the others are the log's
         return Catalogue(history_held, None, Tally(**state.details["items"]), state.details["strict"])
-    items = query_plans.kept(checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings))
+    items = persisted(checked(source.items(run.read(schemas.BRONZE_ITEMS)), settings))
     found = accounting.tally(items, schemas.BRONZE_ITEMS.name, rules.item_rules(settings))
     found.stop_above(settings.max_refused)
     has_items = found.distinct > found.refused
     strict = has_items and settings.unknown_items == "quarantine"
-    return Catalogue(query_plans.kept(history(items, settings)), items, found, strict)
+    return Catalogue(persisted(history(items, settings)), items, found, strict)
 
 
 def checked(items: DataFrame, settings: Clean) -> DataFrame:

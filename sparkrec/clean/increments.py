@@ -14,11 +14,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import query_plans, schemas
+from sparkrec import schemas
 from sparkrec.clean import cancellations, catalogue, duplicates, sessions, silver
 from sparkrec.clean.duplicates import HELD
 from sparkrec.clean.sessions import on
 from sparkrec.clean.state import Days, State
+from sparkrec.persistence import persisted
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def merged(run: Run, state: State, days: Days, new: DataFrame, judge: Callable[[
     refused = state.held(run, schemas.QUARANTINE).where(on(days.judged))
     again = judge(silver.as_raw(refused))
     rows = new.unionByName(again).unionByName(held(run, state).where(on(days.linked)))
-    return query_plans.kept(duplicates.merge_batches(rows))
+    return persisted(duplicates.merge_batches(rows))
 
 
 def context(run: Run, state: State, days: Days) -> DataFrame | None:
@@ -92,15 +93,15 @@ def with_cancellations(
     outside = stored.where(~on(days.linked))
     since = outside.where(F.col(c.EVENT_DATE) >= F.lit(str(min(days.linked))).cast("date")) if days.linked else outside
     is_trade, columns = cancellations.is_trade(), cancellations.COLUMNS
-    here = query_plans.kept(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
+    here = persisted(linked.where(is_trade).select(*columns, c.MERGED_INTO, HELD))
     stands = here.where(F.col(c.MERGED_INTO).isNull()).select(*columns)
     cancels = stands.unionByName(since.where(is_trade).select(*columns)).where(F.col(c.EVENT_TYPE) == c.CANCEL)
-    pairs = query_plans.kept(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
+    pairs = persisted(cancellations.changed_pairs(here.where(~F.col(HELD)), cancels))
     if pairs.isEmpty():
         return cancellations.mark(kept, None), days
     others = outside.where(is_trade).join(pairs, list(cancellations.PAIR), "left_semi")
-    others = query_plans.kept(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
-    matches = query_plans.kept(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
+    others = persisted(others.select(*columns, c.EVENT_DATE, c.CANCELLED_AT))
+    matches = persisted(cancellations.match(stands.unionByName(others.select(*columns)), pairs))
     was = others.where(F.col(c.EVENT_TYPE) == c.PURCHASE).withColumnRenamed(c.CANCELLED_AT, "_was")
     marked = was.join(matches.select(c.EVENT_ID, c.CANCELLED_AT), c.EVENT_ID, "left")
     changed = marked.where(~F.col("_was").eqNullSafe(F.col(c.CANCELLED_AT)))

@@ -14,8 +14,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import query_plans
 from sparkrec.clean.duplicates import BEFORE, starts_after_pause
+from sparkrec.persistence import persisted
 
 #: A session id that was computed here begins with this; any other is the shop's own.
 PREFIX = "gap-"
@@ -58,7 +58,7 @@ def linked_days(changed: DataFrame, events: DataFrame, days: Collection[dt.date]
     found, frontier = set(days), changed
     ends = found
     while ends and seconds > 0:
-        linked = query_plans.kept(_linked(frontier, events, ends, seconds))
+        linked = persisted(_linked(frontier, events, ends, seconds))
         ends = {row[0] for row in linked.select(c.EVENT_DATE).distinct().collect()}
         found |= ends
         frontier = _without_pause(linked, events, ends, seconds)

@@ -17,8 +17,8 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.evaluation import outcomes
 from sparkrec.evaluation.comparison import Comparison
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 from sparkrec.retrieval import catalogue, join
 from sparkrec.retrieval.catalogue import ALLOWED
 from sparkrec.retrieval.shop import Shop
@@ -40,7 +40,7 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> tuple[Comparison, int]
         c.ITEM_INDEX, c.ITEM_ID, (F.col(ALLOWED) & F.coalesce("_new", F.lit(False))).alias(ALLOWED)
     )
     wanted = holdout.join(shelf.where(ALLOWED).select(c.ITEM_INDEX), c.ITEM_INDEX, "left_semi")
-    users = kept(_users(wanted, settings.newcomers, settings.seed))
+    users = persisted(_users(wanted, settings.newcomers, settings.seed))
     if users.isEmpty():
         return None
     vectors = {

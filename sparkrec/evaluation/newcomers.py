@@ -20,8 +20,8 @@ from sparkrec.evaluation import outcomes
 from sparkrec.evaluation.comparison import Comparison
 from sparkrec.models import popularity, segments
 from sparkrec.models.two_tower import exported
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 from sparkrec.retrieval import newcomers
 from sparkrec.retrieval.shop import Shop
 from sparkrec.training.driver import model_folder
@@ -40,7 +40,7 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> Comparison | None:
     as it is served: the tower at n = 0 gives the list of the segment, or everyone's.
     """
     settings = run.settings.evaluate
-    found = kept(cases(holdout, settings.newcomers, settings.seed))
+    found = persisted(cases(holdout, settings.newcomers, settings.seed))
     if found.isEmpty():
         return None
     folder = str(model_folder(run) / "model")
@@ -90,7 +90,7 @@ def _lists(run: Run, shop: Shop, found: DataFrame, tower: TwoTower | None, folde
         F.col("_first")[c.COUNTRY].alias(c.COUNTRY),
     )
     people = newcomers.histories(events, shop.items, run.settings.recommend, tower)
-    users = kept(newcomers.as_users(run, people, shop.segments, shop.named))
+    users = persisted(newcomers.as_users(run, people, shop.segments, shop.named))
     one, none = (x.cast("array<float>") for x in (F.array(F.lit(1.0)), F.lit(None)))
     lists = {
         popularity.NAME: shop.lists(users.withColumn(c.VECTOR, one), popularity.NAME),

@@ -24,8 +24,8 @@ from sparkrec import schemas
 from sparkrec.config.recommend import Diversity, Exploration
 from sparkrec.evaluation import metrics, samples
 from sparkrec.models import popularity
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.filters import pairs
@@ -180,7 +180,7 @@ def _lists(run: Run, model: str, indices: Sequence[int], shelf: DataFrame, metho
     matrix = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, place), model)
     vectors = run.read(schemas.VECTORS_USERS, place).where(F.col(c.USER_INDEX).isin(*indices))
     everyone = rules.users(run, rules.read_lists(run.spark, settings))
-    frame = kept(join.with_vectors(everyone.join(vectors, c.USER_INDEX, "left_semi"), vectors))
+    frame = persisted(join.with_vectors(everyone.join(vectors, c.USER_INDEX, "left_semi"), vectors))
     frames = []
     for weight in WEIGHTS:
         changed: dict[str, Any] = {

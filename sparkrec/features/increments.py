@@ -26,12 +26,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import query_plans, schemas
+from sparkrec import schemas
 from sparkrec.clean import bots
 from sparkrec.evaluation.splits import Borders, utc
 from sparkrec.features import activity, selection
 from sparkrec.features.selection import View
 from sparkrec.features.state import State
+from sparkrec.persistence import persisted
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def rewritten(run: Run, state: State, now: View) -> DataFrame | None:
     ]
     if not causes:
         return None
-    users = query_plans.kept(reduce(DataFrame.unionByName, causes).distinct())
+    users = persisted(reduce(DataFrame.unionByName, causes).distinct())
     return None if users.isEmpty() else users
 
 
@@ -160,7 +161,7 @@ def changed(
     vocabulary = run.read(schemas.VOCABULARY_USERS)
     if rewritten is not None:
         users = users.unionByName(rewritten)
-        rewritten = query_plans.kept(vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX))
+        rewritten = persisted(vocabulary.join(rewritten, c.USER_ID, "left_semi").select(c.USER_INDEX))
     return of_users(run, vocabulary.join(users, c.USER_ID, "left_semi").select(c.USER_INDEX), rewritten)
 
 
@@ -173,7 +174,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
     others = was.select(c.ITEM_ID, F.struct(*[x for x in was.columns if x != c.ITEM_ID]).alias("_was"))
     # An item that is new has been met by changed users only.
     different = others.join(told, c.ITEM_ID).where(~F.col("_now").eqNullSafe(F.col("_was"))).select(c.ITEM_ID)
-    different = query_plans.kept(different)
+    different = persisted(different)
     if different.isEmpty():
         return changed
     met = run.read(schemas.GOLD_PAIRS).join(different, c.ITEM_ID, "left_semi").select(c.USER_INDEX)
@@ -182,7 +183,7 @@ def with_facts_changed(run: Run, state: State, changed: Changed, facts: Callable
 
 def of_users(run: Run, users: DataFrame, rewritten: DataFrame | None) -> Changed:
     """With the blocks, of which there are few."""
-    users = query_plans.kept(users)
+    users = persisted(users)
     found = users.groupBy(block(run.settings.features.block_users)).count().collect()
     return Changed(users, rewritten, {row[0]: row[1] for row in sorted(found)})
 

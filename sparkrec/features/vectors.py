@@ -21,11 +21,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import query_plans
 from sparkrec.config import Features
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.features import encoders, text
 from sparkrec.features.text import TOKENS, Floats
+from sparkrec.persistence import persisted
 
 _BLOCK = 1024
 _READY = "_ready"
@@ -88,7 +88,7 @@ def with_content(lists: DataFrame, items: DataFrame, words: DataFrame, settings:
     numbers = items.sparkSession.createDataFrame(numbered, "word string, number int")
     ready = _ready(settings)
     described = items.select(c.ITEM_ID, F.concat_ws(" ", c.NAME, c.TEXT).alias(c.TEXT), ready.alias(_READY))
-    tokens = query_plans.kept(text.tokens(items, numbers))
+    tokens = persisted(text.tokens(items, numbers))
     rows = described.join(tokens, c.ITEM_ID, "left").withColumn(
         TOKENS, F.coalesce(TOKENS, F.array().cast("array<int>"))
     )

@@ -9,9 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec import query_plans
 from sparkrec.errors import DataError
 from sparkrec.lake.tables import ABSENT
+from sparkrec.persistence import persisted
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def extend(table: Table, old: DataFrame | None, found: DataFrame) -> DataFrame:
     numbers = found.select(key, c.COUNT, c.FIRST_SEEN, c.LAST_SEEN)
     if old is None:
         return _numbered(numbers, key, index, first=0).select(*table.column_names)
-    both = query_plans.kept(old.select(key, index).join(numbers, key, "full"))
+    both = persisted(old.select(key, index).join(numbers, key, "full"))
     row = both.agg(F.max(index)).first()
     first = 0 if row is None or row[0] is None else row[0] + 1
     known = both.where(F.col(index).isNotNull()).withColumn(c.COUNT, F.coalesce(c.COUNT, F.lit(0)))
@@ -69,7 +69,7 @@ def _numbered(ids: DataFrame, key: str, index: str, first: int) -> DataFrame:
     order = (F.col(c.FIRST_SEEN).asc_nulls_last(), F.length(key), F.col(key))
     # Kept, so that both readings below see the same partitions.
     ranked = ids.orderBy(*order).withColumn(_ROW, F.monotonically_increasing_id())
-    ranked = query_plans.kept(ranked.withColumn(_PARTITION, F.shiftright(_ROW, _ROW_BITS)))
+    ranked = persisted(ranked.withColumn(_PARTITION, F.shiftright(_ROW, _ROW_BITS)))
     sizes = ranked.groupBy(_PARTITION).count().collect()
     starts, start = [], first
     for partition, size in sorted(sizes):

@@ -19,7 +19,7 @@ from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.features import neighbors, sequences
 from sparkrec.models import als, popularity, segments
-from sparkrec.query_plans import kept
+from sparkrec.persistence import persisted
 from sparkrec.ranking import facts
 from sparkrec.ranking.facts import ItemFacts
 from sparkrec.retrieval import embed, rules, traits
@@ -88,7 +88,7 @@ def before_validation(run: Run) -> Known:
 
     The two-tower model is the one that chose the epochs; ALS is trained once more.
     """
-    events = kept(sequences.without_validation(run.read(schemas.GOLD_SEQUENCES)))
+    events = persisted(sequences.without_validation(run.read(schemas.GOLD_SEQUENCES)))
     scores = popularity.item_scores(events, run.settings.popularity.half_life_days)
     popular = popularity.item_vectors(run.read(schemas.VOCABULARY_ITEMS), scores)
     users, items = {}, {}
@@ -144,7 +144,7 @@ def _als(run: Run, events: DataFrame) -> tuple[DataFrame, DataFrame]:
 
 def _segments(run: Run, events: DataFrame, popular: DataFrame) -> tuple[DataFrame, DataFrame]:
     settings = run.settings.popularity
-    counted = kept(segments.counted(events, run.read(schemas.GOLD_USERS), settings))
+    counted = persisted(segments.counted(events, run.read(schemas.GOLD_USERS), settings))
     found = segments.largest(counted, settings.max_segments)
     shares = segments.item_vectors(popular, counted, found, settings.segment_prior)
     return _of_country(run, segments.user_vectors(popular, found)), shares
@@ -178,7 +178,7 @@ def _neighbors(run: Run, events: DataFrame) -> DataFrame:
     )
     settings = run.settings.features
     baskets = neighbors.newest(met, settings.neighbor_items).where(F.col(c.RELATION) == neighbors.SEEN)
-    return neighbors.neighbors(kept(baskets), settings)
+    return neighbors.neighbors(persisted(baskets), settings)
 
 
 def _as_of(run: Run) -> float:

@@ -14,7 +14,7 @@ from sparkrec import columns as c
 from sparkrec.config.ranker import Ranker
 from sparkrec.errors import DataError
 from sparkrec.evaluation import metrics
-from sparkrec.query_plans import kept
+from sparkrec.persistence import persisted
 from sparkrec.ranking import calibration, known, neural, second_stage, trees
 from sparkrec.ranking.examples import FIT, HELD, STOP, Examples, lists, parted
 from sparkrec.ranking.model import NAME, RankingModel
@@ -42,7 +42,7 @@ def past(run: Run) -> tuple[Examples, SecondStage]:
     stage = stage_of(run, what, shop, {})
     goals = known.goals(run)
     drawn = F.xxhash64(F.lit(run.settings.ranker.seed), c.USER_INDEX)
-    some = kept(goals.orderBy(drawn, c.USER_INDEX).limit(run.settings.ranker.train_users), StorageLevel.DISK_ONLY)
+    some = persisted(goals.orderBy(drawn, c.USER_INDEX).limit(run.settings.ranker.train_users), StorageLevel.DISK_ONLY)
     people = rules.users(run, shop.named, what.sequences, what.moment).join(F.broadcast(some), c.USER_INDEX)
     frame = second_stage.users(what, people, run.settings.ranker)
     return collected(second_stage.examples(frame, stage), len(stage.names)), stage

@@ -10,8 +10,8 @@ from sparkrec import columns as c
 from sparkrec.config.publish import Publish
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.segments import person
+from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.query_plans import kept
 from sparkrec.retrieval.id_files import read
 from sparkrec.schemas import RECOMMENDATIONS, SIMILAR_ITEMS
 from sparkrec.serving.resp import Address
@@ -39,7 +39,7 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
     models = run.settings.recommend.models if table is RECOMMENDATIONS else run.settings.similar.models
     model = settings.model or models[-1]
     rows = mapped(run, run.read(table, {c.RUN_ID: run.run_id, c.MODEL: model}), settings)
-    lists = kept(grouped(rows, settings.table), StorageLevel.DISK_ONLY)
+    lists = persisted(grouped(rows, settings.table), StorageLevel.DISK_ONLY)
     # Each publication is a version of its own: what is served is never written to.
     version = f"{run.run_id}-{model}-{run.started:%Y%m%dT%H%M%S}"
     expected = lists.count()

@@ -51,6 +51,17 @@ def test_only_the_wanted_partitions_are_read(spark: Any, path: str) -> None:
     assert _files(found.where("day = 'b=c'")) < _files(found)
 
 
+def test_only_delta_searches_for_files_with_jobs(spark: Any, path: str) -> None:
+    delta = _version(spark, path, 1)
+    started = {}
+    for name, frame in {"delta": delta, "listed": listing.listed(delta)}.items():
+        spark.sparkContext.setJobGroup(name, name)
+        frame.where("day = 'b=c'").select("n")._jdf.queryExecution().executedPlan()
+        started[name] = len(spark.sparkContext.statusTracker().getJobIdsForGroup(name))
+    spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    assert started["listed"] == 0 < started["delta"]
+
+
 def test_a_table_joins_with_itself_and_is_written_over_from_itself(spark: Any, path: str, tmp_path: Path) -> None:
     found = listing.listed(_version(spark, path, 0))
     assert found.join(found.selectExpr("n"), "n", "left_anti").isEmpty()

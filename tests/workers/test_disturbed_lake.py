@@ -22,7 +22,7 @@ SILVER = (
 OPTIONS = {"users": 40, "items": 50, "days": 3, "events": 700, "start": "2026-01-05"}
 DAYS = ("--from-date", "2026-01-05", "--to-date", "2026-01-07")
 #: Of each run: the first until the first lines of a day, the last until the lines of two.
-MOMENTS = drivers.moments(16, (3, 6, 9, 14, 20))
+MOMENTS = drivers.moments(16, (3, 5, 7, 9, 12, 16, 20, 24))
 
 
 def configuration(folder: Path, logs: Path, lake: Path | None = None) -> Path:

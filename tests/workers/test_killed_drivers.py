@@ -25,10 +25,11 @@ pytestmark = [pytest.mark.workers, pytest.mark.slow]
 #: Deaths of a job, and its lines of progress after which they are.
 DEATHS = dict.fromkeys(STAGES, (1, 2)) | {"ingest": (2, 3), "clean": (3, 6), "featurize": (5, 12)}
 RANKED = {"recommend": {"models": ["popularity", "als", "two_tower", "ranker"]}, "ranker": {"leaf_rows": 20}}
-#: ``jobs/X.py --conf …`` for each pair of arguments, in one driver of ``spark-submit``: most of a job that is submitted
-#: alone is the start of its JVM.
+#: ``jobs/X.py --conf …`` for each pair of arguments, with a session of its own, in one driver of ``spark-submit``: most
+#: of a job that is submitted alone is the start of its JVM.
 AGAIN = """
 import runpy, sys
+from pyspark.sql import SparkSession
 for stage, conf in zip(sys.argv[1::2], sys.argv[2::2]):
     sys.argv = [f"jobs/{stage}.py", "--conf", conf]
     try:
@@ -36,6 +37,7 @@ for stage, conf in zip(sys.argv[1::2], sys.argv[2::2]):
     except SystemExit as ended:
         if ended.code:
             raise
+    SparkSession.getActiveSession().stop()
 """
 
 

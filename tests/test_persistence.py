@@ -1,4 +1,4 @@
-"""Plans that are cut off: the same rows, of a plan of one line, computed again where they are lost."""
+"""Persisted without their plan: the same rows, where they were, computed once and again where they are lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sparkrec import query_plans
+from sparkrec.persistence import persisted
 
 pytestmark = pytest.mark.spark
 
@@ -24,16 +24,16 @@ def sums(spark: Any) -> DataFrame:
 
 
 def test_rows_and_types_stay_and_the_plan_is_gone(sums: DataFrame) -> None:
-    kept = query_plans.kept(sums)
-    assert kept.schema == sums.schema
-    assert sorted(kept.collect()) == sorted(sums.collect())
-    assert _size(kept) == 1 < _size(sums)
-    joined = kept.join(kept.withColumnRenamed("total", "other"), "k")
+    found = persisted(sums)
+    assert found.schema == sums.schema
+    assert sorted(found.collect()) == sorted(sums.collect())
+    assert _size(found) == 1 < _size(sums)
+    joined = found.join(found.withColumnRenamed("total", "other"), "k")
     assert joined.where("total = other").count() == 7, "with itself"
 
 
 def test_no_rows(sums: DataFrame) -> None:
-    assert query_plans.kept(sums.where("k > 100")).isEmpty()
+    assert persisted(sums.where("k > 100")).isEmpty()
 
 
 def test_it_is_computed_once_and_again_where_it_is_lost(spark: Any) -> None:
@@ -44,23 +44,23 @@ def test_it_is_computed_once_and_again_where_it_is_lost(spark: Any) -> None:
             seen.add(batch.num_rows)
             yield batch
 
-    kept = query_plans.kept(spark.range(10).mapInArrow(count, "id bigint"))
+    found = persisted(spark.range(10).mapInArrow(count, "id bigint"))
     for _ in range(2):
-        assert kept.agg(F.sum("id")).first()[0] == 45
+        assert found.agg(F.sum("id")).first()[0] == 45
     assert seen.value == 10
     spark.catalog.clearCache()  # as if its executor had died: a local checkpoint would be gone
-    assert kept.agg(F.sum("id")).first()[0] == 45
+    assert found.agg(F.sum("id")).first()[0] == 45
     assert seen.value == 20
 
 
 @pytest.mark.parametrize(("column", "shuffles"), [("k", 0), ("id", 1)])
 def test_rows_stay_where_they_were_shuffled_to(spark: Any, column: str, shuffles: int) -> None:
     rows = spark.range(1000).select((F.col("id") % 7).alias("k"), "id").repartition("k").where("id > 5")
-    plan = query_plans.kept(rows).groupBy(column).count()._jdf.queryExecution().executedPlan().toString()
+    plan = persisted(rows).groupBy(column).count()._jdf.queryExecution().executedPlan().toString()
     assert plan.count("Exchange") == shuffles
 
 
 def test_a_column_that_is_gone_says_nothing_of_where_rows_are(spark: Any) -> None:
     rows = spark.range(1000).select((F.col("id") % 7).alias("k"), (F.col("id") % 3).alias("other")).repartition("k")
-    found = query_plans.kept(rows.select("other")).groupBy("other").count()
+    found = persisted(rows.select("other")).groupBy("other").count()
     assert sorted(row[1] for row in found.collect()) == [333, 333, 334]

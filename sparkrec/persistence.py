@@ -1,4 +1,4 @@
-"""Spark's plans where they grow: each frame carries the plan that it rests on, and each use works it out anew."""
+"""Frames that are used more than once, computed once, and without the plans that grow with every use."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def kept(frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK) -> DataFrame:
+def persisted(frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DISK) -> DataFrame:
     """The same rows, computed once, in memory or on disk, without the plan that made them.
 
-    A frame that is persisted still carries that plan: whatever is made of it has it analysed, compared with all that is
+    What ``persist`` leaves still carries that plan: whatever is made of it has it analysed, compared with all that is
     persisted and written out, again and again, and a join of it with what was made of it copies it. For small rows this
     is most of what a job's driver does. Here only the rows are left: read by column, distributed as they were, and
     computed again where an executor takes its part of them with it, which a checkpoint's are not. What has to be
-    shuffled for them is shuffled now. They are let go with the
-    session's cache (``spark.catalog.clearCache``), or by ``unpersist``.
+    shuffled for them is shuffled now. ``unpersist``, or ``spark.catalog.clearCache``, lets them go.
     """
     spark = frame.sparkSession
     jvm: Any = spark._jvm
