@@ -86,7 +86,9 @@ def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
         "source.options": json.dumps(shop(events)), "clean.bots": json.dumps(BOTS),
         "spark.master": f"local[{os.cpu_count()}]", "spark.driver_memory": MEMORY,
         "spark.shuffle_partitions": max(4, events // 500_000),
-        "spark.conf": json.dumps({"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{log}"}),
+        "spark.conf": json.dumps({
+            "spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{log}", "spark.eventLog.compress": "false",
+        }),
     }  # fmt: skip
     command = ["sparkrec", "run", "--conf", "conf/demo.yaml", "--from", stage, "--until", stage]
     for key, value in options.items():

@@ -29,8 +29,13 @@ def persisted(frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DI
         known.output(), rows, _distribution(query.executedPlan(), known), known.outputOrdering(), False, some.empty(),
         spark._jsparkSession, some.apply(known.stats()), some.apply(known.constraints()),
     )  # fmt: skip
-    bare = sql.classic.Dataset.ofRows(spark._jsparkSession, plan)
-    return type(frame)(bare, spark).persist(level)
+    kept = type(frame)(sql.classic.Dataset.ofRows(spark._jsparkSession, plan), spark).persist(level)
+    # The relation itself: Spark finds what is persisted by comparing plans, and of a frame that is joined with itself,
+    # and whose distribution is known, it would not find the second one, and compute it again.
+    relation = spark._jsparkSession.sharedState().cacheManager().lookupCachedData(kept._jdf).get().cachedRepresentation()
+    result = type(frame)(sql.classic.Dataset.ofRows(spark._jsparkSession, relation), spark)
+    result.unpersist = kept.unpersist  # type: ignore[method-assign]
+    return result
 
 
 def _distribution(executed: Any, known: Any) -> Any:
