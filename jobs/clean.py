@@ -28,12 +28,11 @@ def clean(run: Run) -> None:
 
     bronze = start.new_rows(run)
     arrived = accounting.arrived(bronze, start.full)
-    checked = persisted(judge.checked(bronze))
+    new = persisted(judge.typed(bronze))
     event_rules = rules.event_rules(settings, settings.latest)
-    tally = accounting.tally(checked, schemas.BRONZE_EVENTS.name, event_rules, accounting.event_facts())
+    tally = accounting.tally(new, schemas.BRONZE_EVENTS.name, event_rules, list(accounting.event_facts()))
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
-    new = silver.typed(checked)
-    tally = tally.noticing(outliers.notice(checked, items.history, settings))
+    tally = tally.noticing(outliers.notice(silver.accepted(new), items.history, settings))
     tally = tally.noticing(funnels.notice(silver.accepted(new), settings))
     tally.stop_above(settings.max_refused)
     run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
@@ -62,7 +61,7 @@ def clean(run: Run) -> None:
         rules=of_events["rules"] + items.tally.by_rule,
         noted=of_events["noted"],
         suspects=accounting.suspects(run),
-        **accounting.facts(run, start, tally, checked),
+        **accounting.facts(run, start, tally, new),
         increment={"why_full": start.why_full, "days": written.names},
         shape=state.shape(run.settings, source),
         strict=items.strict,

@@ -32,7 +32,8 @@ def persisted(frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DI
     kept = type(frame)(sql.classic.Dataset.ofRows(spark._jsparkSession, plan), spark).persist(level)
     # The relation itself: Spark finds what is persisted by comparing plans, and of a frame that is joined with itself,
     # and whose distribution is known, it would not find the second one, and compute it again.
-    relation = spark._jsparkSession.sharedState().cacheManager().lookupCachedData(kept._jdf).get().cachedRepresentation()
+    held = spark._jsparkSession.sharedState().cacheManager().lookupCachedData(kept._jdf)
+    relation = held.get().cachedRepresentation()
     result = type(frame)(sql.classic.Dataset.ofRows(spark._jsparkSession, relation), spark)
     result.unpersist = kept.unpersist  # type: ignore[method-assign]
     return result

@@ -33,7 +33,12 @@ _DEFAULTS = {
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.databricks.delta.stats.skipping": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+    # Keys, times and amounts come first in the tables. To note the least and greatest of all the texts behind them, by
+    # which nobody looks, is a quarter of writing silver.
+    "spark.databricks.delta.properties.defaults.dataSkippingNumIndexedCols": "8",
     "spark.python.worker.reuse": "true",
+    # To look for the best encoding of each column is a fifth of persisting a frame; its blocks are compressed anyway.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
     # A method of more bytes than this is never compiled by the JVM: half the speed where a plan's whole code is one.
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # Noting the line of Python of every column costs as much as half of all calls; switch it on to hunt a defect.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
 _MOST_COUNTRIES = 1000
+#: Which of :func:`event_facts` hold for a row: a bit for each.
+FACTS = "_facts"
 # What is counted, where a table has it.
 _COUNTED = (c.EVENT_TYPE, c.CANCELLED, c.COPIES, c.NOTES)
 
@@ -92,18 +94,18 @@ def arrived(bronze: DataFrame, full: bool) -> Arrived:
     return Arrived(*row)
 
 
-def tally(checked: DataFrame, table: str, rules: Sequence[Rule], facts: dict[str, Column] | None = None) -> Tally:
-    """Counts the checked rows by the set of rules that they break, and the raw rows that meet each of ``facts``.
+def tally(judged: DataFrame, table: str, rules: Sequence[Rule], facts: Sequence[str] = ()) -> Tally:
+    """Counts the judged rows by the set of rules that they break, and the raw rows that meet each of ``facts``.
 
     What comes back to the driver is a row for each set of rules that occurs, and an example of each rule.
     """
-    facts = facts or {}
-    sums = [F.sum(F.when(condition, F.col(c.COPIES)).otherwise(0)) for condition in facts.values()]
-    sets = checked.groupBy(c.RULES, c.NOTES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
+    holds = [F.getbit(FACTS, F.lit(bit)) == 1 for bit in range(len(facts))]
+    sums = [F.sum(F.when(fact, F.col(c.COPIES)).otherwise(0)) for fact in holds]
+    sets = judged.groupBy(c.RULES, c.NOTES).agg(F.count("*"), F.sum(c.COPIES), *sums).collect()
     # Apart, and of those rows only: Spark sorts all rows for an aggregate that holds a text.
     first = F.coalesce(F.get(c.RULES, F.lit(0)), F.get(c.NOTES, F.lit(0)))
     place = F.concat(c.SOURCE_FILE, F.lit(", line "), c.LINE, F.lit(": "), F.coalesce(c.REASON, c.REMARK))
-    examples: dict[str, str] = dict(checked.where(first.isNotNull()).groupBy(first).agg(F.min(place)).collect())
+    examples: dict[str, str] = dict(judged.where(first.isNotNull()).groupBy(first).agg(F.min(place)).collect())
     by_rule = [
         _entry(
             table,
@@ -132,7 +134,7 @@ def _entry(table: str, rule: Rule, first: int, all: int, example: str | None) ->
 
 
 def event_facts() -> dict[str, Column]:
-    """What the report says about any log: name → which raw rows count."""
+    """What the report says about any log: name → which checked rows count."""
     value, price = F.col(f"{PARSED}.{c.VALUE}"), F.col(f"{PARSED}.{c.PRICE}")
     described = F.coalesce(*[F.trim(name) for name in (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)])
     return {
@@ -143,6 +145,12 @@ def event_facts() -> dict[str, Column]:
         "negative_prices": price < 0,
         "rows_without_item_name": F.coalesce(described, F.lit("")) == "",
     }
+
+
+def marked(facts: dict[str, Column]) -> Column:
+    """:data:`FACTS` of a checked row."""
+    bits = [F.when(fact, 1 << bit).otherwise(0) for bit, fact in enumerate(facts.values())]
+    return reduce(lambda a, b: a + b, bits)
 
 
 @dataclass(frozen=True)
@@ -215,7 +223,7 @@ def balance(
     }
 
 
-def facts(run: Run, state: State, new: Tally, checked: DataFrame) -> dict[str, Any]:
+def facts(run: Run, state: State, new: Tally, rows: DataFrame) -> dict[str, Any]:
     """Every fact for the report, and what the next run needs to carry them on: ``facts``, ``sums``, ``countries``.
 
     Sums of raw rows go on from the last run. Who bought, and what, is counted in two columns of silver when purchases
@@ -224,7 +232,7 @@ def facts(run: Run, state: State, new: Tally, checked: DataFrame) -> dict[str, A
     """
     counts, last = run.counts, state.details.get("facts", {})
     sums = {name: n + state.details.get("sums", {}).get(name, 0) for name, n in new.facts.items()}
-    here = checked.select(F.trim(c.COUNTRY).alias(c.COUNTRY)).where(F.col(c.COUNTRY).isNotNull()).distinct()
+    here = rows.select(c.COUNTRY).where(F.col(c.COUNTRY).isNotNull()).distinct()
     found = {row[0] for row in here.limit(_MOST_COUNTRIES).collect()}
     countries = sorted(found | set(state.details.get("countries", [])))[:_MOST_COUNTRIES]
     bought = {name: last.get(name, 0) for name in ("clean_purchase_users", "clean_purchase_items")}

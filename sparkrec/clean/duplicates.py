@@ -28,16 +28,16 @@ def merge_exact(frame: DataFrame, content: Sequence[str] = EVENT_CONTENT) -> Dat
 
     The id is the MD5 of the content (of the raw text, for a row that could not be read), so it does not depend on
     files, order or runs. The first row by (source file, line) stays, with the newest ingest time of all. One shuffle
-    by id and a sort within partitions.
+    by id, and one sort and one pass over each partition.
     """
     text = F.concat_ws(_SEPARATOR, *[F.coalesce(F.col(name), F.lit(_NULL)) for name in content])
     key = F.when(F.col(c.MALFORMED).isNull(), text).otherwise(F.concat(F.lit(_NULL * 2), F.col(c.RAW)))
     copies = F.col(c.COPIES) if c.COPIES in frame.columns else F.lit(1)
-    same = Window.partitionBy(c.EVENT_ID)
-    merged = frame.withColumn(c.EVENT_ID, F.md5(key)).withColumn(c.COPIES, F.sum(copies).over(same).cast("int"))
+    same = _all_in_place()
+    of_all = {c.COPIES: F.sum(copies).over(same).cast("int")}
     if c.INGEST_TIME in frame.columns:
-        merged = merged.withColumn(c.INGEST_TIME, F.max(c.INGEST_TIME).over(same))
-    return _first_in_place(merged)
+        of_all[c.INGEST_TIME] = F.max(c.INGEST_TIME).over(same)
+    return _first_in_place(frame.withColumn(c.EVENT_ID, F.md5(key)), of_all)
 
 
 def merge_batches(rows: DataFrame) -> DataFrame:
@@ -46,20 +46,17 @@ def merge_batches(rows: DataFrame) -> DataFrame:
     A row that silver held stays marked so (``_held``), with its cancellation. Verdicts only ever turn to the better
     (see :mod:`sparkrec.clean.rules`), so a row is good if one of its copies is; of refusals the newest holds.
     """
-    same = Window.partitionBy(c.EVENT_ID)
-    verdict = F.struct(c.RULE, c.RULES, c.REASON)
-    good = F.bool_or(F.col(c.RULE).isNull()).over(same)
-    newest = F.max_by(verdict, F.col(c.INGEST_TIME)).over(same)
-    judged = rows.withColumns({
-        "_good": good,
-        "_verdict": newest,
+    same, verdict = _all_in_place(), F.struct(c.RULE, c.RULES, c.REASON)
+    of_all = {
+        "_good": F.bool_or(F.col(c.RULE).isNull()).over(same),
+        "_verdict": F.max_by(verdict, F.col(c.INGEST_TIME)).over(same),
         c.COPIES: F.sum(c.COPIES).over(same).cast("int"),
         c.INGEST_TIME: F.max(c.INGEST_TIME).over(same),
         c.CANCELLED_AT: F.max(c.CANCELLED_AT).over(same),
         HELD: F.bool_or(HELD).over(same),
-    })  # fmt: skip
+    }
     chosen = {name: F.when(~F.col("_good"), F.col(f"_verdict.{name}")) for name in (c.RULE, c.RULES, c.REASON)}
-    return _first_in_place(judged).withColumns(chosen).drop("_good", "_verdict")
+    return _first_in_place(rows, of_all).withColumns(chosen).drop("_good", "_verdict")
 
 
 def mark_near(events: DataFrame, seconds: float) -> DataFrame:
@@ -89,6 +86,16 @@ def starts_after_pause(in_time: WindowSpec, seconds: float) -> Column:
     return F.coalesce(micros - F.lag(micros).over(in_time) > int(seconds * 1e6), F.lit(True))
 
 
-def _first_in_place(frame: DataFrame) -> DataFrame:
-    in_place = Window.partitionBy(c.EVENT_ID).orderBy(c.SOURCE_FILE, c.LINE)
-    return frame.withColumn("_position", F.row_number().over(in_place)).where("_position = 1").drop("_position")
+def _in_place() -> WindowSpec:
+    """One order for all that is asked of the rows of one id, so that they are sorted, and gone through, once."""
+    return Window.partitionBy(c.EVENT_ID).orderBy(c.SOURCE_FILE, c.LINE)
+
+
+def _all_in_place() -> WindowSpec:
+    return _in_place().rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+
+
+def _first_in_place(frame: DataFrame, of_all: dict[str, Column]) -> DataFrame:
+    """The first row of each id, with what is said ``of_all`` of them."""
+    placed = frame.withColumns(of_all | {"_position": F.row_number().over(_in_place())})
+    return placed.where("_position = 1").drop("_position")

@@ -34,8 +34,8 @@ def declared() -> list[Rule]:
     ]
 
 
-def notice(checked: DataFrame, items: DataFrame | None, settings: Clean) -> list[Noticed]:
-    """How many good rows each warning rule finds, and an example: the first item, and the value.
+def notice(events: DataFrame, items: DataFrame | None, settings: Clean) -> list[Noticed]:
+    """How many of the good typed ``events`` each warning rule finds, and an example: the first item, and the value.
 
     ``items`` : silver.items, for the categories; None where only the log knows them. One shuffle of (item, value)
     with its number of rows, so of a shop's prices and not of its events.
@@ -43,7 +43,7 @@ def notice(checked: DataFrame, items: DataFrame | None, settings: Clean) -> list
     rules = {rule.name: rule for rule in tuned(declared(), settings.rules) if rule.severity == "warn"}
     if not rules:
         return []
-    values = _values(checked.where(F.col(c.RULE).isNull())).groupBy(c.ITEM_ID, _CATEGORY, _MEASURE, _X).count()
+    values = _values(events).groupBy(c.ITEM_ID, _CATEGORY, _MEASURE, _X).count()
     scored = _scored(_categorised(values, items), F.col(c.COUNT))
     beyond = F.lit(False)
     for name, rule in rules.items():
@@ -57,8 +57,8 @@ def refuse(checked: DataFrame, items: DataFrame | None, settings: Clean) -> Data
     """The checked rows, outliers refused too where a rule about them has the severity ``quarantine``."""
     rules = [r for r in tuned(declared(), settings.rules) if r.severity == "quarantine"]
     for rule in rules:
-        value = _measures()[rule.name]
-        rows = checked.withColumns({_CATEGORY: _own_category(), _X: value, _MEASURE: F.lit(rule.name)})
+        value = _measures(f"{PARSED}.")[rule.name]
+        rows = checked.withColumns({_CATEGORY: _own_category(f"{PARSED}."), _X: value, _MEASURE: F.lit(rule.name)})
         scored = _scored(_categorised(rows, items), F.when(F.col(c.RULE).isNull() & F.col(_X).isNotNull(), 1))
         name, beyond = F.lit(rule.name), F.coalesce(F.col(_Z) > rule.options["z"], F.lit(False))
         reason = F.concat(F.lit(f"{rule.name[8:]} is "), F.col(_X).cast("string"), F.lit(f"; expected {rule.expects}"))
@@ -72,8 +72,8 @@ def refuse(checked: DataFrame, items: DataFrame | None, settings: Clean) -> Data
     return checked
 
 
-def _measures() -> dict[str, Column]:
-    price, value = F.col(f"{PARSED}.{c.PRICE}"), F.col(f"{PARSED}.{c.VALUE}")
+def _measures(within: str = "") -> dict[str, Column]:
+    price, value = F.col(within + c.PRICE), F.col(within + c.VALUE)
     bought = F.col(c.EVENT_TYPE).isin(c.PURCHASE, c.CART)
     return {PRICE: F.when(price > 0, price), QUANTITY: F.when(bought & (value > 0), value)}
 
@@ -81,15 +81,13 @@ def _measures() -> dict[str, Column]:
 def _values(good: DataFrame) -> DataFrame:
     """A row for each price and each quantity: item, category that the row itself names, measure, value."""
     pairs = [F.when(x.isNotNull(), F.struct(F.lit(name).alias("m"), x.alias("x"))) for name, x in _measures().items()]
-    item = F.col(f"{PARSED}.{c.ITEM_ID}").alias(c.ITEM_ID)
-    rows = good.select(
-        item, _own_category().alias(_CATEGORY), F.explode(F.array_compact(F.array(*pairs))).alias("_pair")
-    )
+    either = F.explode(F.array_compact(F.array(*pairs))).alias("_pair")
+    rows = good.select(c.ITEM_ID, _own_category().alias(_CATEGORY), either)
     return rows.select(c.ITEM_ID, _CATEGORY, F.col("_pair.m").alias(_MEASURE), F.col("_pair.x").alias(_X))
 
 
-def _own_category() -> Column:
-    return parsing.path(F.col(f"{PARSED}.{c.ITEM_CATEGORY}"))[0]
+def _own_category(within: str = "") -> Column:
+    return parsing.path(F.col(within + c.ITEM_CATEGORY))[0]
 
 
 def _categorised(rows: DataFrame, items: DataFrame | None) -> DataFrame:

@@ -10,15 +10,16 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import duplicates, outliers, parsing, rules, sessions
+from sparkrec.clean import accounting, duplicates, outliers, parsing, rules, sessions
 from sparkrec.clean.duplicates import BEFORE, HELD
 from sparkrec.config import Clean
 from sparkrec.schemas import Table
 
 _TEXTS = (c.USER_ID, c.ITEM_ID, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID, c.ORDER_ID, c.COUNTRY, c.SPLIT)
 _DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
+# What is needed of a row until it is accepted, or in quarantine.
 _REFUSAL = {c.HEADER: "string", c.RAW: "string", c.INGEST_TIME: "timestamp", c.RULE: "string",
-            c.RULES: "array<string>", c.REASON: "string"}  # fmt: skip
+            c.RULES: "array<string>", c.REASON: "string", c.REMARK: "string", accounting.FACTS: "int"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -
 def typed(checked_events: DataFrame) -> DataFrame:
     """Checked rows with silver's columns but for what other events decide, the log's item columns, and the verdict.
 
-    A cancel's quantity loses its sign. A price of zero, where it is allowed, is no price.
+    Flat and half as wide: this, and not what it is made of, is persisted. A cancel's quantity loses its sign. A price
+    of zero, where it is allowed, is no price.
     """
     value, price, time = (F.col(f"{rules.PARSED}.{name}") for name in (c.VALUE, c.PRICE, c.EVENT_TIME))
     values: dict[str, Column] = {
@@ -84,7 +86,8 @@ def typed(checked_events: DataFrame) -> DataFrame:
         c.COPIES,
         c.SOURCE_FILE,
         c.LINE,
-        *_REFUSAL,
+        *[name for name in _REFUSAL if name != accounting.FACTS],
+        accounting.marked(accounting.event_facts()).alias(accounting.FACTS),
         F.lit(None).cast("timestamp").alias(c.CANCELLED_AT),
         F.lit(None).cast("string").alias(c.MERGED_INTO),
         F.lit(False).alias(HELD),
@@ -100,15 +103,15 @@ def held(events: DataFrame, repeats: DataFrame) -> DataFrame:
 
 
 def accepted(rows: DataFrame) -> DataFrame:
-    """The good ones."""
-    return rows.where(F.col(c.RULE).isNull())
+    """The good ones, of which nothing more is to be said."""
+    return rows.where(F.col(c.RULE).isNull()).drop(*_REFUSAL)
 
 
 def linked(rows: DataFrame, context: DataFrame | None, settings: Clean) -> DataFrame:
     """Good rows with ``merged_into`` and ``session_id``; ``context`` are the events of the evenings before."""
     events = rows.withColumn(BEFORE, F.lit(False))
     if context is not None:
-        events = events.unionByName(context.withColumn(BEFORE, F.lit(True)))
+        events = events.unionByName(context.drop(*_REFUSAL).withColumn(BEFORE, F.lit(True)))
     if settings.near_duplicate_seconds or settings.session_gap_minutes:
         events = events.repartition(c.USER_ID)  # once, for both
     marked = duplicates.mark_near(events, settings.near_duplicate_seconds)

@@ -36,6 +36,15 @@ ToCanonical = Callable[[Field], Mapping[str, "Column"]]
 EPOCH = "2000-01-01"
 
 
+def fields(to: ToCanonical) -> tuple[str, ...]:
+    """The fields that ``to`` looks at."""
+    from pyspark.sql import functions as F
+
+    seen: dict[str, Column] = {}
+    to(lambda name: seen.setdefault(name, F.col(FIELDS)[name]))
+    return tuple(seen)
+
+
 def select(parsed: DataFrame, names: tuple[str, ...], to: ToCanonical) -> DataFrame:
     """The canonical columns ``names`` of parsed rows; what ``to`` does not give is null."""
     from pyspark.sql import functions as F

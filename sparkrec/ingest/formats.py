@@ -50,8 +50,13 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
-        """``rows`` with ``fields`` and ``malformed``; ``headers``: those of the rows, where they are known."""
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
+        """``rows`` with ``fields`` and ``malformed``; ``headers``: those of the rows, where they are known.
+
+        ``fields[name]`` is one of them, of all that a row has, or of ``names`` alone.
+        """
 
     def headers(self, rows: DataFrame) -> list[str]:
         """The distinct header lines of the rows; none where the format has no headers. One pass over them."""
@@ -108,7 +113,9 @@ class Csv(Format):
         parts = [written(name) if name not in names[:i] else F.lit("") for i, name in enumerate(names)]
         return F.concat_ws(self.delimiter, *parts)
 
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
         from pyspark.sql import functions as F
 
         fields: Column = F.lit(None).cast("map<string,string>")
@@ -172,8 +179,10 @@ class JsonLines(Format):
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
         return read_lines(folder, files, self.encoding, header=False)[0]
 
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
-        return _parse_json(rows)
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
+        return _parse_json(rows, names)
 
 
 @dataclass(frozen=True)
@@ -201,8 +210,10 @@ class JsonObject(Format):
         )
         return _with_names(folder, rows)
 
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
-        return _parse_json(rows)
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
+        return _parse_json(rows, names)
 
 
 @dataclass(frozen=True)
@@ -232,7 +243,9 @@ class Adjacency(Format):
     def line(self, headers: Sequence[str]) -> Column:
         return _PAIR.line(headers)
 
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
         from pyspark.sql import functions as F
 
         parsed = _PAIR.parse(rows)
@@ -264,8 +277,10 @@ class Parquet(Format):
             F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
         )
 
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
-        return _parse_json(rows)
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
+        return _parse_json(rows, names)
 
 
 @dataclass(frozen=True)
@@ -295,8 +310,10 @@ class Delta(Format):
         # Delta's rows have no row_index; they come in the file's order, as lines do.
         return number(folder, frame, _as_json(frame))[0].join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
 
-    def parse(self, rows: DataFrame, headers: Sequence[str] | None = None) -> DataFrame:
-        return _parse_json(rows)
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
+        return _parse_json(rows, names)
 
 
 def _of_one_schema(folder: Folder, files: Sequence[File]) -> list[DataFrame]:
@@ -332,10 +349,19 @@ def _with_names(folder: Folder, rows: DataFrame) -> DataFrame:
     return rows.join(F.broadcast(names), "_path").select(c.SOURCE_FILE, c.LINE, c.HEADER, c.RAW, c.SOURCE_BYTES)
 
 
-def _parse_json(rows: DataFrame) -> DataFrame:
+def _parse_json(rows: DataFrame, names: Sequence[str] | None) -> DataFrame:
     from pyspark.sql import functions as F
 
-    parsed = rows.withColumn(FIELDS, F.from_json(c.RAW, "map<string,string>"))
+    names = (*(names or ()), _CORRUPT)
+    if len(names) == 1 or len({name.lower() for name in names}) < len(names):
+        parsed = rows.withColumn(FIELDS, F.from_json(c.RAW, "map<string,string>"))
+    else:
+        # A few known fields: a row of them, not a map of all that the line has, which is searched for each of them.
+        schema = ", ".join(f"`{name.replace('`', '``')}` string" for name in names)
+        row = F.from_json(c.RAW, schema, {"columnNameOfCorruptRecord": _CORRUPT})
+        is_object = F.ltrim(c.RAW, F.lit(" \t\r\n")).startswith("{")  # a list of objects would be read as its first
+        parsed = rows.withColumn(FIELDS, F.when(is_object, row))
+        parsed = parsed.withColumn(FIELDS, F.when(F.col(FIELDS)[_CORRUPT].isNull(), F.col(FIELDS)))
     sentence = F.when(F.col(FIELDS).isNull(), F.lit("the line is not a JSON object"))
     return parsed.withColumn(c.MALFORMED, sentence)
 

@@ -63,7 +63,7 @@ def test_what_follows_the_rules_takes_what_they_let_through(events):
         row[c.COPIES] for row in checked.where(f"{c.RULE} IS NULL").select(c.COPIES).collect()
     )
     assert bots.suspects(merged, SETTINGS.bots).count() == 0
-    assert [rule.name for rule, _, _ in outliers.notice(checked, None, SETTINGS)] == [
+    assert [rule.name for rule, _, _ in outliers.notice(merged, None, SETTINGS)] == [
         "outlier_price",
         "outlier_quantity",
     ]

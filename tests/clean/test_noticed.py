@@ -46,12 +46,16 @@ def checked(spark, canonical_events):
     frame.unpersist()
 
 
+def _outliers(checked, settings):
+    return outliers.notice(silver.accepted(silver.typed(checked)), None, settings)
+
+
 def test_outliers(checked):
-    found = {rule.name: (n, example) for rule, n, example in outliers.notice(checked, None, Clean())}
+    found = {rule.name: (n, example) for rule, n, example in _outliers(checked, Clean())}
     assert found == {"outlier_price": (1, "item dear: 500"), "outlier_quantity": (0, None)}
     tuned = Clean.model_validate({"rules": {"outlier_price": {"z": 5}, "outlier_quantity": {"enabled": False}}})
-    assert [(rule.name, n) for rule, n, _ in outliers.notice(checked, None, tuned)] == [("outlier_price", 2)]
-    assert outliers.notice(checked, None, Clean.model_validate(
+    assert [(rule.name, n) for rule, n, _ in _outliers(checked, tuned)] == [("outlier_price", 2)]
+    assert _outliers(checked, Clean.model_validate(
         {"rules": {name: {"enabled": False} for name in ("outlier_price", "outlier_quantity")}}
     )) == []  # fmt: skip
 

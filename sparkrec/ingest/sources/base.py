@@ -86,6 +86,7 @@ def union(bronze: DataFrame, kinds: Sequence[Files], names: tuple[str, ...]) -> 
     parts, rest = [], F.lit(True)
     for files in kinds:
         mine = F.col(c.SOURCE_FILE).rlike(regex(files.pattern)) if len(kinds) > 1 else F.lit(True)
-        parts.append(canonical.select(files.format.parse(bronze.where(rest & mine)), names, files.to))
+        parsed = files.format.parse(bronze.where(rest & mine), names=canonical.fields(files.to))
+        parts.append(canonical.select(parsed, names, files.to))
         rest = rest & ~mine
     return reduce(lambda a, b: a.unionByName(b), parts)
