@@ -23,30 +23,28 @@ HELD, BEFORE = "_held", "_before"
 _SEPARATOR, _NULL = "\x1f", "\x00"
 
 
-def merge_exact(frame: DataFrame, content: Sequence[str] = EVENT_CONTENT) -> DataFrame:
-    """One row for each distinct content, in whatever file; adds ``event_id`` and ``copies`` (or sums them).
+def identified(events: DataFrame, content: Sequence[str] = EVENT_CONTENT) -> DataFrame:
+    """Adds ``event_id``, the MD5 of the content (of the raw text, for a row that could not be read), and ``copies``.
 
-    The id is the MD5 of the content (of the raw text, for a row that could not be read), so it does not depend on
-    files, order or runs. The first row by (source file, line) stays, with the newest ingest time of all. One shuffle
-    by id, and one sort and one pass over each partition.
+    So it does not depend on files, order or runs.
     """
     text = F.concat_ws(_SEPARATOR, *[F.coalesce(F.col(name), F.lit(_NULL)) for name in content])
     key = F.when(F.col(c.MALFORMED).isNull(), text).otherwise(F.concat(F.lit(_NULL * 2), F.col(c.RAW)))
-    copies = F.col(c.COPIES) if c.COPIES in frame.columns else F.lit(1)
-    same = _all_in_place()
-    of_all = {c.COPIES: F.sum(copies).over(same).cast("int")}
-    if c.INGEST_TIME in frame.columns:
-        of_all[c.INGEST_TIME] = F.max(c.INGEST_TIME).over(same)
-    return _first_in_place(frame.withColumn(c.EVENT_ID, F.md5(key)), of_all)
+    copies = F.col(c.COPIES) if c.COPIES in events.columns else F.lit(1)
+    return events.withColumns({c.EVENT_ID: F.md5(key), c.COPIES: copies})
 
 
-def merge_batches(rows: DataFrame) -> DataFrame:
-    """The typed rows of several batches, each without repeats → one row an ``event_id``, as from one batch.
+def merge_exact(rows: DataFrame) -> DataFrame:
+    """Typed rows, of one batch or of several → one row an ``event_id``, with the sum of their ``copies``.
 
-    A row that silver held stays marked so (``_held``), with its cancellation. Verdicts only ever turn to the better
-    (see :mod:`sparkrec.clean.rules`), so a row is good if one of its copies is; of refusals the newest holds.
+    The first by (source file, line) stays, with the newest ingest time of all. Verdicts only ever turn to the better
+    (see :mod:`sparkrec.clean.rules`), so a row is good if one of its copies is; of refusals the newest holds. A row
+    that silver held stays marked so (``_held``), with its cancellation. One shuffle by id, and one sort and one pass
+    over each partition.
     """
-    same, verdict = _all_in_place(), F.struct(c.RULE, c.RULES, c.REASON)
+    in_place = Window.partitionBy(c.EVENT_ID).orderBy(c.SOURCE_FILE, c.LINE)
+    same = in_place.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
+    verdict = F.struct(c.RULE, c.RULES, c.REASON)
     of_all = {
         "_good": F.bool_or(F.col(c.RULE).isNull()).over(same),
         "_verdict": F.max_by(verdict, F.col(c.INGEST_TIME)).over(same),
@@ -54,9 +52,12 @@ def merge_batches(rows: DataFrame) -> DataFrame:
         c.INGEST_TIME: F.max(c.INGEST_TIME).over(same),
         c.CANCELLED_AT: F.max(c.CANCELLED_AT).over(same),
         HELD: F.bool_or(HELD).over(same),
+        "_position": F.row_number().over(in_place),
     }
+    first = rows.withColumns(of_all).where("_position = 1")
     chosen = {name: F.when(~F.col("_good"), F.col(f"_verdict.{name}")) for name in (c.RULE, c.RULES, c.REASON)}
-    return _first_in_place(rows, of_all).withColumns(chosen).drop("_good", "_verdict")
+    chosen[c.RULES] = F.coalesce(chosen[c.RULES], F.array().cast("array<string>"))
+    return first.withColumns(chosen).drop("_good", "_verdict", "_position")
 
 
 def mark_near(events: DataFrame, seconds: float) -> DataFrame:
@@ -84,18 +85,3 @@ def starts_after_pause(in_time: WindowSpec, seconds: float) -> Column:
     """Whether a row is the first of its window, or more than ``seconds`` after the one before."""
     micros = F.unix_micros(c.EVENT_TIME)
     return F.coalesce(micros - F.lag(micros).over(in_time) > int(seconds * 1e6), F.lit(True))
-
-
-def _in_place() -> WindowSpec:
-    """One order for all that is asked of the rows of one id, so that they are sorted, and gone through, once."""
-    return Window.partitionBy(c.EVENT_ID).orderBy(c.SOURCE_FILE, c.LINE)
-
-
-def _all_in_place() -> WindowSpec:
-    return _in_place().rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
-
-
-def _first_in_place(frame: DataFrame, of_all: dict[str, Column]) -> DataFrame:
-    """The first row of each id, with what is said ``of_all`` of them."""
-    placed = frame.withColumns(of_all | {"_position": F.row_number().over(_in_place())})
-    return placed.where("_position = 1").drop("_position")

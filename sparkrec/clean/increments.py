@@ -67,7 +67,7 @@ def merged(run: Run, state: State, days: Days, new: DataFrame, judge: Callable[[
     refused = state.held(run, schemas.QUARANTINE).where(on(days.judged))
     again = judge(silver.as_raw(refused))
     rows = new.unionByName(again).unionByName(held(run, state).where(on(days.linked)))
-    return persisted(duplicates.merge_batches(rows))
+    return persisted(duplicates.merge_exact(rows))
 
 
 def context(run: Run, state: State, days: Days) -> DataFrame | None:

@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.clean import parsing
-from sparkrec.clean.verdicts import PARSED, Rule, tuned
+from sparkrec.clean.verdicts import Rule, tuned
 from sparkrec.config import Clean
+from sparkrec.persistence import persisted
 
 PRICE, QUANTITY = "outlier_price", "outlier_quantity"
 _NORMAL, _LEAST_SCALE = 0.7413, 0.5
@@ -43,7 +44,7 @@ def notice(events: DataFrame, items: DataFrame | None, settings: Clean) -> list[
     rules = {rule.name: rule for rule in tuned(declared(), settings.rules) if rule.severity == "warn"}
     if not rules:
         return []
-    values = _values(events).groupBy(c.ITEM_ID, _CATEGORY, _MEASURE, _X).count()
+    values = persisted(_values(events).groupBy(c.ITEM_ID, _CATEGORY, _MEASURE, _X).count())
     scored = _scored(_categorised(values, items), F.col(c.COUNT))
     beyond = F.lit(False)
     for name, rule in rules.items():
@@ -53,41 +54,44 @@ def notice(events: DataFrame, items: DataFrame | None, settings: Clean) -> list[
     return [(rule, *found.get(name, (0, None))) for name, rule in rules.items()]
 
 
-def refuse(checked: DataFrame, items: DataFrame | None, settings: Clean) -> DataFrame:
-    """The checked rows, outliers refused too where a rule about them has the severity ``quarantine``."""
-    rules = [r for r in tuned(declared(), settings.rules) if r.severity == "quarantine"]
-    for rule in rules:
-        value = _measures(f"{PARSED}.")[rule.name]
-        rows = checked.withColumns({_CATEGORY: _own_category(f"{PARSED}."), _X: value, _MEASURE: F.lit(rule.name)})
-        scored = _scored(_categorised(rows, items), F.when(F.col(c.RULE).isNull() & F.col(_X).isNotNull(), 1))
+def refusing(settings: Clean) -> list[Rule]:
+    """The rules about outliers with the severity ``quarantine``."""
+    return [rule for rule in tuned(declared(), settings.rules) if rule.severity == "quarantine"]
+
+
+def refuse(rows: DataFrame, items: DataFrame | None, settings: Clean) -> DataFrame:
+    """The typed rows, outliers refused too where a rule about them has the severity ``quarantine``."""
+    for rule in refusing(settings):
+        value = _measures()[rule.name]
+        measured = rows.withColumns({_CATEGORY: _own_category(), _X: value, _MEASURE: F.lit(rule.name)})
+        scored = _scored(_categorised(measured, items), F.when(F.col(c.RULE).isNull() & F.col(_X).isNotNull(), 1))
         name, beyond = F.lit(rule.name), F.coalesce(F.col(_Z) > rule.options["z"], F.lit(False))
         reason = F.concat(F.lit(f"{rule.name[8:]} is "), F.col(_X).cast("string"), F.lit(f"; expected {rule.expects}"))
-        checked = scored.withColumns(
+        rows = scored.withColumns(
             {
                 c.RULES: F.when(beyond, F.array_append(c.RULES, name)).otherwise(F.col(c.RULES)),
                 c.RULE: F.coalesce(c.RULE, F.when(beyond, name)),
                 c.REASON: F.coalesce(c.REASON, F.when(beyond, reason)),
             }
         ).drop(_CATEGORY, _X, _MEASURE, _Z)
-    return checked
+    return rows
 
 
-def _measures(within: str = "") -> dict[str, Column]:
-    price, value = F.col(within + c.PRICE), F.col(within + c.VALUE)
+def _measures() -> dict[str, Column]:
     bought = F.col(c.EVENT_TYPE).isin(c.PURCHASE, c.CART)
-    return {PRICE: F.when(price > 0, price), QUANTITY: F.when(bought & (value > 0), value)}
+    return {PRICE: F.when(F.col(c.PRICE) > 0, F.col(c.PRICE)),
+            QUANTITY: F.when(bought & (F.col(c.VALUE) > 0), F.col(c.VALUE))}  # fmt: skip
 
 
 def _values(good: DataFrame) -> DataFrame:
     """A row for each price and each quantity: item, category that the row itself names, measure, value."""
-    pairs = [F.when(x.isNotNull(), F.struct(F.lit(name).alias("m"), x.alias("x"))) for name, x in _measures().items()]
-    either = F.explode(F.array_compact(F.array(*pairs))).alias("_pair")
-    rows = good.select(c.ITEM_ID, _own_category().alias(_CATEGORY), either)
-    return rows.select(c.ITEM_ID, _CATEGORY, F.col("_pair.m").alias(_MEASURE), F.col("_pair.x").alias(_X))
+    pairs = [part for name, x in _measures().items() for part in (F.lit(name), x)]
+    both = F.stack(F.lit(len(_measures())), *pairs).alias(_MEASURE, _X)
+    return good.select(c.ITEM_ID, _own_category().alias(_CATEGORY), both).where(F.col(_X).isNotNull())
 
 
-def _own_category(within: str = "") -> Column:
-    return parsing.path(F.col(within + c.ITEM_CATEGORY))[0]
+def _own_category() -> Column:
+    return parsing.path(F.col(c.ITEM_CATEGORY))[0]
 
 
 def _categorised(rows: DataFrame, items: DataFrame | None) -> DataFrame:

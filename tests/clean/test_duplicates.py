@@ -1,9 +1,21 @@
 import pytest
+from pyspark.sql import functions as F
 
 from sparkrec import columns as c
-from sparkrec.clean import duplicates
+from sparkrec.clean import duplicates, silver
+from sparkrec.config import Clean
 
 pytestmark = pytest.mark.spark
+
+
+def _distinct(events, day="2024-05-06"):
+    """Merged, after they were judged; ingested on that day."""
+    came = {c.HEADER: F.lit(None).cast("string"), c.INGEST_TIME: F.lit(day).cast("timestamp")}
+    return duplicates.merge_exact(_typed(events, came))
+
+
+def _typed(events, came):
+    return silver.typed(silver.checked(events.withColumns(came), None, Clean()))
 
 
 def test_exact_repeats_are_one_row_whatever_their_file(canonical_events):
@@ -20,7 +32,7 @@ def test_exact_repeats_are_one_row_whatever_their_file(canonical_events):
         {"source_file": "d.csv", "line": 2, "malformed": "another sentence", "raw": "xx"},
         {"source_file": "d.csv", "line": 3, "malformed": "no columns", "raw": "yy"},
     ]
-    found = duplicates.merge_exact(canonical_events(rows)).collect()
+    found = _distinct(canonical_events(rows)).collect()
     merged = sorted((row[c.SOURCE_FILE], row[c.LINE], row[c.COPIES]) for row in found)
     assert merged == [
         ("a.csv", 9, 3), ("a.csv", 10, 1), ("c.csv", 1, 1), ("c.csv", 2, 1), ("d.csv", 1, 2), ("d.csv", 3, 1),
@@ -30,10 +42,28 @@ def test_exact_repeats_are_one_row_whatever_their_file(canonical_events):
 
 def test_the_id_does_not_depend_on_the_order_of_files(canonical_events):
     rows = [{"user_id": f"u{i % 3}", "item_id": "a", "event_type": "view", "event_time": f"t{i % 2}"} for i in range(9)]
-    one = {r[c.EVENT_ID] for r in duplicates.merge_exact(canonical_events(rows)).collect()}
-    other = {r[c.EVENT_ID] for r in duplicates.merge_exact(canonical_events(rows[::-1], source_file="z")).collect()}
+    one = {r[c.EVENT_ID] for r in _distinct(canonical_events(rows)).collect()}
+    other = {r[c.EVENT_ID] for r in _distinct(canonical_events(rows[::-1], source_file="z")).collect()}
     assert one == other
     assert len(one) == 6
+
+
+def test_of_copies_the_first_stays_and_the_newest_ingest_decides(canonical_events):
+    event = {"user_id": "u", "item_id": "a", "event_type": "view", "event_time": "2024-05-08 12:00:00", "raw": "r"}
+    first = canonical_events([event | {"source_file": "a", "line": 1}])
+    again = canonical_events([event | {"source_file": "b", "line": 1}])
+
+    def on(day):
+        return {c.HEADER: F.lit(None).cast("string"), c.INGEST_TIME: F.lit(day).cast("timestamp")}
+
+    before = _typed(first, on("2024-05-06")), _typed(again, on("2024-05-07"))
+    row = duplicates.merge_exact(before[0].unionByName(before[1])).collect()[0]
+    assert (row[c.SOURCE_FILE], row[c.COPIES], row[c.RULE], row[c.RULES]) == (
+        "a", 2, "impossible_time", ["impossible_time"],
+    )  # fmt: skip
+    assert str(row[c.INGEST_TIME])[:10] == "2024-05-07"
+    row = duplicates.merge_exact(before[0].unionByName(_typed(again, on("2024-05-08")))).collect()[0]
+    assert (row[c.SOURCE_FILE], row[c.COPIES], row[c.RULE], row[c.RULES], row[c.REASON]) == ("a", 2, None, [], None)
 
 
 def _events(spark, seconds, **columns):
@@ -59,8 +89,6 @@ def test_near_repeats_are_chains(spark):
 
 
 def test_near_repeats_of_other_users_items_or_types_stay_apart(spark):
-    from pyspark.sql import functions as F
-
     events = _events(spark, [0, 0, 0]).withColumn(
         "user_id", F.when(F.col("event_id") == "e1", "v").otherwise(F.col("user_id"))
     )

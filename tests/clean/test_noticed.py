@@ -62,7 +62,7 @@ def test_outliers(checked):
 
 def test_an_outlier_may_be_refused(checked):
     strict = Clean.model_validate({"rules": {"outlier_price": {"severity": "quarantine"}}})
-    refused = outliers.refuse(checked, None, strict).where(f"{c.RULE} IS NOT NULL").collect()
+    refused = outliers.refuse(silver.typed(checked), None, strict).where(f"{c.RULE} IS NOT NULL").collect()
     assert [(row[c.ITEM_ID], row[c.RULE], row[c.RULES]) for row in refused] == [
         ("dear", "outlier_price", ["outlier_price"])
     ]
