@@ -32,8 +32,11 @@ def claim(
     }  # fmt: skip
 
 
-def save(name: str, claims: list[dict[str, Any]], note: str, part: str = "") -> None:
-    """Write ``bench/results/NAME.json``, or of a part of a script's claims ``NAME_PART.json``, and the page."""
+def save(name: str, claims: list[dict[str, Any]], note: str, part: str = "", **more: Any) -> None:
+    """Write ``bench/results/NAME.json``, or of a part of a script's claims ``NAME_PART.json``, and the page.
+
+    ``more``: what else was measured, for other pages.
+    """
     RESULTS.mkdir(exist_ok=True)
     content = {
         "cores": len(os.sched_getaffinity(0)),
@@ -41,6 +44,7 @@ def save(name: str, claims: list[dict[str, Any]], note: str, part: str = "") -> 
         "command": f"python bench/{name}.py {part}".strip(),
         "note": note,
         "claims": claims,
+        **more,
     }
     (RESULTS / f"{'_'.join(filter(None, (name, part)))}.json").write_text(json.dumps(content, indent=1) + "\n")
     page()

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from _results import HOME, claim, save
+from _results import HOME, RESULTS, claim, save
 
 SIZES = (1_000_000, 10_000_000)
 STAGES = ("ingest", "clean", "featurize")
+LAYERS = ("bronze", "silver", "quarantine", "gold")
 TARGET = {"duckdb": 1 / 3, "polars": 1 / 3}
 MEMORY = "8g"
 PEERS = HOME / "bench" / "peers"
@@ -145,43 +145,54 @@ def main() -> None:
     environment = [".venv-peers-frames", "requirements/peers-frames.lock", "DuckDB and Polars (half a minute)"]
     subprocess.run(["bash", "requirements/environment.sh", *environment], cwd=HOME, check=True)
     peers = [name for name in TARGET if (PEERS / f"{name}_lake.py").exists()]
-    claims, said, before = [], [], {}
     for events in sizes:
         with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            started = time.perf_counter()
-            stages = {stage: ours(folder, events, stage) for stage in STAGES}
-            rows = stages["clean"]["counts"]["rows_in"]
-            print(f"{events:,}: {rows:,} rows, {time.perf_counter() - started:.0f} s in all", flush=True)
-            cost = {stage: 1e6 * result["seconds"] / rows for stage, result in stages.items()}
-            said.append(f"{rows:,} raw rows: " + ", ".join(
-                f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['gb']:.1f} GB, "
-                f"{result['shuffled'] / rows:.0f} bytes a row shuffled" for stage, result in stages.items()
-            ) + ".")  # fmt: skip
-            counts = stages["clean"]["counts"] | stages["featurize"]["counts"]
-            for other in peers:
-                theirs = peer(other, folder)
-                differ = {
-                    k: (counts[k], theirs["counts"][v]) for k, v in SAME.items() if counts[k] != theirs["counts"][v]
-                }
-                if differ:
-                    raise AssertionError(f"{other} does not write the same rows: {differ}")
-                both = sum(stages[stage]["seconds"] for stage in ("clean", "featurize"))
-                rates = [rows / both], [rows / (theirs["clean"] + theirs["featurize"])]
-                claims.append(
-                    claim(f"clean + featurize against {other}, {events:,} events", *rates, "rows/s", TARGET[other])
-                )
-                said.append(
-                    f"{other}: clean {theirs['clean']:.0f} s, featurize {theirs['featurize']:.0f} s, "
-                    f"{theirs['gb']:.1f} GB."
-                )
-                print(said[-1], claims[-1]["ratio"], flush=True)
-            for stage in before:
-                name = f"{stage}: cost of a row, {events:,} events against the size before"
-                claims.append(claim(name, [cost[stage]], [before[stage]], "µs a row", 1 / 1.2, higher=False))
-            before = cost
-        about = f"The simulated shop, all {os.cpu_count()} cores, {MEMORY} for the driver."
-        save("featurize", claims, " ".join([about, *said]))
+            measure(Path(name), events, peers)
+
+
+def measure(folder: Path, events: int, peers: list[str]) -> None:
+    stages = {stage: ours(folder, events, stage) for stage in STAGES}
+    rows = stages["clean"]["counts"]["rows_in"]
+    said = [f"The simulated shop, all {os.cpu_count()} cores, {MEMORY} for the driver. {rows:,} raw rows: " + ", ".join(
+        f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['gb']:.1f} GB, "
+        f"{result['shuffled'] / rows:.0f} bytes a row shuffled" for stage, result in stages.items()
+    ) + "."]  # fmt: skip
+    print(said[0], flush=True)
+    disk = {part: _bytes(folder / part) for part in ("logs", *(f"lake/{table}" for table in LAYERS))}
+    claims = []
+    counts = stages["clean"]["counts"] | stages["featurize"]["counts"]
+    for other in peers:
+        theirs = peer(other, folder)
+        differ = {k: (counts[k], theirs["counts"][v]) for k, v in SAME.items() if counts[k] != theirs["counts"][v]}
+        if differ:
+            raise AssertionError(f"{other} does not write the same rows: {differ}")
+        both = sum(stages[stage]["seconds"] for stage in ("clean", "featurize"))
+        rates = [rows / both], [rows / (theirs["clean"] + theirs["featurize"])]
+        claims.append(claim(f"clean + featurize against {other}, {events:,} events", *rates, "rows/s", TARGET[other]))
+        said.append(
+            f"{other}: clean {theirs['clean']:.0f} s, featurize {theirs['featurize']:.0f} s, {theirs['gb']:.1f} GB."
+        )
+        print(said[-1], claims[-1]["ratio"], flush=True)
+    measured = [
+        {"stage": stage, "rows": rows, **{k: result[k] for k in ("seconds", "gb", "shuffled")}}
+        for stage, result in stages.items()
+    ]
+    if before := smaller(rows):
+        for now, then in zip(measured, before, strict=True):
+            cost = [[1e6 * one["seconds"] / one["rows"]] for one in (now, then)]
+            name = f"{now['stage']}: cost of a row, {rows:,} rows against {then['rows']:,}"
+            claims.append(claim(name, *cost, "µs a row", 1 / 1.2, higher=False))
+    save("featurize", claims, " ".join(said), str(events), stages=measured, bytes=disk)
+
+
+def smaller(rows: int) -> list[dict[str, Any]]:
+    """The stages of the largest size measured before that is smaller."""
+    found = [json.loads(path.read_text())["stages"] for path in RESULTS.glob("featurize_*.json")]
+    return max((stages for stages in found if stages[0]["rows"] < rows), key=lambda s: s[0]["rows"], default=[])
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Rows are counted, by drawing the users of a step; a rank's milliseconds are those that bench/ranks.py measured with one
 rank. Bytes follow ``training.exchange``, whose count of two ranks was measured and stands beside the formula's.
+And what clean and featurize cost at a billion events, from what bench/featurize.py measured.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from functools import cache
 
 import numpy as np
+from _lake_scaling import section
 from _results import HOME, RESULTS
 from _shop import BATCH, ITEMS, USERS, WIDTH, draw
 
@@ -114,6 +116,7 @@ What follows from it:
 
 What lists for 10 M users × 1 M items cost: [retrieval.md](retrieval.md#cost).
 """
+    text += section()
     (HOME / "docs" / "scaling.md").write_text(text)
     print(text)
 

@@ -14,8 +14,8 @@ def clean(run: Run) -> None:
     """Bronze → silver events and items; what is refused goes to quarantine with a reason.
 
     Only the rows are read that came since the last run, and only the days are written that they touch; ``start`` says
-    where to go on, or why all is computed. Repeats are merged first, then the rules are applied; near repeats,
-    sessions, cancellations and bots are found among what is left. Without a catalogue the log describes its items.
+    where to go on, or why all is computed. Each row is judged by itself, and repeats are merged; near repeats,
+    sessions, cancellations and bots are found among what is good. Without a catalogue the log describes its items.
     """
     settings, source = run.settings.clean, sources.get(run.settings.source)
     start = state.begin(run, source)

@@ -77,6 +77,13 @@ class Table:
     def column_names(self) -> list[str]:
         return [column.name for column in self.columns]
 
+    def described(self) -> dict[str, dict[str, str]]:
+        """What the lake says of each column: its sentence, and its data class."""
+        return {
+            column.name: {"comment": column.doc, "sparkrec.dataClass": self.data_class(column)}
+            for column in self.columns
+        }
+
     def struct(self) -> StructType:
         """The columns as a Spark ``StructType``. Needs pyspark, not a session."""
         from pyspark.sql.types import StructType

@@ -32,13 +32,15 @@ def properties(table: Table) -> dict[str, str]:
     return wanted | ({"delta.appendOnly": "true"} if table.append_only else {})
 
 
-def named(rows: DataFrame, about: Mapping[str, str]) -> DataFrame:
-    """The first rows of a table, which say ``about`` it what :func:`read` finds: a writer can give no such properties.
+def named(rows: DataFrame, table: Table, about: Mapping[str, str]) -> DataFrame:
+    """The first rows of a table, with what each column is, for ``DESCRIBE`` and for catalogues that read it.
 
-    It is the metadata of the first column, which Delta keeps with the schema.
+    And ``about`` the table, what :func:`read` finds: a writer can give no such properties. It is metadata of the first
+    column, which Delta keeps with the schema.
     """
-    first, *others = rows.columns
-    return rows.select(rows[first].alias(first, metadata=dict(about)), *others)
+    said = table.described()
+    said[rows.columns[0]] |= about
+    return rows.select(*[rows[name].alias(name, metadata=said[name]) for name in rows.columns])
 
 
 def read(spark: SparkSession, path: str, name: str) -> str | None:
@@ -103,7 +105,10 @@ def _add_columns(spark: SparkSession, name: str, table: Table) -> None:
 def _replace(spark: SparkSession, path: str, table: Table) -> None:
     from delta.tables import DeltaTable
 
-    builder = DeltaTable.replace(spark).location(path).addColumns(table.struct()).comment(table.doc)
+    struct, said = table.struct(), table.described()
+    for column in struct:
+        column.metadata = said[column.name]
+    builder = DeltaTable.replace(spark).location(path).addColumns(struct).comment(table.doc)
     if table.partition_by:
         builder = builder.partitionedBy(*table.partition_by)
     builder.execute()

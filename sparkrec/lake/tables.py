@@ -221,7 +221,7 @@ class Lake:
         about = migrations.properties(table) | dict(properties or {})
         of_delta = {name: value for name, value in about.items() if name.startswith("delta.")}
         own = {name: value for name, value in about.items() if name not in of_delta}
-        writer = migrations.named(rows, own).write.format("delta").mode("errorifexists").options(**of_delta)
+        writer = migrations.named(rows, table, own).write.format("delta").mode("errorifexists").options(**of_delta)
         try:
             writer.partitionBy(*table.partition_by).save(self.path(table))
         except (AnalysisException, DeltaConcurrentModificationException):

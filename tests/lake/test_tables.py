@@ -68,6 +68,9 @@ def test_a_table_comes_with_its_first_rows_in_one_commit(lake: Lake, table: sche
     assert lake.append(table, empty, ABSENT, {"sparkrec.more": "yes"}) == (0, 0)
     found = DeltaTable(lake.path(table))
     columns = StructType.fromJson(json.loads(found.schema().to_json()))
+    for column, declared in zip(columns, table.columns, strict=True):
+        assert column.metadata.pop("comment") == declared.doc
+        assert column.metadata.pop("sparkrec.dataClass") == table.data_class(declared)
     assert columns[0].metadata == {migrations.SCHEMA_PROPERTY: str(schemas.SCHEMA_VERSION), "sparkrec.more": "yes"}
     columns[0].metadata = {}
     assert columns == table.struct()
@@ -80,6 +83,15 @@ def test_a_table_comes_with_its_first_rows_in_one_commit(lake: Lake, table: sche
         assert migrations.read(lake.spark, lake.path(table), name) == value, "still"
     assert (held.get("delta.enableChangeDataFeed") == "true") == table.change_feed
     assert (held.get("delta.appendOnly") == "true") == table.append_only
+
+
+def test_a_table_says_what_its_columns_are(lake: Lake) -> None:
+    table = schemas.SILVER_EVENTS
+    lake.overwrite(table, lake.spark.createDataFrame([], table.struct()))
+    rows = lake.spark.sql(f"DESCRIBE delta.`{lake.path(table)}`").collect()
+    assert {row["col_name"]: row["comment"] for row in rows}["event_time"] == "when, UTC"
+    classes = {field.name: field.metadata["sparkrec.dataClass"] for field in lake.read(table).schema if field.metadata}
+    assert (classes["user_id"], classes["text"], classes["copies"]) == ("identifier", "personal", "public")
 
 
 def test_who_comes_second_to_make_a_table(lake: Lake, monkeypatch: Any) -> None:
