@@ -23,7 +23,7 @@ PERSISTED = 140 + 100
 
 def section() -> str:
     """Markdown; empty until two sizes were measured."""
-    results = [json.loads(path.read_text()) for path in RESULTS.glob("featurize_*.json")]
+    results = [json.loads(path.read_text()) | {"name": path.stem} for path in RESULTS.glob("featurize_*.json")]
     results.sort(key=lambda result: int(result["stages"][0]["rows"]))
     if len(results) < 2:
         return ""
@@ -44,17 +44,18 @@ def section() -> str:
     rows = many["stages"][0]["rows"]
     disk = {name.rpartition("/")[2]: size / rows for name, size in many["bytes"].items()}
     clean = next(pair for pair in zip(few["stages"], many["stages"], strict=True) if pair[1]["stage"] == "clean")
-    widest = WIDEST * slope(*clean, "shuffled")
+    shuffled = slope(*clean, "shuffled")
+    widest = WIDEST * shuffled
     tasks = {name: events * widest / PARTITION for name, events in EVENTS.items()}
-    kept = {name: events * PERSISTED / 1e12 for name, events in EVENTS.items()}
+    kept = {name: events * (PERSISTED + shuffled) / 1e12 for name, events in EVENTS.items()}
     stored = " | ".join(f"{name} {size:.0f}" for name, size in disk.items())
     return f"""
 # The lake, on paper
 
 Made by `python bench/scaling.py` from `bench/featurize.py` at {few["stages"][0]["rows"]:,} and {rows:,} rows on
-{cores} cores ([benchmarks.md](benchmarks.md#featurize_10000000)). The cost of a row is the slope between the two, so
-what every run costs (reading the plan, starting the JVM, writing twelve tables: about a minute) is left out. It holds
-while sorts fit: their cost grows with the logarithm of a partition's rows, so keep partitions of one size.
+{cores} cores ([benchmarks.md](benchmarks.md#{many["name"]})). The cost of a row is the slope between the two, so what
+every run costs, however few its rows are, is left out. It holds while sorts fit: their cost grows with the logarithm of
+a partition's rows, so keep partitions of one size.
 
 | stage | rows/s at {rows:,} | core-µs a row | bytes a row shuffled | GB of memory at most |
 |---|---|---|---|---|
@@ -62,8 +63,8 @@ while sorts fit: their cost grows with the logarithm of a partition's rows, so k
 
 Bytes a row on disk: {stored}.
 
-For all of the events at once, {" and ".join(f"{CORES[name]:,} cores for {name}" for name in EVENTS)}; a day costs what
-its own rows cost, and the days that late rows touch:
+For all of the events at once, {" and ".join(f"{CORES[name]:,} cores for {name}" for name in EVENTS)}; a day costs
+what its own rows and the days that late rows touch cost, and what every run does:
 
 | events | stage | core-hours | hours | TB shuffled |
 |---|---|---|---|---|
@@ -74,11 +75,12 @@ its own rows cost, and the days that late rows touch:
 | `spark.shuffle_partitions` | {tasks["1 billion"]:,.0f} | {tasks["100 billion"]:,.0f} | \
 {PARTITION / 1e6:.0f} MB of the widest exchange ({widest:.0f} bytes a row) for a task; adaptive execution merges the \
 small ones, and does not split |
-| memory of an executor | 3 GB a core | 3 GB a core | a task sorts about half a gigabyte, the rest is what is kept |
+| memory of an executor | 3 GB a core | 3 GB a core | not tried: a task sorts about half a gigabyte, and frames are \
+kept |
 | local disk, all executors | {kept["1 billion"]:.1f} TB | {kept["100 billion"]:.0f} TB | clean keeps \
-{PERSISTED} bytes a row, and its shuffles as long |
-| `spark.sql.autoBroadcastJoinThreshold` | 1g | 1g | 10 M item ids, about 0.7 GB as a hash table: with less, every \
-row is shuffled once more to find out whether its item is known |
+{PERSISTED} bytes a row, and the {shuffled:.0f} that it shuffles |
+| `spark.sql.autoBroadcastJoinThreshold` | 1g | 1g | 10 M item ids, by estimate 0.7 GB as a hash table: with less, \
+every row is shuffled once more to find out whether its item is known |
 | `spark.databricks.delta.snapshotPartitions` | 10 | 50 | files of silver: \
 {1e9 * disk["silver"] / PARTITION:,.0f} and {1e11 * disk["silver"] / PARTITION:,.0f} of {PARTITION / 1e6:.0f} MB |
 | driver's memory | 4 GB | 8 GB | days, files and counts come to it; users, items and events do not |

@@ -32,8 +32,9 @@ def clean(run: Run) -> None:
     event_rules = rules.event_rules(settings, settings.latest)
     tally = accounting.tally(new, schemas.BRONZE_EVENTS.name, event_rules, list(accounting.event_facts()))
     accounting.conserve("bronze.events while merging repeats", arrived.rows, tally.rows)
-    tally = tally.noticing(outliers.notice(silver.accepted(new), items.history, settings))
-    tally = tally.noticing(funnels.notice(silver.accepted(new), settings))
+    good = silver.accepted(new)
+    tally = tally.noticing(outliers.notice(good, items.history, settings))
+    tally = tally.noticing(funnels.notice(good, settings))
     tally.stop_above(settings.max_refused)
     run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 

@@ -35,7 +35,7 @@ def persisted(frame: DataFrame, level: StorageLevel = StorageLevel.MEMORY_AND_DI
     held = spark._jsparkSession.sharedState().cacheManager().lookupCachedData(kept._jdf)
     relation = held.get().cachedRepresentation()
     result = type(frame)(sql.classic.Dataset.ofRows(spark._jsparkSession, relation), spark)
-    result.unpersist = kept.unpersist  # type: ignore[method-assign]
+    result.unpersist = kept.unpersist  # type: ignore[method-assign]  # Spark lets go what it finds, by its plan
     return result
 
 

@@ -34,7 +34,7 @@ _DEFAULTS = {
     "spark.databricks.delta.stats.skipping": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     # Keys, times and amounts come first in the tables. To note the least and greatest of all the texts behind them, by
-    # which nobody looks, is a quarter of writing silver.
+    # which nobody looks, is a fifth of writing silver.
     "spark.databricks.delta.properties.defaults.dataSkippingNumIndexedCols": "8",
     "spark.python.worker.reuse": "true",
     # To look for the best encoding of each column is a fifth of persisting a frame; its blocks are compressed anyway.

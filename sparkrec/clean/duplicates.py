@@ -5,8 +5,6 @@ All of it is commutative and associative: rows may come in any order, in any num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
@@ -23,12 +21,12 @@ HELD, BEFORE = "_held", "_before"
 _SEPARATOR, _NULL = "\x1f", "\x00"
 
 
-def identified(events: DataFrame, content: Sequence[str] = EVENT_CONTENT) -> DataFrame:
+def identified(events: DataFrame) -> DataFrame:
     """Adds ``event_id``, the MD5 of the content (of the raw text, for a row that could not be read), and ``copies``.
 
     So it does not depend on files, order or runs.
     """
-    text = F.concat_ws(_SEPARATOR, *[F.coalesce(F.col(name), F.lit(_NULL)) for name in content])
+    text = F.concat_ws(_SEPARATOR, *[F.coalesce(F.col(name), F.lit(_NULL)) for name in EVENT_CONTENT])
     key = F.when(F.col(c.MALFORMED).isNull(), text).otherwise(F.concat(F.lit(_NULL * 2), F.col(c.RAW)))
     copies = F.col(c.COPIES) if c.COPIES in events.columns else F.lit(1)
     return events.withColumns({c.EVENT_ID: F.md5(key), c.COPIES: copies})

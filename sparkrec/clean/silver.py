@@ -58,8 +58,11 @@ def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -
         rows = rows.withColumn(rules.KNOWN_ITEM, F.coalesce(rules.KNOWN_ITEM, F.lit(False)))
     result = rules.check(rules.parse_events(rows, settings), rules.event_rules(settings, settings.latest))
     day = F.col(f"{rules.PARSED}.{c.EVENT_TIME}").cast("date")
-    # The day is a folder: no folders for impossible days of long ago.
-    return result.withColumn(c.EVENT_DATE, F.when(day >= F.lit(str(settings.earliest)).cast("date"), day))
+    return result.withColumns({
+        # The day is a folder: no folders for impossible days of long ago.
+        c.EVENT_DATE: F.when(day >= F.lit(str(settings.earliest)).cast("date"), day),
+        accounting.FACTS: accounting.marked(accounting.event_facts()),
+    })  # fmt: skip
 
 
 def without_raw(rows: DataFrame) -> DataFrame:
@@ -70,8 +73,8 @@ def without_raw(rows: DataFrame) -> DataFrame:
 def typed(checked_events: DataFrame) -> DataFrame:
     """Checked rows with silver's columns but for what other events decide, the log's item columns, and the verdict.
 
-    Flat and half as wide: this, and not what it is made of, is persisted. A cancel's quantity loses its sign. A price
-    of zero, where it is allowed, is no price.
+    Flat, and a third less than what it is made of: this is persisted. A cancel's quantity loses its sign. A price of
+    zero, where it is allowed, is no price.
     """
     value, price, time = (F.col(f"{rules.PARSED}.{name}") for name in (c.VALUE, c.PRICE, c.EVENT_TIME))
     values: dict[str, Column] = {
@@ -89,8 +92,7 @@ def typed(checked_events: DataFrame) -> DataFrame:
         c.COPIES,
         c.SOURCE_FILE,
         c.LINE,
-        *[name for name in _REFUSAL if name != accounting.FACTS],
-        accounting.marked(accounting.event_facts()).alias(accounting.FACTS),
+        *_REFUSAL,
         F.lit(None).cast("timestamp").alias(c.CANCELLED_AT),
         F.lit(None).cast("string").alias(c.MERGED_INTO),
         F.lit(False).alias(HELD),

@@ -98,7 +98,12 @@ def _same_layout(spark: SparkSession, name: str, table: Table) -> bool:
 
 def _add_columns(spark: SparkSession, name: str, table: Table) -> None:
     found = set(spark.table(name).columns)
-    if new := [f"`{column.name}` {column.type}" for column in table.columns if column.name not in found]:
+    new = [
+        "`{}` {} COMMENT '{}'".format(column.name, column.type, column.doc.replace("'", r"\'"))
+        for column in table.columns
+        if column.name not in found
+    ]
+    if new:
         spark.sql(f"ALTER TABLE {name} ADD COLUMNS ({', '.join(new)})")
 
 

@@ -69,6 +69,17 @@ def test_an_outlier_may_be_refused(checked):
     assert refused[0][c.REASON].startswith("price is 500.0; expected a price usual in its category")
 
 
+def test_a_refused_outlier_keeps_its_raw_text_and_a_good_row_has_none(canonical_events):
+    rows = [event("u1", f"i{n}", "view", f"10:0{n}:00", price) for n, price in enumerate(["8", "9", "10", "11", "500"])]
+    came = {c.HEADER: F.lit(None).cast("string"), c.INGEST_TIME: F.lit("2024-05-06").cast("timestamp")}
+    events = canonical_events([row | {"raw": row["item_id"]} for row in rows]).withColumns(came)
+    strict = Clean.model_validate({"rules": {"outlier_price": {"severity": "quarantine"}}})
+    found = silver.Judge(lambda bronze: bronze, None, strict).typed(events).collect()
+    assert {row[c.ITEM_ID]: (row[c.RULE], row[c.RAW]) for row in found} == {
+        **{f"i{n}": (None, None) for n in range(4)}, "i4": ("outlier_price", "i4"),
+    }  # fmt: skip
+
+
 def test_visits_that_contradict_themselves(checked):
     events = silver.accepted(silver.typed(checked))
     found = {rule.name: (n, example) for rule, n, example in funnels.notice(events, Clean())}

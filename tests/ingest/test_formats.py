@@ -101,3 +101,30 @@ def test_parquet_and_delta(spark: Any, tmp_path: Path) -> None:
     held = sorted({row[0] for row in rows})
     assert Delta().rewritten("d", listed, [*held, "other/x"]) == []
     assert Delta().rewritten("d", listed[:1], held) == [listed[1].name]
+
+
+def test_of_a_json_line_the_named_fields_are_those_that_it_has(spark: Any) -> None:
+    """What Python's json finds, whether all fields are asked for or some."""
+    names = ("user", "a.b", "odd`name", "nested", "none", "absent")
+    good = [
+        {"user": "u", "a.b": "dot", "odd`name": "tick", "nested": {"x": [1, 2]}, "none": None, "other": "y"},
+        {"USER": "another", "_corrupt": "a field of the log", "user": "v"},
+        {"nested": ["a", {"b": 1}]},
+        {},
+    ]
+    bad = ["", "null", "[]", '[{"user": "in a list"}]', '"user"', "{", '{"user": "u"', '{"user": u}', "user: u"]
+    lines = [*map(json.dumps, good), " \t" + json.dumps(good[0]), *bad]
+    rows = spark.createDataFrame(
+        [("f", n, line) for n, line in enumerate(lines)], "source_file string, n int, raw string"
+    )
+    for asked in (names, None, ("user", "USER")):
+        parsed = JsonLines().parse(rows, names=asked).orderBy("n").collect()
+        assert [row.malformed is not None for row in parsed] == [False] * (len(good) + 1) + [True] * len(bad)
+        for row, expected in zip(parsed, [*good, good[0]], strict=False):
+            for name in asked or names:
+                value = expected.get(name)
+                found = row.fields.asDict().get(name) if hasattr(row.fields, "asDict") else row.fields.get(name)
+                if isinstance(value, str | None):
+                    assert found == value
+                else:
+                    assert json.loads(found) == value

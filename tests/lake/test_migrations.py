@@ -53,6 +53,8 @@ def test_columns_are_added_and_layouts_replaced(spark: Any, tmp_path: Any) -> No
 
     assert lake.read(schemas.SILVER_EVENTS).columns == schemas.SILVER_EVENTS.column_names
     assert lake.read(schemas.SILVER_EVENTS).count() == 1
+    said = spark.sql(f"DESCRIBE delta.`{lake.path(schemas.SILVER_EVENTS)}`").where(f"col_name = '{c.SESSION_ID}'")
+    assert said.first()["comment"].startswith("the shop's session; 'gap-…' where")
     assert lake.read(schemas.SILVER_EVENTS, 1).columns == schemas.SILVER_EVENTS.column_names
 
     assert lake.read(schemas.QUARANTINE).count() == 0, "clean computes it again"
