@@ -358,9 +358,7 @@ def _parse_json(rows: DataFrame, names: Sequence[str] | None) -> DataFrame:
     else:
         # A few known fields: a row of them, not a map of all that the line has, which is searched for each of them.
         schema = ", ".join(f"`{name.replace('`', '``')}` string" for name in names)
-        row = F.from_json(c.RAW, schema, {"columnNameOfCorruptRecord": _CORRUPT})
-        is_object = F.ltrim(c.RAW, F.lit(" \t\r\n")).startswith("{")  # a list of objects would be read as its first
-        parsed = rows.withColumn(FIELDS, F.when(is_object, row))
+        parsed = rows.withColumn(FIELDS, F.from_json(c.RAW, schema, {"columnNameOfCorruptRecord": _CORRUPT}))
         parsed = parsed.withColumn(FIELDS, F.when(F.col(FIELDS)[_CORRUPT].isNull(), F.col(FIELDS)))
     sentence = F.when(F.col(FIELDS).isNull(), F.lit("the line is not a JSON object"))
     return parsed.withColumn(c.MALFORMED, sentence)
