@@ -1,7 +1,8 @@
 """Every history encoder on Amazon Beauty by the whole path (Delta, loader, two ranks): the best validation NDCG@20.
 
 Settings are recipe B's (conf/amazon_beauty.yaml) for all of them, with one layer; only the encoder differs. Test is
-not looked at. The peer of each is the recipe's own encoder, recency, in the same run.
+not looked at. The peer of each is the recipe's own encoder, recency, in the same run. Beside it the processor time of
+the stage's processes (Spark's, the ranks') until validation had chosen.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 
 from _results import HOME, claim, save
+from featurize import family, text
 
 ENCODERS = ("recency", "mean", "cnn", "gru", "lstm", "attention")
 SEEDS = (17,)
 PEER = ENCODERS[0]
-EPOCH = re.compile(r"choose epoch (\d+) done: .*recall@20 ([\d.]+), ndcg@20 ([\d.]+), ([\d,]+) examples/s")
+EPOCH = re.compile(r"choose epoch (\d+) done: .*recall@20 ([\d.]+), ndcg@20 ([\d.]+)")
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def sparkrec(*arguments: str) -> subprocess.Popen[str]:
@@ -28,22 +30,29 @@ def sparkrec(*arguments: str) -> subprocess.Popen[str]:
 
 
 def chosen(*arguments: str) -> dict[str, float]:
-    """The epoch that validation chose: its number, recall and NDCG; epochs tried, and the median of targets a second.
+    """The epoch that validation chose: its number, recall and NDCG; epochs tried, and seconds of processor time.
 
     The training on everything, which follows, is for the test: it is stopped.
     """
-    curve = []
+    curve, seconds = [], 0.0
     with sparkrec(*arguments) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if epoch := EPOCH.search(line):
-                curve.append([float(number.replace(",", "")) for number in epoch.groups()])
+                curve.append([float(number) for number in epoch.groups()])
+                seconds = processor_seconds(process.pid)
             elif "final epoch" in line:
                 process.terminate()
     if not curve:
         raise RuntimeError("The training ended without an epoch scored on validation.")
-    number, recall, ndcg, _ = max(curve, key=lambda epoch: epoch[2])
-    return {"epoch": number, "recall": recall, "ndcg": ndcg, "tried": len(curve), "speed": median(e[3] for e in curve)}
+    number, recall, ndcg = max(curve, key=lambda epoch: epoch[2])
+    return {"epoch": number, "recall": recall, "ndcg": ndcg, "tried": len(curve), "processor": seconds}
+
+
+def processor_seconds(of: int) -> float:
+    """Of the process ``of`` and its descendants, those that have ended among them."""
+    stats = [text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() for pid in family(of)]
+    return sum(int(ticks) for stat in stats for ticks in stat[11:15]) / TICKS
 
 
 def main() -> None:
@@ -74,7 +83,7 @@ def main() -> None:
     ]
     said = ", ".join(
         f"{encoder} {first['ndcg']:.4f} (recall {first['recall']:.4f}, epoch {first['epoch']:.0f} of {first['tried']}, "
-        f"{first['speed']:,.0f} targets/s)"
+        f"{first['processor']:,.0f} s of processor time)"
         for encoder, (first, *_) in found.items()
     )
     save("encoders", claims, f"Amazon Beauty, recipe B, one layer, seeds {SEEDS}, validation only: {said}.")

@@ -38,7 +38,7 @@ def peak_memory(of: int) -> Iterator[dict[str, float]]:
 
     def watch() -> None:
         while not done.wait(0.5):
-            result["gb"] = max(result["gb"], sum(map(_resident, _family(of))) / 1e6)
+            result["gb"] = max(result["gb"], sum(map(_resident, family(of))) / 1e6)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -49,21 +49,21 @@ def peak_memory(of: int) -> Iterator[dict[str, float]]:
         thread.join()
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     found = [pid]
     for process in found:
         for children in Path(f"/proc/{process}/task").glob("*/children"):
-            found += map(int, _text(children).split())
+            found += map(int, text(children).split())
     return found
 
 
 def _resident(pid: int) -> int:
     """kB"""
-    sizes = [line.split()[1] for line in _text(Path(f"/proc/{pid}/smaps_rollup")).splitlines() if line[:4] == "Pss:"]
+    sizes = [line.split()[1] for line in text(Path(f"/proc/{pid}/smaps_rollup")).splitlines() if line[:4] == "Pss:"]
     return int(sizes[0]) if sizes else 0
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:  # the process has just ended

@@ -68,11 +68,13 @@ def gold(
     only: Sequence[schemas.Table] | None = None,
     held_out: int = 0,
     countries: Sequence[str | None] = (None,),
+    profiles: dict[int, dict[str, Any]] | None = None,
 ) -> None:
     """The gold tables that later stages read (or ``only`` these); user n is called ``un`` and item n ``in``.
 
-    ``items`` adds columns of gold.items by item index; ``holdout`` is pairs of user and item ids. The ``held_out``
-    newest events of each user are for validation. ``countries`` : of the users, in turn.
+    ``items`` adds columns of gold.items by item index, ``profiles`` of gold.users by user index; ``holdout`` is pairs
+    of user and item ids. The ``held_out`` newest events of each user are for validation. ``countries`` : of the users,
+    in turn.
     """
     names = [f"i{n}" for n in range(n_items)]
     known = {f"u{n}": n for n, events in enumerate(users) if events}
@@ -91,6 +93,7 @@ def gold(
         ],
         schemas.GOLD_USERS: [
             {c.USER_INDEX: n, c.USER_ID: f"u{n}", c.N_EVENTS: len(e), c.COUNTRY: countries[n % len(countries)]}
+            | (profiles or {}).get(n, {})
             for n, e in enumerate(users)
         ],
         schemas.GOLD_SEQUENCES: [

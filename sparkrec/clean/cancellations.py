@@ -69,18 +69,21 @@ def changed_pairs(new: DataFrame, cancels: DataFrame | None) -> DataFrame:
 
 
 def mark(events: DataFrame, matches: DataFrame | None, pairs: DataFrame | None = None) -> DataFrame:
-    """Sets ``cancelled_at`` from ``matches``, and adds ``cancelled``.
+    """Sets ``cancelled_at`` of purchases from ``matches``, and adds ``cancelled``.
 
-    ``matches`` None: nothing has changed. ``pairs``: the matches are of these users and items, the others stay.
+    ``matches`` None: nothing has changed. ``pairs``: the matches are of these users and items, the others stay. Only
+    purchases are joined: of a log they are the smallest part, and the rest of it need not be shuffled.
     """
     marked = events
     if matches is not None:
-        found = matches.select(c.EVENT_ID, F.col(c.CANCELLED_AT).alias("_found"))
-        at = F.col("_found")
+        is_purchase = F.col(c.EVENT_TYPE) == c.PURCHASE
+        purchases, at = events.where(is_purchase), F.col("_found")
         if pairs is not None:
-            marked = events.join(pairs.withColumn("_looked_at", F.lit(True)), list(PAIR), "left")
+            purchases = purchases.join(pairs.withColumn("_looked_at", F.lit(True)), list(PAIR), "left")
             at = F.when(F.col("_looked_at"), at).otherwise(F.col(c.CANCELLED_AT))
-        marked = marked.join(found, c.EVENT_ID, "left").withColumn(c.CANCELLED_AT, at).drop("_looked_at", "_found")
+        found = matches.select(c.EVENT_ID, F.col(c.CANCELLED_AT).alias("_found"))
+        purchases = purchases.join(found, c.EVENT_ID, "left").withColumn(c.CANCELLED_AT, at)
+        marked = purchases.select(*events.columns).unionByName(events.where(~is_purchase))
     return marked.withColumn(c.CANCELLED, F.col(c.CANCELLED_AT).isNotNull())
 
 

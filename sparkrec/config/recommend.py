@@ -46,12 +46,15 @@ class ItemList(Section):
 
 
 class Diversity(Section):
-    """Items of a list that differ from each other."""
+    """Items of a list that differ from each other, or that differ as the user's tastes do."""
 
-    method: Literal["none", "mmr", "dpp"] = Field(
-        "none", description="mmr: maximal marginal relevance; dpp: determinantal point process, greedy"
+    method: Literal["none", "mmr", "dpp", "calibrated"] = Field(
+        "none",
+        description="mmr: maximal marginal relevance; dpp: determinantal point process, greedy; calibrated: "
+        "categories (brands) in the shares that they have in the user's taste",
     )
-    weight: float = Field(0.15, ge=0, lt=1, description="0: by score alone; towards 1: by difference alone")
+    weight: float = Field(0.15, ge=0, lt=1, description="0: by score alone; towards 1: by difference (taste) alone")
+    kind: Literal["category", "brand"] = Field("category", description="what is calibrated")
 
 
 class NewItems(Section):
@@ -149,6 +152,12 @@ class Recommend(Section):
     def with_vectors(self) -> tuple[str, ...]:
         """The models that are vectors: all but the ranker."""
         return tuple(name for name in self.models if name != "ranker")
+
+    @property
+    def kinds(self) -> tuple[Cap, ...]:
+        """How items are sorted into kinds for the lists."""
+        own = (self.diversity.kind,) if self.diversity.method == "calibrated" else ()
+        return tuple(dict.fromkeys((*self.caps, *own)))
 
     @property
     def reranks(self) -> bool:

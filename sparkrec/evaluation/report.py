@@ -255,14 +255,19 @@ def _ranker(report: Report) -> str:
 
 
 def _tradeoff(report: Report) -> str:
-    """NDCG over intra-list diversity, a point for each weight; empty where it was not measured."""
+    """NDCG over intra-list diversity (miscalibration), a point for each weight; empty where it was not measured."""
     if not report.tradeoff:
         return ""
-    line = [(point["diversity"], point["ndcg"]) for point in report.tradeoff["points"]]
-    title = "The price of diversity"
+    against = "miscalibration" if report.tradeoff["method"] == "calibrated" else "diversity"
+    line = [(point[against], point["ndcg"]) for point in report.tradeoff["points"]]
+    title = "The price of diversity" if against == "diversity" else "The price of calibrated lists"
     label = f"NDCG@{report.settings['recommend']['k']}"
     style = _style(report, report.tradeoff["model"])
-    return plots.curves([plots.Line(report.tradeoff["method"].upper(), line, style)], title, "diversity", label)
+    return plots.curves([plots.Line(_method(report.tradeoff["method"]), line, style)], title, against, label)
+
+
+def _method(name: str) -> str:
+    return name if name == "calibrated" else name.upper()
 
 
 def _newcomers(report: Report) -> list[tuple[str, str, list[tuple[Measure, Difference | None]]]]:

@@ -1,5 +1,7 @@
 """What diversity costs: NDCG against intra-list diversity and coverage, over a sweep of the diversity weight.
 
+Where lists are calibrated, also against how far their categories (brands) are from the user's taste.
+
 A sample of test users (a fixed number, so what reaches the driver does not grow) is given lists at each weight, by the
 same join and rules as everybody. Half of them choose a weight, and the other half say what it costs, so the number that
 is shown for the chosen one is not the one it was chosen by.
@@ -21,7 +23,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config.recommend import Diversity, Exploration
+from sparkrec.config.recommend import Exploration
 from sparkrec.evaluation import metrics, samples
 from sparkrec.models import popularity
 from sparkrec.persistence import persisted
@@ -30,23 +32,42 @@ from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.filters import pairs
 from sparkrec.retrieval.reranking import Policy
+from sparkrec.retrieval.similarity import jensen_shannon
 from sparkrec.retrieval.topk import Csr
 
 WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 #: The most of NDCG that the chosen weight may cost.
 TOLERANCE = 0.02
 _WEIGHT = "weight"
+_MEASURES = ("ndcg", "diversity", "miscalibration")
+_KIND = "_kind"
 _CELLS = 1 << 24  # features of items in lists, held at a time: 64 MB
 
 
 @dataclass(frozen=True)
 class Point:
-    """At one weight: NDCG@k, mean intra-list diversity, and the share of the offered items that is in some list."""
+    """At one weight: NDCG@k, mean intra-list diversity, and the share of the offered items that is in some list.
+
+    ``miscalibration`` : mean :func:`divergence` from the users' tastes; None: not measured.
+    """
 
     weight: float
     ndcg: float
     diversity: float
     coverage: float
+    miscalibration: float | None = None
+
+
+@dataclass(frozen=True)
+class Tastes:
+    """What n users like: kinds and their shares, ``[n, t]``, -1 and 0 for padding; and the kind of each item, -1: none.
+
+    Items are numbered as in ``features``.
+    """
+
+    codes: NDArray[np.integer]
+    shares: NDArray[np.floating]
+    kinds: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -79,8 +100,9 @@ def sweep(run: Run, users: DataFrame, holdout: DataFrame, shelf: DataFrame) -> d
         return None
     relevant = [[numbers.get(item, -1) for item in asked[user]] for user in served]
     lists = [Lists(weight, _matrix(rows, weight, served, numbers, settings.k)) for weight in WEIGHTS]
-    found = summary(lists, relevant, features, shelf.where(catalogue.ALLOWED).count())
-    return found | {"model": models[-1], "method": method}
+    tastes = _tastes(run, served, numbers) if method == "calibrated" else None
+    found = summary(lists, relevant, features, shelf.where(catalogue.ALLOWED).count(), tastes)
+    return found | {"model": models[-1], "method": method, "kind": settings.diversity.kind}
 
 
 def _matrix(
@@ -105,7 +127,30 @@ def _features(run: Run, items: Sequence[str]) -> tuple[dict[str, int], Csr]:
     return numbers, (np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), codes)
 
 
-def summary(lists: Sequence[Lists], relevant: Sequence[Sequence[int]], features: Csr, n_items: int) -> dict[str, Any]:
+def _tastes(run: Run, users: Sequence[str], numbers: Mapping[str, int]) -> Tastes:
+    """Of these users, in their order, and the kinds of the items of ``numbers``."""
+    settings, gold = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    asked = run.spark.createDataFrame([(user,) for user in users], f"{c.USER_ID} string")
+    own = rules.with_tastes(run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_USERS), settings)
+    found = own.join(F.broadcast(asked), c.USER_ID).select(c.USER_ID, *join.TASTES).toArrow()
+    in_order = found.take(pc.index_in(pa.array(users), found[c.USER_ID].combine_chunks())).combine_chunks()
+    shown = run.spark.createDataFrame([(item,) for item in numbers], f"{c.ITEM_ID} string")
+    traits = rules.item_traits(gold, settings).select(
+        c.ITEM_INDEX, F.col(f"kind_{settings.diversity.kind}").alias(_KIND)
+    )
+    of_items = gold.join(F.broadcast(shown), c.ITEM_ID).join(traits, c.ITEM_INDEX).select(c.ITEM_ID, _KIND).toArrow()
+    kinds = np.full(len(numbers), -1, np.int64)
+    kinds[[numbers[item] for item in of_items[c.ITEM_ID].to_pylist()]] = of_items[_KIND].to_numpy()
+    return Tastes(*join.tastes(in_order.to_batches()[0]), kinds)
+
+
+def summary(
+    lists: Sequence[Lists],
+    relevant: Sequence[Sequence[int]],
+    features: Csr,
+    n_items: int,
+    tastes: Tastes | None = None,
+) -> dict[str, Any]:
     """``points`` over all users; ``chosen``: a weight, and ``confirmed``: what it costs those who did not choose it.
 
     Users take turns: those with an even number choose the largest weight that costs them at most :data:`TOLERANCE` of
@@ -123,22 +168,35 @@ def summary(lists: Sequence[Lists], relevant: Sequence[Sequence[int]], features:
         ndcg = metrics.per_user(hit, n_relevant, k)[:, metrics.NAMES.index("ndcg")]
         apart = intra_list_diversity(entry.items, features)
         coverage = len(np.unique(entry.items[entry.items >= 0])) / max(n_items, 1)
-        points.append(Point(entry.weight, float(ndcg.mean()), float(apart.mean()), coverage))
+        off = None if tastes is None else divergence(entry.items, tastes)
+        measures = [ndcg, apart] if off is None else [ndcg, apart, off]
+        means = [float(measure.mean()) for measure in measures]
+        points.append(Point(entry.weight, means[0], means[1], coverage, *means[2:]))
         if len(relevant) > 1:
-            halves.append([(float(ndcg[side::2].mean()), float(apart[side::2].mean())) for side in range(2)])
+            halves.append([[float(measure[side::2].mean()) for measure in measures] for side in range(2)])
     result: dict[str, Any] = {"points": [asdict(point) for point in points], "users": len(relevant)}
     if not halves:
         return result
-    able = [n for n, ((ndcg, _), _) in enumerate(halves) if ndcg >= (1 - TOLERANCE) * halves[0][0][0]]
+    able = [n for n, (choosing, _) in enumerate(halves) if choosing[0] >= (1 - TOLERANCE) * halves[0][0][0]]
     chosen = max(able, key=lambda n: lists[n].weight)
-    (after, after_apart), (before, before_apart) = halves[chosen][1], halves[0][1]
-    return result | {
-        "chosen": lists[chosen].weight,
-        "confirmed": {
-            "users": len(relevant) // 2, "ndcg": after, "ndcg_before": before,
-            "diversity": after_apart, "diversity_before": before_apart,
-        },
-    }  # fmt: skip
+    confirmed: dict[str, float] = {"users": len(relevant) // 2}
+    for name, after, before in zip(_MEASURES, halves[chosen][1], halves[0][1], strict=False):
+        confirmed |= {name: after, f"{name}_before": before}
+    return result | {"chosen": lists[chosen].weight, "confirmed": confirmed}
+
+
+def divergence(lists: NDArray[np.integer], tastes: Tastes) -> NDArray[np.float64]:
+    """``[n]``: Jensen-Shannon divergence of a list's kinds from those of the user's taste, in nats, from 0 to ln 2.
+
+    ``lists`` is ``[n, k]``, -1 beyond the end. A user without a taste, and an empty list, are as far as can be.
+    """
+    there = lists >= 0
+    kinds = np.where(there, tastes.kinds[np.maximum(lists, 0)] if len(tastes.kinds) else -1, -1)
+    same = (kinds[:, :, None] == kinds[:, None, :]) & there[:, :, None] & there[:, None, :]
+    first = ~np.tril(same, -1).any(axis=2) & (kinds >= 0)
+    shares = same.sum(axis=2) / np.maximum(there.sum(axis=1, keepdims=True), 1)
+    own = tastes.codes, tastes.shares.astype(np.float64)
+    return jensen_shannon(np.where(first, kinds, -1), np.where(first, shares, 0.0), *own)
 
 
 def intra_list_diversity(lists: NDArray[np.integer], features: Csr) -> NDArray[np.float64]:
@@ -184,8 +242,9 @@ def _lists(run: Run, model: str, indices: Sequence[int], shelf: DataFrame, metho
     frames = []
     for weight in WEIGHTS:
         changed: dict[str, Any] = {
-            "diversity": Diversity.model_validate({"method": method, "weight": weight}), "exploration": Exploration()
-        }  # fmt: skip
+            "diversity": settings.diversity.model_copy(update={"method": method, "weight": weight}),
+            "exploration": Exploration(),
+        }
         policy = Policy(settings.model_copy(update=changed), traits)
         lists = join.similarity_join(frame, matrix, matrix, settings.k, settings.block_users, policy)
         frames.append(lists.select(F.lit(weight).alias(_WEIGHT), c.USER_ID, c.RANK, c.ITEM_ID))

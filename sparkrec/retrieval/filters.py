@@ -31,6 +31,8 @@ class Audience:
         ``[n]``: these users are offered nothing but their ``subset``.
     ``subset``
         Compressed rows; empty for the others.
+    ``tastes``
+        Kinds of items and their shares in what each likes, ``[n, t]`` both, -1 and 0 for padding; None: not asked for.
     """
 
     vectors: F32
@@ -38,15 +40,16 @@ class Audience:
     barred: I64
     own: NDArray[np.bool_]
     subset: Csr
+    tastes: tuple[NDArray[np.integer], NDArray[np.floating]] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def take(self, rows: NDArray[np.integer]) -> Audience:
         """Some of them."""
-        return Audience(
-            self.vectors[rows], take(self.seen, rows), self.barred[rows], self.own[rows], take(self.subset, rows)
-        )
+        tastes = self.tastes and (self.tastes[0][rows], self.tastes[1][rows])
+        own, subset = self.own[rows], take(self.subset, rows)
+        return Audience(self.vectors[rows], take(self.seen, rows), self.barred[rows], own, subset, tastes)
 
 
 def search(

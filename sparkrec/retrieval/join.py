@@ -26,6 +26,9 @@ from sparkrec.retrieval.topk import Catalogue, Csr, top_k
 #: offered; the number in the lot. All but the first are there where the policy needs them. The number of the segment
 #: whose list a user gets who has no vector, where there are segments.
 SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT = "seen", "seen_age_days", "barred", "subset", "lot_key", "segment"
+#: Kinds of items, and the share of each, in what a user likes; null where that is not known.
+TASTES = TASTE, TASTE_SHARES = "taste", "taste_shares"
+_POLICY = (SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT, *TASTES)
 _LISTS = pa.schema(
     [
         (c.USER_ID, pa.string()),
@@ -74,7 +77,7 @@ def with_anyone(users: DataFrame) -> DataFrame:
 
 def with_vectors(users: DataFrame, vectors: DataFrame) -> DataFrame:
     """Users from :func:`with_seen`, with what else the policy needs (:mod:`rules`), and their vectors (null: none)."""
-    there = [name for name in (SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT) if name in users.columns]
+    there = [name for name in _POLICY if name in users.columns]
     frame = users.join(vectors.select(c.USER_INDEX, c.VECTOR), c.USER_INDEX, "left")
     return frame.select(c.USER_ID, c.VECTOR, *there)
 
@@ -203,10 +206,26 @@ def audience_of(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Pol
         ages = users.column(AGE_DAYS).flatten().to_numpy(zero_copy_only=False)
         seen = filters.recent(seen, ages, policy.traits.memory_days)
     barred = users.column(BARRED).to_numpy(zero_copy_only=False) if BARRED in names else np.zeros(n, np.int64)
+    likes = tastes(users) if TASTE in names else None
     if SUBSET not in names:
-        return Audience(vectors, seen, barred, np.zeros(n, bool), (np.zeros(n + 1, np.int64), np.zeros(0, np.int64)))
+        none = (np.zeros(n + 1, np.int64), np.zeros(0, np.int64))
+        return Audience(vectors, seen, barred, np.zeros(n, bool), none, likes)
     own = users.column(SUBSET).is_valid().to_numpy(zero_copy_only=False)
-    return Audience(vectors, seen, barred, own, csr(users, SUBSET))
+    return Audience(vectors, seen, barred, own, csr(users, SUBSET), likes)
+
+
+def tastes(users: pa.RecordBatch) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+    """:data:`TASTE` and its shares, ``[n, t]`` both, -1 and 0 beyond what a user has."""
+    return _padded(users, TASTE, -1), _padded(users, TASTE_SHARES, 0)
+
+
+def _padded(users: pa.RecordBatch, column: str, filler: float) -> NDArray:
+    """Short lists as one array, ``[n, longest]``."""
+    lengths = users.column(column).value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    flat = users.column(column).flatten().to_numpy(zero_copy_only=False)
+    padded = np.full((len(lengths), lengths.max(initial=0)), filler, flat.dtype)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = flat
+    return padded
 
 
 def csr(users: pa.RecordBatch, column: str) -> Csr:

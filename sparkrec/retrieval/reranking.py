@@ -6,6 +6,7 @@ caps leave short goes on down the ranking, by score, until it has k items or not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -15,7 +16,18 @@ from numpy.typing import NDArray
 
 from sparkrec.config.recommend import Recommend
 from sparkrec.retrieval import exploration, filters
-from sparkrec.retrieval.diversity import Dpp, Gains, Limits, Mmr, Relevance, Wanted, greedy, relevance
+from sparkrec.retrieval.diversity import (
+    Calibrated,
+    Dpp,
+    Gains,
+    Limits,
+    Mmr,
+    Relevance,
+    Wanted,
+    greedy,
+    relevance,
+    shares_of,
+)
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.topk import Catalogue
 
@@ -161,7 +173,7 @@ def _reranked(
     wanted = None
     if settings.promotions.quota:
         wanted = Wanted(there & items.traits.promoted[pool], settings.promotions.quota)
-    picks, forced = greedy(k, there, _gains(pool, scores, items, k, settings), limits, wanted)
+    picks, forced = greedy(k, there, _gains(users, pool, scores, items, k, settings), limits, wanted)
     why = np.where(forced, PROMOTED, CHOSEN).astype(np.int8)
     propensity = np.ones(picks.shape)
     if settings.exploration.places:
@@ -206,19 +218,32 @@ def _pool(
 
 
 def _gains(
-    pool: NDArray[np.int32], scores: NDArray[np.float32], items: Assortment, k: int, settings: Recommend
+    users: Audience,
+    pool: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    items: Assortment,
+    k: int,
+    settings: Recommend,
 ) -> Gains:
     boost = items.traits.fresh[pool] * settings.new_items.boost if settings.new_items.boost else None
     relevances, weight = relevance(scores, boost), settings.diversity.weight
     if settings.diversity.method == "none":
         return Relevance(relevances)
+    if settings.diversity.method == "calibrated":
+        if users.tastes is None:  # nobody's taste is known
+            return Relevance(relevances)
+        (kinds,) = _kinds(pool, items.traits, (settings.diversity.kind,))
+        return Calibrated(relevances, kinds, shares_of(kinds, *users.tastes), weight)
     method = partial(Dpp, k=k) if settings.diversity.method == "dpp" else Mmr
     return method(relevances, items.vectors[np.maximum(pool, 0)], weight)
 
 
 def _limits(pool: NDArray[np.int32], traits: Traits, settings: Recommend) -> Limits:
-    kinds = [np.where(pool >= 0, traits.kinds(cap)[pool], -1) for cap in settings.caps]
-    return Limits(kinds, list(settings.caps.values()))
+    return Limits(_kinds(pool, traits, settings.caps), list(settings.caps.values()))
+
+
+def _kinds(pool: NDArray[np.int32], traits: Traits, names: Iterable[str]) -> list[NDArray[np.int32]]:
+    return [np.where(pool >= 0, traits.kinds(name)[pool], -1) for name in names]
 
 
 def _fill(

@@ -21,7 +21,7 @@ from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, segments
 from sparkrec.retrieval.catalogue import ALLOWED
 from sparkrec.retrieval.id_files import read
-from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET
+from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET, TASTE, TASTE_SHARES
 from sparkrec.retrieval.traits import FRESH, HIDDEN, MEMORY_DAYS, PROMOTED
 
 _NEVER = float("inf")
@@ -64,7 +64,7 @@ def item_traits(items: DataFrame, settings: Recommend) -> DataFrame:
         memory_days(items, settings).cast("float").alias(MEMORY_DAYS),
         (days.isNull() | (days <= settings.new_items.days)).alias(FRESH),
         promoted.alias(PROMOTED),
-        *[F.coalesce(kinds[cap].cast("int"), F.lit(-1)).alias(f"kind_{cap}") for cap in settings.caps],
+        *[F.coalesce(kinds[cap].cast("int"), F.lit(-1)).alias(f"kind_{cap}") for cap in settings.kinds],
     )
 
 
@@ -165,7 +165,17 @@ def users(
         profiles = run.read(schemas.GOLD_USERS)
         profiles = profiles if found is None else segments.with_profiles(profiles, found)
         everyone = with_rules(everyone, profiles, settings)
+    if settings.diversity.method == "calibrated" and sequences is None:
+        everyone = with_tastes(everyone, run.read(schemas.GOLD_USERS), settings)
     return with_lots(with_lists(everyone, items, settings, lists), settings, run.run_id)
+
+
+def with_tastes(users: DataFrame, profiles: DataFrame, settings: Recommend) -> DataFrame:
+    """Adds :data:`join.TASTE` and its shares, from gold.users: of categories or of brands."""
+    tastes = {"category": (c.CATEGORIES, c.CATEGORY_SHARES), "brand": (c.BRANDS, c.BRAND_SHARES)}
+    kinds, shares = tastes[settings.diversity.kind]
+    known = profiles.select(c.USER_INDEX, F.col(kinds).alias(TASTE), F.col(shares).alias(TASTE_SHARES))
+    return users.join(known, c.USER_INDEX, "left")
 
 
 def of_strangers(run: Run, users: DataFrame, lists: dict[str, DataFrame]) -> DataFrame:

@@ -131,34 +131,19 @@ def jaccard(both: F64, left: F64, right: F64) -> F64:
     return np.divide(both, union, out=np.zeros_like(union), where=union > 0)
 
 
-def kullback_leibler(p: F64, q: F64, background: F64, smoothing: float = 0.1) -> F64:
-    """KL(p ‖ (1 − λ) q + λ background) in nats, ``[n, m]``: how far what a user likes is from what an item is.
-
-    Smoothed with a background (Jelinek and Mercer; Zhai and Lafferty, SIGIR 2001), because an item of one category
-    would be infinitely far from every user of two. Infinite where the background is 0 and p is not.
-    """
-    mixed = (1 - smoothing) * q + smoothing * background
-    entropy = np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0).sum(axis=1)
-    logs = np.log(np.where(mixed > 0, mixed, 1.0))
-    outside = (p > 0).astype(np.float64) @ (mixed <= 0).astype(np.float64).T
-    return np.where(outside > 0, np.inf, entropy[:, None] - p @ logs.T)
-
-
 def jensen_shannon(codes: NDArray[np.integer], shares: F64, other_codes: NDArray[np.integer], other_shares: F64) -> F64:
-    """Jensen-Shannon divergence in nats, ``[n, m]``, between sparse distributions; from 0 to ln 2.
+    """Jensen-Shannon divergence in nats, ``[n]``, of row i of the one from row i of the other; from 0 to ln 2.
 
-    ``codes`` and ``shares`` are ``[n, t]`` (``[m, s]``): what the mass lies on and how much, -1 and 0 for padding.
+    ``codes`` and ``shares`` are ``[n, t]`` (``[n, s]``): what the mass lies on and how much, -1 and 0 for padding.
     Mass that is missing from 1 counts as lying where the other has none. With f(x) = x ln x it is
     ln 2 − ½ Σ over common codes of f(p + q) − f(p) − f(q) (Lin, Divergence measures based on the Shannon entropy,
     1991, equation 3.1), so only what both have is looked at.
     """
-    common = np.zeros((len(codes), len(other_codes)))
-    for mine in range(codes.shape[1]):
-        for theirs in range(other_codes.shape[1]):
-            same = (codes[:, [mine]] == other_codes[:, theirs]) & (codes[:, [mine]] >= 0)
-            rows, columns = np.nonzero(same)
-            p, q = shares[rows, mine], other_shares[columns, theirs]
-            common[rows, columns] += _entropic(p + q) - _entropic(p) - _entropic(q)
+    common = np.zeros(len(codes))
+    for code, p in zip(codes.T, shares.T, strict=True):
+        for other, q in zip(other_codes.T, other_shares.T, strict=True):
+            terms = _entropic(p + q) - _entropic(p) - _entropic(q)
+            common += np.where((code == other) & (code >= 0), terms, 0.0)
     return np.maximum(np.log(2.0) - common / 2, 0.0)
 
 

@@ -214,6 +214,22 @@ def test_the_price_of_diversity_is_drawn_and_said():
         assert text in page
 
 
+def test_the_price_of_calibrated_lists_is_drawn_over_their_miscalibration():
+    points = [
+        {"weight": w, "ndcg": 0.3 - w, "diversity": 0.5, "coverage": 0.2, "miscalibration": 0.43 - 3 * w}
+        for w in (0.0, 0.1)
+    ]
+    confirmed = {"users": 9, "ndcg": 0.28, "ndcg_before": 0.29, "diversity": 0.6, "diversity_before": 0.5,
+                 "miscalibration": 0.1357, "miscalibration_before": 0.4321}  # fmt: skip
+    traded = {"model": "als", "method": "calibrated", "kind": "brand", "users": 18, "points": points, "chosen": 0.1,
+              "confirmed": confirmed}  # fmt: skip
+    settings = {"recommend": {"k": 20, "exclude_seen": ["view"]}, "evaluate": {"bootstrap": 1000}}
+    page = report.render(example(tradeoff=traded, settings=settings))
+    page = re.sub(r"\s+", " ", page)
+    for text in ("What calibrated lists would cost", "over miscalibration", "brands from those", "0.1357", "0.4321"):
+        assert text in page
+
+
 def test_the_ranker_is_told_with_its_orders_and_its_calibration():
     assert "How the ranker learned" not in report.render(example())
     table = [{"rows": 100, "said": 0.01, "happened": 0.02}, {"rows": 100, "said": 0.2, "happened": 0.18}]

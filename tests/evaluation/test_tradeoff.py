@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from math import log2
+from math import log, log2
 
 import numpy as np
 import pytest
 
 from sparkrec.evaluation import tradeoff
-from sparkrec.evaluation.tradeoff import Lists, intra_list_diversity, summary
+from sparkrec.evaluation.tradeoff import Lists, Tastes, divergence, intra_list_diversity, summary
 
 pytestmark = pytest.mark.unit
 # Items 0 and 1 share one of three features, 2 shares none with them, 3 and 4 have none at all.
@@ -44,6 +44,29 @@ def test_one_half_chooses_and_the_other_confirms():
         "users": 1, "ndcg": pytest.approx(1 / log2(3) / ideal), "ndcg_before": pytest.approx(1 / ideal),
         "diversity": 1, "diversity_before": pytest.approx(2 / 3),
     }  # fmt: skip
+
+
+def test_divergence_from_a_taste_by_hand():
+    # Kinds of the items: 4, 4, 9, none, 9. A list of 4, 4, 9, 9 has just the taste; of 4 alone it is half of it; a list
+    # of which a third has no kind; nothing in common; no list; no taste.
+    codes, shares = np.array([[4, 9]] * 5 + [[-1, -1]]), np.array([[0.5, 0.5]] * 5 + [[0, 0]])
+    tastes = Tastes(codes, shares, np.array([4, 4, 9, -1, 9]))
+    lists = np.array([[0, 1, 2, 4], [0, 1, -1, -1], [0, 3, 2, -1], [3, -1, -1, -1], [-1, -1, -1, -1], [0, 1, 2, 4]])
+    # (½, ½) against (1, 0): the middle is (¾, ¼).
+    half = (0.5 * log(0.5 / 0.75) + 0.5 * log(0.5 / 0.25) + log(1 / 0.75)) / 2
+    # (½, ½, 0) against (⅓, ⅓, ⅓): the middle is (5/12, 5/12, 1/6).
+    third = (log(0.5 / (5 / 12)) + 2 / 3 * log((1 / 3) / (5 / 12)) + 1 / 3 * log((1 / 3) / (1 / 6))) / 2
+    assert divergence(lists, tastes) == pytest.approx([0, half, third, log(2), log(2), log(2)])
+
+
+def test_calibrated_lists_are_measured_by_it_too():
+    tastes = Tastes(np.array([[4], [4]]), np.array([[1.0], [1.0]]), np.array([4, 4, 9, 9, 9]))
+    lists = [Lists(0.0, np.array([[0, 1], [2, 3]])), Lists(0.5, np.array([[0, 1], [0, 1]]))]
+    found = summary(lists, [[0], [0]], FEATURES, 5, tastes)
+    assert [point["miscalibration"] for point in found["points"]] == [pytest.approx(log(2) / 2), 0]
+    confirmed = found["confirmed"]
+    assert (confirmed["miscalibration_before"], confirmed["miscalibration"]) == (pytest.approx(log(2)), 0)
+    assert summary(lists, [[0], [0]], FEATURES, 5)["points"][0]["miscalibration"] is None
 
 
 def test_one_user_cannot_choose_and_confirm():

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.retrieval.diversity import Dpp, Limits, Mmr, Relevance, Wanted, greedy, relevance
+from sparkrec.retrieval.diversity import (
+    Calibrated,
+    Dpp,
+    Limits,
+    Mmr,
+    Relevance,
+    Wanted,
+    greedy,
+    relevance,
+    shares_of,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -83,6 +93,66 @@ def test_dpp_goes_on_by_relevance_when_the_space_is_full():
     assert picks.tolist() == [[0, 2, 1, 3, 4]]
 
 
+def test_calibrated_by_hand():
+    # Kinds A, A, A, B, B; of the taste A is 3/4, B 1/4. By score alone A fills the first three places. With w = ½:
+    # 1st: A gains ¾ ln(.9975 / .0075) = 3.668, B ¼ ln(.9925 / .0025) = 1.496; so item 0 (½ + 1.834).
+    # 2nd, of two places: A ¾ ln(.9975 / .5025) = .514, B ¼ ln(.4975 / .0025) = 1.323: item 3, (.2 + 1.323) / 2, before
+    # item 1, (.9 + .514) / 2. 3rd, of three: A ¾ ln(.6675 / .3375) = .511, B ¼ ln(.6625 / .3325) = .172: item 1.
+    kinds, shares = np.array([[7, 7, 7, 4, 4]]), np.array([[0.75, 0.75, 0.75, 0.25, 0.25]])
+    gains = Calibrated(np.array([[1, 0.9, 0.8, 0.2, 0.1]]), kinds, shares, 0.5)
+    first = gains.now()[0]
+    assert first[[0, 3]] == pytest.approx([0.5 + 3.668 / 2, 0.1 + 1.496 / 2], abs=1e-3)
+    picks, _ = greedy(3, np.ones((1, 5), bool), gains)
+    assert picks.tolist() == [[0, 3, 1]]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 0.9]))
+def test_calibrated_equals_the_divergence_computed_anew_in_every_step(seed, weight):
+    scores, _, there = pools(seed)
+    random = np.random.default_rng(seed)
+    kinds, rel = random.integers(-1, 5, there.shape), relevance(scores)
+    codes = np.array([random.permutation(6)[:3] for _ in kinds])  # one that no candidate has among them
+    tastes = random.dirichlet(np.ones(4), len(kinds))[:, :3]  # what is missing from 1 is of other kinds
+    picks, _ = greedy(6, there, Calibrated(rel, kinds, shares_of(kinds, codes, tastes), weight))
+    for u in range(len(kinds)):
+
+        def objective(chosen, u=u):
+            total = (1 - weight) * sum(rel[u, i] for i in chosen)
+            for code, p in zip(codes[u], tastes[u], strict=True):
+                q = sum(kinds[u, i] == code for i in chosen) / len(chosen)
+                total -= weight * p * np.log(p / (0.99 * q + 0.01 * p))
+            return total
+
+        chosen = []
+        for place in range(min(6, there[u].sum())):
+            left = [i for i in np.flatnonzero(there[u]) if i not in chosen]
+            values = [objective([*chosen, i]) for i in left]
+            assert objective([*chosen, picks[u, place]]) == pytest.approx(max(values), abs=1e-9)
+            chosen.append(picks[u, place])
+
+
+def test_lists_come_nearer_to_the_taste_with_more_weight():
+    random = np.random.default_rng(8)
+    kinds, there = random.integers(0, 4, (30, 60)), np.ones((30, 60), bool)
+    rel, tastes = relevance(-np.sort(-random.random((30, 60)))), random.dirichlet(np.ones(4), 30)
+    shares = shares_of(kinds, np.tile(np.arange(4), (30, 1)), tastes)
+    off = []
+    for weight in (0.0, 0.1, 0.5, 0.99):
+        picks, _ = greedy(20, there, Calibrated(rel, kinds, shares, weight))
+        q = np.array([np.bincount(kinds[u, picks[u]], minlength=4) / 20 for u in range(30)])
+        off.append(np.abs(q - tastes).sum(axis=1).mean())
+    assert off == sorted(off, reverse=True)
+    assert off[-1] < 0.12 < off[0] / 3, "twenty places cannot be nearer than a fortieth a kind, on average"
+
+
+def test_shares_of_kinds_by_hand():
+    kinds = np.array([[3, -1, 5, 3], [5, 3, -1, 9]])
+    found = shares_of(kinds, np.array([[5, 3], [9, -1]]), np.array([[0.6, 0.3], [0.7, 0.0]]))
+    assert found.tolist() == [[0.3, 0, 0.6, 0.3], [0, 0, 0, 0.7]]
+    assert shares_of(kinds, np.zeros((2, 0), int), np.zeros((2, 0))).tolist() == [[0] * 4] * 2
+
+
 def test_more_weight_means_less_alike():
     scores, vectors, _ = pools(3, n=40, p=30)
     there = np.ones(scores.shape, bool)
@@ -105,6 +175,7 @@ def test_equal_gains_go_to_the_earlier_in_the_pool():
         Relevance(np.ones((1, 4))),
         Mmr(np.ones((1, 4)), vectors, 0.5),
         Dpp(np.ones((1, 4)), vectors, 0.5, 4),
+        Calibrated(np.ones((1, 4)), np.zeros((1, 4), int), np.full((1, 4), 0.5), 0.5),
     ):
         assert greedy(4, np.ones((1, 4), bool), gains)[0].tolist() == [[0, 1, 2, 3]]
 

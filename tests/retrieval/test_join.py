@@ -13,6 +13,7 @@ from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.jobs.audience import audience
+from sparkrec.jobs.evaluate import evaluate
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
@@ -44,6 +45,15 @@ def world():
     return events, users, items
 
 
+def tastes():
+    """The brands of each user's views, in gold.users' columns; nobody knows those of users 5 and 6."""
+    found = {}
+    for user, events in enumerate(world()[0]):
+        brands, times = np.unique([i % 4 for i, kind, _ in events if kind != c.SEARCH], return_counts=True)
+        found[user] = {c.BRANDS: brands.tolist(), c.BRAND_SHARES: (times / times.sum()).tolist()}
+    return found | {user: {} for user in (5, 6)}
+
+
 @pytest.fixture(scope="module")
 def done(spark, tmp_path_factory):
     """Gold by hand, popularity by its job, another model's vectors by hand, and the job under test, twice."""
@@ -57,8 +67,10 @@ def done(spark, tmp_path_factory):
     handmade.gold(
         gold, events, N_ITEMS, chunk=4,
         items={n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4} | ITEMS.get(n, {}) for n in range(N_ITEMS)},
-        only=(*GOLD, schemas.GOLD_USERS),
+        only=(*GOLD, schemas.GOLD_USERS, schemas.GOLD_HOLDOUT), profiles=tastes(),
+        holdout=[(f"u{n}", f"i{(7 * n) % N_ITEMS}") for n in range(30, 39)],
     )  # fmt: skip
+    gold.detail(split={"kind": "leave_one_out"})
     gold.finish()
     execute(train_popularity, Run(settings, "train_popularity"))
     als = Run(settings, "train_als")
@@ -185,6 +197,64 @@ def test_rules_lists_and_caps_equal_brute_force(done, tmp_path):
             expected[name] = (chosen, "als" if known else "popularity")
     assert lists(run, "als") == expected
     assert len(expected) > N_USERS - 3
+
+
+def test_calibrated_lists_equal_brute_force(done):
+    """In each place the item that makes the whole objective largest, its divergence computed anew."""
+    settings = done[0].settings.model_dump()
+    calibrated = {"diversity": {"method": "calibrated", "kind": "brand", "weight": 0.7}}
+    run = Run(Settings.model_validate(settings | {"recommend": settings["recommend"] | calibrated}), "recommend")
+    execute(recommend, run)
+    events, users, items = world()
+    expected, known = {}, [i for i in range(N_ITEMS) if i not in (POSTAGE, SOLD_OUT, *UNKNOWN_ITEMS)]
+    for user in set(range(N_USERS)) - UNKNOWN_USERS - {SAW_ALL}:
+        able = [i for i in known if i not in {i for i, kind, _ in events[user] if kind != c.SEARCH}]
+        scores = items @ users[user]
+        low, high = min(scores[able]), max(scores[able])
+        relevance = (scores - low) / (high - low)
+        taste = tastes()[user]
+        p = dict(zip(taste.get(c.BRANDS, ()), np.float32(taste.get(c.BRAND_SHARES, ())), strict=True))
+
+        def objective(chosen, p=p, relevance=relevance):
+            q = {kind: sum(i % 4 == kind for i in chosen) / len(chosen) for kind in p}
+            divergence = sum(float(x) * np.log(x / (0.99 * q[kind] + 0.01 * x)) for kind, x in p.items())
+            return 0.3 * sum(relevance[i] for i in chosen) - 0.7 * divergence
+
+        chosen = []
+        while len(chosen) < min(K, len(able)):
+            left = sorted(set(able) - set(chosen), key=lambda i: (-scores[i], i))
+            values = [round(objective([*chosen, i]), 9) for i in left]
+            chosen.append(left[int(np.argmax(values))])
+        expected[f"u{user}"] = (chosen, "als")
+    found = lists(run, "als")
+    assert {user: found[user] for user in expected} == expected
+    plain = lists(done[0], "als")
+    assert sum(found[user] != plain[user] for user in expected) > 20
+    assert found["u5"] == plain["u5"]
+
+
+def test_the_price_of_calibrated_lists_is_measured_by_their_distance_from_the_tastes(done):
+    settings = done[0].settings.model_dump()
+    changed = {
+        "recommend": settings["recommend"] | {"diversity": {"method": "calibrated", "kind": "brand"}},
+        "evaluate": settings["evaluate"] | {"bootstrap": 20, "sample_users": 0, "tradeoff_users": 100, "newcomers": 0},
+    }
+    run = Run(Settings.model_validate(settings | changed), "evaluate")
+    execute(evaluate, run)
+    traded = run.details["tradeoff"]
+    assert (traded["model"], traded["method"], traded["kind"], traded["users"]) == ("als", "calibrated", "brand", 9)
+    off = [point["miscalibration"] for point in traded["points"]]
+    apart = []
+    for user in range(30, 39):  # by score alone, from the lists of the job
+        chosen = lists(done[0], "als")[f"u{user}"][0]
+        taste = tastes()[user]
+        p = dict(zip(taste[c.BRANDS], taste[c.BRAND_SHARES], strict=True))
+        q = {kind: sum(i % 4 == kind for i in chosen) / len(chosen) for kind in range(4)}
+        middle = {kind: (p.get(kind, 0) + q[kind]) / 2 for kind in range(4)}
+        both = [(x, middle[kind]) for shares in (p, q) for kind, x in shares.items() if x]
+        apart.append(sum(x * np.log(x / m) for x, m in both) / 2)
+    assert off[0] == pytest.approx(np.mean(apart), abs=1e-6)
+    assert off[-1] < off[0] / 2
 
 
 def test_similar_items_equal_brute_force(done, spark):

@@ -46,7 +46,9 @@ def world(seed, n=12, m=60, d=4):
     seen = [random.choice(m, random.integers(0, m), replace=False) for _ in range(n)]
     indptr = np.cumsum([0, *map(len, seen)])
     nobody = (np.zeros(n + 1, np.int64), np.zeros(0, np.int64))
-    audience = Audience(users, (indptr, np.concatenate(seen)), random.integers(0, 4, n), np.zeros(n, bool), nobody)
+    tastes = np.tile(np.arange(5), (n, 1)), random.dirichlet(np.ones(5), n)
+    rules = random.integers(0, 4, n)
+    audience = Audience(users, (indptr, np.concatenate(seen)), rules, np.zeros(n, bool), nobody, tastes)
     return audience, items, random.random(m) < 0.9, Traits(m, seed)
 
 
@@ -91,6 +93,7 @@ def test_caps_leave_exactly_k_however_small_the_pool(seed, by_category, by_brand
         {"caps": {"category": 1, "brand": 2}},
         {"diversity": {"method": "mmr", "weight": 0.4}, "caps": {"category": 2}},
         {"diversity": {"method": "dpp", "weight": 0.4}},
+        {"diversity": {"method": "calibrated", "kind": "brand", "weight": 0.4}, "caps": {"category": 2}},
         {"promotions": {"items": "x", "quota": 3}, "new_items": {"boost": 0.3}},
         {"exploration": {"places": 2, "probability": 0.7}},
     ],
@@ -109,7 +112,7 @@ def test_an_order_by_another_model_is_reranked_like_a_search(more):
     assert (found.indices >= 0).sum() > 100
 
 
-@pytest.mark.parametrize("method", ["mmr", "dpp"])
+@pytest.mark.parametrize("method", ["mmr", "dpp", "calibrated"])
 def test_a_list_that_caps_leave_short_is_completed_by_score(method):
     it = world(1)
     settings = Recommend(k=8, pool=8, caps={"category": 2}, diversity={"method": method, "weight": 0.5})
@@ -184,10 +187,11 @@ def test_lots_come_from_the_pool_and_respect_caps_and_promotions():
         assert max(np.bincount(category[chosen] + 1, minlength=2)[1:], default=0) <= 3
 
 
-def test_any_block_gives_the_same_to_the_bit(monkeypatch):
+@pytest.mark.parametrize("method", ["mmr", "calibrated"])
+def test_any_block_gives_the_same_to_the_bit(monkeypatch, method):
     it = world(5, n=40)
     settings = Recommend(
-        k=6, pool=15, caps={"category": 2, "brand": 2}, diversity={"method": "mmr"}, new_items={"boost": 0.2},
+        k=6, pool=15, caps={"category": 2, "brand": 2}, diversity={"method": method}, new_items={"boost": 0.2},
         promotions={"items": "x", "quota": 2}, exploration={"places": 2},
     )  # fmt: skip
     whole = make(it, settings)
