@@ -16,7 +16,7 @@ CORES = {"1 billion": 64, "100 billion": 2_000}
 #: Compressed bytes of a shuffle that one task reads: three to four times as much in memory, which it sorts in place.
 PARTITION = 128e6
 #: Of what clean shuffles, its widest exchange: rows by user, to link them.
-WIDEST = 0.25
+WIDEST = 0.3
 #: Bytes a row of the two frames that clean keeps in memory or on disk, compressed: typed and linked rows.
 PERSISTED = 140 + 100
 

@@ -1,9 +1,10 @@
 """Raw logs of the simulated shop to silver and gold: rows/s of each stage, beside DuckDB and Polars on the same files.
 
 ``featurize.py [EVENTS …]``, by default 1 and 10 million; 100 million takes hours on two cores. Everything runs on all
-cores of this machine, one after the other. A peer writes the same rows (the counts are compared) as parquet, without
-line numbers, reasons, versions or increments. Also measured: the cost of a row from one size to the next, peak memory
-of the processes of a stage (driver and executors are one in local mode; Python workers are added), bytes shuffled.
+cores that this process may use, one after the other. A peer writes the same rows (the counts are compared) as parquet,
+without line numbers, reasons, versions or increments. Also measured: the cost of a row from one size to the next, peak
+memory of the processes of a stage (driver and executors are one in local mode; Python workers are added), bytes
+shuffled.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ STAGES = ("ingest", "clean", "featurize")
 LAYERS = ("bronze", "silver", "quarantine", "gold")
 TARGET = {"duckdb": 1 / 3, "polars": 1 / 3}
 MEMORY = "8g"
+CORES = len(os.sched_getaffinity(0))
 PEERS = HOME / "bench" / "peers"
 #: Counts that every side must agree on: ours → the peer's.
 SAME = {"kept": "kept", "quarantined": "quarantined", "users": "users", "items": "items", "test_pairs": "test_pairs"}
@@ -84,7 +86,7 @@ def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
     options = {
         "lake.path": folder / "lake", "source.path": folder / "logs", "tracking.enabled": "false",
         "source.options": json.dumps(shop(events)), "clean.bots": json.dumps(BOTS),
-        "spark.master": f"local[{os.cpu_count()}]", "spark.driver_memory": MEMORY,
+        "spark.master": f"local[{CORES}]", "spark.driver_memory": MEMORY,
         "spark.shuffle_partitions": max(4, events // 500_000),
         "spark.conf": json.dumps({
             "spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{log}", "spark.eventLog.compress": "false",
@@ -130,7 +132,7 @@ def peer(name: str, folder: Path) -> dict[str, Any]:
     out = folder / name
     out.mkdir()
     python = HOME / ".venv-peers-frames" / "bin" / "python"
-    command = [python, PEERS / f"{name}_lake.py", folder / "logs", out, str(os.cpu_count()), MEMORY.upper() + "B"]
+    command = [python, PEERS / f"{name}_lake.py", folder / "logs", out, str(CORES), MEMORY.upper() + "B"]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     with peak_memory(process.pid) as peak:
         printed = process.communicate()[0]
@@ -153,7 +155,7 @@ def main() -> None:
 def measure(folder: Path, events: int, peers: list[str]) -> None:
     stages = {stage: ours(folder, events, stage) for stage in STAGES}
     rows = stages["clean"]["counts"]["rows_in"]
-    said = [f"The simulated shop, all {os.cpu_count()} cores, {MEMORY} for the driver. {rows:,} raw rows: " + ", ".join(
+    said = [f"The simulated shop, {CORES} cores, {MEMORY} for the driver. {rows:,} raw rows: " + ", ".join(
         f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['gb']:.1f} GB, "
         f"{result['shuffled'] / rows:.0f} bytes a row shuffled" for stage, result in stages.items()
     ) + "."]  # fmt: skip
