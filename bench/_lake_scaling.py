@@ -28,7 +28,7 @@ def section() -> str:
     if len(results) < 2:
         return ""
     few, many = results[-2], results[-1]
-    cores = many["cores"]
+    cores, on = many["cores"], "core" if many["cores"] == 1 else "cores"
     measured, lines = [], []
     for then, now in zip(few["stages"], many["stages"], strict=True):
         work = cores * 1e6 * slope(then, now, "seconds")
@@ -53,7 +53,7 @@ def section() -> str:
 # The lake, on paper
 
 Made by `python bench/scaling.py` from `bench/featurize.py` at {few["stages"][0]["rows"]:,} and {rows:,} rows on
-{cores} cores ([benchmarks.md](benchmarks.md#{many["name"]})). The cost of a row is the slope between the two, so what
+{cores} {on} ([benchmarks.md](benchmarks.md#{many["name"]})). The cost of a row is the slope between the two, so what
 every run costs, however few its rows are, is left out. It holds while sorts fit: their cost grows with the logarithm of
 a partition's rows, so keep partitions of one size.
 

@@ -155,7 +155,7 @@ def main() -> None:
 def measure(folder: Path, events: int, peers: list[str]) -> None:
     stages = {stage: ours(folder, events, stage) for stage in STAGES}
     rows = stages["clean"]["counts"]["rows_in"]
-    said = [f"The simulated shop, {CORES} cores, {MEMORY} for the driver. {rows:,} raw rows: " + ", ".join(
+    said = [f"The simulated shop, cores: {CORES}, {MEMORY} for the driver. {rows:,} raw rows: " + ", ".join(
         f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['gb']:.1f} GB, "
         f"{result['shuffled'] / rows:.0f} bytes a row shuffled" for stage, result in stages.items()
     ) + "."]  # fmt: skip

@@ -20,7 +20,9 @@ from sparkrec.session import known_classes
 
 # The JVM of a whole session of tests, and those of the processes that tests start: without the optimising compiler one
 # that lives for a minute spends half as much; after four minutes of work the optimised one is ahead, by a third.
-_LASTING = f"-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC {known_classes()}"
+# Each hash table and each sort of a few rows begins with a page that has to be filled with zeros, of 16 MB where Spark
+# chooses its size: a twentieth of a test, and half of what a session's heap holds.
+_LASTING = f"-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Dspark.buffer.pageSize=1m {known_classes()}"
 os.environ.setdefault("JDK_JAVA_OPTIONS", f"-XX:TieredStopAtLevel=1 {_LASTING}")
 
 # Machines are noisy: by default Hypothesis fails an example that takes longer than 0.2 s.
