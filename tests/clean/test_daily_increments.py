@@ -87,7 +87,7 @@ def test_a_new_day_costs_a_day_and_a_run_that_died_leaves_nothing(spark: Any, tm
 
 
 def test_online_retail_by_day_in_random_order_is_as_all_at_once(spark: Any, data: Path, tmp_path: Path) -> None:
-    """``SPARKREC_RETAIL_DAYS=305 pytest -k online_retail_by_day`` takes them all: an hour."""
+    """``SPARKREC_RETAIL_DAYS=305 pytest -k online_retail_by_day`` takes them all: an hour or two."""
     chosen = sorted((data / "online-retail" / "by-day").glob("*.csv"))[:RETAIL_DAYS]
     random.Random(31).shuffle(chosen)
 
