@@ -34,6 +34,7 @@ def skew(logs: Path) -> None:
                 line = re.sub(r'"sku":"[^"]+"', f'"sku":"{item[1]}"', line)
             lines[i] = line
         path.write_text("\n".join(lines) + "\n")
+        path.with_name(f".{path.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of what was there before
 
 
 def main() -> None:
