@@ -14,14 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _processes import processor_seconds
 from _results import HOME, claim, save
-from featurize import family, text
 
 ENCODERS = ("recency", "mean", "cnn", "gru", "lstm", "attention")
 SEEDS = (17,)
 PEER = ENCODERS[0]
 EPOCH = re.compile(r"choose epoch (\d+) done: .*recall@20 ([\d.]+), ndcg@20 ([\d.]+)")
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def sparkrec(*arguments: str) -> subprocess.Popen[str]:
@@ -47,12 +46,6 @@ def chosen(*arguments: str) -> dict[str, float]:
         raise RuntimeError("The training ended without an epoch scored on validation.")
     number, recall, ndcg = max(curve, key=lambda epoch: epoch[2])
     return {"epoch": number, "recall": recall, "ndcg": ndcg, "tried": len(curve), "processor": seconds}
-
-
-def processor_seconds(of: int) -> float:
-    """Of the process ``of`` and its descendants, those that have ended among them."""
-    stats = [text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() for pid in family(of)]
-    return sum(int(ticks) for stat in stats for ticks in stat[11:15]) / TICKS
 
 
 def main() -> None:

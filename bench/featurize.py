@@ -14,12 +14,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from _processes import peak_memory
 from _results import HOME, RESULTS, claim, save
 
 SIZES = (1_000_000, 10_000_000)
@@ -31,45 +29,6 @@ CORES = len(os.sched_getaffinity(0))
 PEERS = HOME / "bench" / "peers"
 #: Counts that every side must agree on: ours → the peer's.
 SAME = {"kept": "kept", "quarantined": "quarantined", "users": "users", "items": "items", "test_pairs": "test_pairs"}
-
-
-@contextmanager
-def peak_memory(of: int) -> Iterator[dict[str, float]]:
-    """GB of the process ``of`` and its descendants, as their proportional set sizes; looked at twice a second."""
-    result, done = {"gb": 0.0}, threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.5):
-            result["gb"] = max(result["gb"], sum(map(_resident, family(of))) / 1e6)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield result
-    finally:
-        done.set()
-        thread.join()
-
-
-def family(pid: int) -> list[int]:
-    found = [pid]
-    for process in found:
-        for children in Path(f"/proc/{process}/task").glob("*/children"):
-            found += map(int, text(children).split())
-    return found
-
-
-def _resident(pid: int) -> int:
-    """kB"""
-    sizes = [line.split()[1] for line in text(Path(f"/proc/{pid}/smaps_rollup")).splitlines() if line[:4] == "Pss:"]
-    return int(sizes[0]) if sizes else 0
-
-
-def text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # the process has just ended
-        return ""
 
 
 #: The peers know one sign of a bot, the number of events. Ours are all computed, and the others weigh nothing.

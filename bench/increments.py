@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from _processes import processor_seconds
 from _results import claim, save
 from deltalake import DeltaTable
 
@@ -75,18 +76,11 @@ def silver(settings: Settings, number: int, last: int, only: bool) -> None:
 
 
 def measured(settings: Settings, day: int) -> tuple[Run, float, float]:
-    """A run of featurize until a day: the run, seconds, and processor seconds of this process and its JVM."""
+    """A run of featurize until a day: the run, seconds, and processor seconds of this process, its JVM and workers."""
     run = Run(settings, "featurize", FIRST + dt.timedelta(days=day))
-    begin, spent = time.perf_counter(), processor(run)
+    begin, spent = time.perf_counter(), processor_seconds(os.getpid())
     execute(featurize, run)
-    return run, time.perf_counter() - begin, processor(run) - spent
-
-
-def processor(run: Run) -> float:
-    jvm: Any = run.spark._jvm
-    pid = jvm.java.lang.ProcessHandle.current().pid()
-    user, system = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") + sum(os.times()[:2])
+    return run, time.perf_counter() - begin, processor_seconds(os.getpid()) - spent
 
 
 def files(run: Run) -> dict[str, set[str]]:

@@ -72,7 +72,7 @@ def mark(events: DataFrame, matches: DataFrame | None, pairs: DataFrame | None =
     """Sets ``cancelled_at`` of purchases from ``matches``, and adds ``cancelled``.
 
     ``matches`` None: nothing has changed. ``pairs``: the matches are of these users and items, the others stay. Only
-    purchases are joined: of a log they are the smallest part, and the rest of it need not be shuffled.
+    purchases are joined: the rest of a log, most of it where there are views, need not be shuffled.
     """
     marked = events
     if matches is not None:

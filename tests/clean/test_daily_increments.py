@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 import shop
+import yaml
 from batches import TABLES, append, cleaned, content, record, settings
 from deltalake import DeltaTable
 
 from sparkrec import schemas
 from sparkrec.config import Settings
+from sparkrec.errors import DataError
 from sparkrec.jobs.clean import clean
 from sparkrec.jobs.ingest import ingest
 from sparkrec.pipeline import Run, execute
@@ -95,8 +97,7 @@ def test_online_retail_by_day_in_random_order_is_as_all_at_once(spark: Any, data
         base = {"name": "retail", "lake": {"path": str(tmp_path / name / "lake")}, "tracking": {"enabled": False}}
         (tmp_path / name / "logs").mkdir(parents=True)
         source = {"name": "online_retail", "path": str(tmp_path / name / "logs")}
-        # Of the rows of 30 August 2011 alone, seven of eight name no customer.
-        more = {"clean": {"max_refused": 0.9}, "spark": {"shuffle_partitions": 2}}
+        more = {"clean": _limits(), "spark": {"shuffle_partitions": 2}}
         return Settings.model_validate(base | {"source": source} | more)
 
     def arrived(to: Settings, *days: Path) -> Run:
@@ -115,3 +116,34 @@ def test_online_retail_by_day_in_random_order_is_as_all_at_once(spark: Any, data
     assert record(last) == record(whole)
     shop.assert_same_tables(tmp_path / "at_once" / "lake", tmp_path / "by_day" / "lake", SILVER)
     assert whole.counts["cancellations_matched"] > 0, "worth comparing"
+
+
+@pytest.mark.parametrize("damage", [None, "times"])
+def test_the_worst_day_of_online_retail_is_taken_and_a_damaged_one_is_not(
+    spark: Any, data: Path, tmp_path: Path, damage: str | None
+) -> None:
+    """Of the rows of 30 August 2011 seven of eight name no customer: so it is. Of a damaged file nothing is written."""
+    day = (data / "online-retail" / "by-day" / "2011-08-30.csv").read_text(encoding="utf-8")
+    (tmp_path / "logs").mkdir()
+    text = day.replace("2011-08-30 ", "30th of August ") if damage else day
+    assert (text != day) == bool(damage)
+    (tmp_path / "logs" / "2011-08-30.csv").write_text(text, encoding="utf-8")
+    shop_of_one_day = {
+        "name": "retail", "lake": {"path": str(tmp_path / "lake")}, "tracking": {"enabled": False},
+        "source": {"name": "online_retail", "path": str(tmp_path / "logs")}, "clean": _limits(),
+    }  # fmt: skip
+    to = Settings.model_validate(shop_of_one_day)
+    execute(ingest, Run(to, "ingest"))
+    if damage:
+        with pytest.raises(DataError, match=r"break the rule 'unreadable_time', more than clean.rules.unreadable_time"):
+            cleaned(to)
+        assert not (tmp_path / "lake" / "silver" / "events").exists()
+    else:
+        refused = cleaned(to).counts["quarantined"]
+        assert refused == 2829, "rows without a customer, repeats apart, counted with Python's csv"
+
+
+def _limits() -> dict[str, Any]:
+    """What conf/online_retail.yaml lets be refused."""
+    shipped: dict[str, Any] = yaml.safe_load((shop.HOME / "conf" / "online_retail.yaml").read_text())["clean"]
+    return shipped

@@ -1,0 +1,78 @@
+"""A published catalogue: the same lists in any parts and partitions, approximate where asked, refused where wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkrec import columns as c
+from sparkrec.errors import DataError
+from sparkrec.retrieval import catalogue, join, recall
+
+pytestmark = pytest.mark.spark
+
+
+@pytest.fixture(scope="module")
+def toy(spark):
+    """200 users who have seen two items each, beside 300 items: published whole, in three parts, and in cells."""
+    random = np.random.default_rng(6)
+    vectors = [(n, random.normal(size=16).astype(np.float32).tolist()) for n in range(300)]
+    named = f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>"
+    shelf = spark.createDataFrame(
+        [(n, f"i{n}", True) for n in range(300)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
+    )
+    users = spark.createDataFrame(
+        [(n, f"u{n}", [n, n + 1]) for n in range(200)],
+        f"{c.USER_INDEX} int, {c.USER_ID} string, {join.SEEN} array<int>",
+    )
+    tastes = spark.createDataFrame(vectors[:200][::-1], f"{c.USER_INDEX} int, {c.VECTOR} array<float>")
+    items = [
+        catalogue.publish(shelf, spark.createDataFrame(vectors, named), "toy", *how) for how in ((), (0.015,), (1, 1))
+    ]
+    return join.with_vectors(users, tastes).persist(), items
+
+
+def rows(frame):
+    return sorted(map(tuple, frame.collect()))
+
+
+def test_any_partitions_blocks_and_parts_give_the_same_to_the_bit(toy):
+    frame, (whole, parts, _) = toy
+    assert [whole.plan.parts, parts.plan.parts] == [1, 3]
+    results = [
+        rows(join.similarity_join(frame.repartition(number), items, items, 10, block))
+        for items, number, block in ((whole, 2, 4096), (whole, 50, 3), (parts, 2, 70))
+    ]
+    assert len(results[0]) == 2000
+    assert results[0] == results[1] == results[2]
+
+
+def test_an_approximate_search_is_measured_and_refused_when_it_finds_too_little(toy):
+    frame, (whole, _, cells) = toy
+    assert (cells.plan.cells, cells.plan.probes) == (4, 1)
+    found = rows(join.similarity_join(frame, cells, cells, 10, 4096))
+    wanted = set(rows(join.similarity_join(frame, whole, whole, 10, 4096)))
+    places = {(row[0], row[2]) for row in wanted}
+    share = sum((row[0], row[2]) in places for row in found) / len(wanted)
+    assert 0.2 < share < 0.9
+    assert recall.measured(frame, cells, 10, minimum=0.2) == pytest.approx(share)
+    with pytest.raises(DataError, match=r"'toy' finds 0\.\d+ of the exact lists.*Raise recommend.probes.*1 of 4 cells"):
+        recall.measured(frame, cells, 10, minimum=0.99)
+
+
+def test_vectors_of_two_widths_are_refused(spark):
+    shelf = spark.createDataFrame(
+        [(0, "i0", True), (1, "i1", True)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
+    )
+    vectors = spark.createDataFrame([(0, [1.0]), (1, [1.0, 2.0])], f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>")
+    with pytest.raises(DataError, match="different widths"):
+        catalogue.publish(shelf, vectors, "toy")
+
+
+def test_a_gap_in_the_item_indices_is_refused(spark):
+    shelf = spark.createDataFrame(
+        [(0, "i0", True), (2, "i2", True)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
+    )
+    vectors = spark.createDataFrame([(0, [1.0])], f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>")
+    with pytest.raises(DataError, match=r"every item index from 0 to 1"):
+        catalogue.publish(shelf, vectors, "toy")
