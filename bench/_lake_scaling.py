@@ -31,10 +31,11 @@ def section() -> str:
     cores, on = many["cores"], "core" if many["cores"] == 1 else "cores"
     measured, lines = [], []
     for then, now in zip(few["stages"], many["stages"], strict=True):
-        work = cores * 1e6 * slope(then, now, "seconds")
+        work = 1e6 * slope(then, now, "core_s")
         wire = slope(then, now, "shuffled")
         measured.append(
-            f"| {now['stage']} | {now['rows'] / now['seconds']:,.0f} | {work:.0f} | {wire:.0f} | {now['gb']:.1f} |"
+            f"| {now['stage']} | {now['rows'] / now['seconds']:,.0f} | {work:.0f} | {wire:.0f} | {now['gb']:.1f}, "
+            f"{now['driver_gb']:.1f} |"
         )
         for name, events in EVENTS.items():
             hours = events * work / 1e6 / 3600
@@ -57,7 +58,7 @@ Made by `python bench/scaling.py` from `bench/featurize.py` at {few["stages"][0]
 every run costs, however few its rows are, is left out. It holds while sorts fit: their cost grows with the logarithm of
 a partition's rows, so keep partitions of one size.
 
-| stage | rows/s at {rows:,} | core-µs a row | bytes a row shuffled | GB of memory at most |
+| stage | rows/s at {rows:,} | core-µs a row | bytes a row shuffled | GB of memory at most: in all, the driver |
 |---|---|---|---|---|
 {chr(10).join(measured)}
 

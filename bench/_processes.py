@@ -9,16 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+#: In the command line of a Spark executor.
+EXECUTOR = "CoarseGrainedExecutorBackend"
 
 
 @contextmanager
-def peak_memory(of: int) -> Iterator[dict[str, float]]:
-    """GB of the process ``of`` and its descendants, as their proportional set sizes; looked at twice a second."""
-    result, done = {"gb": 0.0}, threading.Event()
+def used(of: int) -> Iterator[dict[str, float]]:
+    """What the process ``of`` and its descendants use, looked at twice a second.
+
+    ``gb``: at most, as their proportional set sizes. ``driver_gb``: the same without Spark's executors and their Python
+    workers. ``core_s``: processor time.
+    """
+    result, done = {"gb": 0.0, "driver_gb": 0.0, "core_s": 0.0}, threading.Event()
 
     def watch() -> None:
         while not done.wait(0.5):
-            result["gb"] = max(result["gb"], sum(map(_resident, _family(of))) / 1e6)
+            sizes = {pid: _resident(pid) / 1e6 for pid in _family(of)}
+            executors = [p for pid in sizes if EXECUTOR in _text(Path(f"/proc/{pid}/cmdline")) for p in _family(pid)]
+            of_driver = sum(size for pid, size in sizes.items() if pid not in executors)
+            now = {"gb": sum(sizes.values()), "driver_gb": of_driver, "core_s": processor_seconds(of)}
+            result.update({name: max(most, now[name]) for name, most in result.items()})
 
     thread = threading.Thread(target=watch)
     thread.start()

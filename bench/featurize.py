@@ -1,30 +1,33 @@
 """Raw logs of the simulated shop to silver and gold: rows/s of each stage, beside DuckDB and Polars on the same files.
 
-``featurize.py [EVENTS …]``, by default 1 and 10 million; 100 million takes hours on two cores. Everything runs on all
-cores that this process may use, one after the other. A peer writes the same rows (the counts are compared) as parquet,
-without line numbers, reasons, versions or increments. Also measured: the cost of a row from one size to the next, peak
-memory of the processes of a stage (driver and executors are one in local mode; Python workers are added), bytes
-shuffled.
+``featurize.py [EVENTS …]``, by default 1 and 10 million; 100 million takes hours on two cores, and has no peers: then
+the logs are deleted when they are read, for the disk's sake. Everything runs on all cores that this process may use,
+one after the other: ours as a driver and one executor. A peer writes the same rows (the counts are compared) as
+parquet, without line numbers, reasons, versions or increments. Also measured: the processor time of a row from one
+size to the next, peak memory of driver and executor (Python workers are added), bytes shuffled.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from _processes import peak_memory
+from _processes import used
 from _results import HOME, RESULTS, claim, save
 
 SIZES = (1_000_000, 10_000_000)
 STAGES = ("ingest", "clean", "featurize")
 LAYERS = ("bronze", "silver", "quarantine", "gold")
 TARGET = {"duckdb": 1 / 3, "polars": 1 / 3}
-MEMORY = "8g"
+#: Most events at which a peer runs.
+PEERS_UP_TO = 10_000_000
+DRIVER, MEMORY = "2g", 8
 CORES = len(os.sched_getaffinity(0))
 PEERS = HOME / "bench" / "peers"
 #: Counts that every side must agree on: ours → the peer's.
@@ -39,15 +42,19 @@ BOTS = {"events_per_day": 200} | {
 
 
 def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
-    """One stage in a process of its own, as a scheduler starts it: seconds of the stage, GB, bytes shuffled, counts."""
+    """One stage in a process of its own, as a scheduler starts it: its seconds, what it used, bytes shuffled, counts.
+
+    The processor time is that of the process, Spark's start in it.
+    """
     log = folder / f"spark-{stage}"
     log.mkdir(exist_ok=True)
     options = {
         "lake.path": folder / "lake", "source.path": folder / "logs", "tracking.enabled": "false",
         "source.options": json.dumps(shop(events)), "clean.bots": json.dumps(BOTS),
-        "spark.master": f"local[{CORES}]", "spark.driver_memory": MEMORY,
+        "spark.master": f"local-cluster[1,{CORES},{MEMORY * 1024}]", "spark.driver_memory": DRIVER,
         "spark.shuffle_partitions": max(4, events // 500_000),
         "spark.conf": json.dumps({
+            "spark.executor.memory": f"{MEMORY}g",
             "spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{log}", "spark.eventLog.compress": "false",
         }),
     }  # fmt: skip
@@ -56,7 +63,7 @@ def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
         command += ["--set", f"{key}={value}"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.Popen(command, cwd=HOME, env=environment, stderr=subprocess.PIPE, text=True)
-    with peak_memory(process.pid) as peak:
+    with used(process.pid) as usage:
         printed = process.communicate()[1]
     if process.returncode:
         raise RuntimeError(f"{stage}: {printed[-3000:]}")
@@ -65,7 +72,7 @@ def ours(folder: Path, events: int, stage: str) -> dict[str, Any]:
     rows = DeltaTable(str(folder / "lake" / "runs")).to_pyarrow_table().to_pylist()
     record = max((row for row in rows if row["stage"] == stage), key=lambda row: row["started"])
     return {
-        "seconds": record["seconds"], "gb": peak["gb"], "shuffled": shuffled(log), "counts": dict(record["counts"]),
+        "seconds": record["seconds"], **usage, "shuffled": shuffled(log), "counts": dict(record["counts"]),
     }  # fmt: skip
 
 
@@ -91,14 +98,14 @@ def peer(name: str, folder: Path) -> dict[str, Any]:
     out = folder / name
     out.mkdir()
     python = HOME / ".venv-peers-frames" / "bin" / "python"
-    command = [python, PEERS / f"{name}_lake.py", folder / "logs", out, str(CORES), MEMORY.upper() + "B"]
+    command = [python, PEERS / f"{name}_lake.py", folder / "logs", out, str(CORES), f"{MEMORY}GB"]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True)
-    with peak_memory(process.pid) as peak:
+    with used(process.pid) as usage:
         printed = process.communicate()[0]
     if process.returncode:
         raise RuntimeError(f"{name} failed")
     result: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return result | {"gb": peak["gb"]}
+    return result | usage
 
 
 def main() -> None:
@@ -112,15 +119,28 @@ def main() -> None:
 
 
 def measure(folder: Path, events: int, peers: list[str]) -> None:
-    stages = {stage: ours(folder, events, stage) for stage in STAGES}
+    if events > PEERS_UP_TO:
+        peers = []
+    stages, disk = {}, {}
+    for stage in STAGES:
+        stages[stage] = ours(folder, events, stage)
+        print(stage, stages[stage], flush=True)
+        if stage == "ingest":
+            disk["logs"] = _bytes(folder / "logs")
+            if not peers:
+                shutil.rmtree(folder / "logs")
     rows = stages["clean"]["counts"]["rows_in"]
-    said = [f"The simulated shop, cores: {CORES}, {MEMORY} for the driver. {rows:,} raw rows: " + ", ".join(
-        f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['gb']:.1f} GB, "
-        f"{result['shuffled'] / rows:.0f} bytes a row shuffled" for stage, result in stages.items()
-    ) + "."]  # fmt: skip
-    print(said[0], flush=True)
-    disk = {part: _bytes(folder / part) for part in ("logs", *(f"lake/{table}" for table in LAYERS))}
-    claims = []
+    said = [
+        f"The simulated shop, cores: {CORES}, {DRIVER} of heap for the driver and {MEMORY}g for the executor. "
+        f"{rows:,} raw rows: " + ", ".join(
+            f"{stage} {rows / result['seconds']:,.0f} rows/s, {result['driver_gb']:.1f} GB the driver and "
+            f"{result['gb']:.1f} in all, {result['shuffled'] / rows:.0f} bytes a row shuffled"
+            for stage, result in stages.items()
+        ) + "."
+    ]  # fmt: skip
+    disk |= {part: _bytes(folder / part) for part in (f"lake/{table}" for table in LAYERS)}
+    driver = max(result["driver_gb"] for result in stages.values())
+    claims = [claim(f"driver's memory, {events:,} events, against 4 GB", [driver], [4.0], "GB", 1, higher=False)]
     counts = stages["clean"]["counts"] | stages["featurize"]["counts"]
     for other in peers:
         theirs = peer(other, folder)
@@ -135,14 +155,14 @@ def measure(folder: Path, events: int, peers: list[str]) -> None:
         )
         print(said[-1], claims[-1]["ratio"], flush=True)
     measured = [
-        {"stage": stage, "rows": rows, **{k: result[k] for k in ("seconds", "gb", "shuffled")}}
+        {"stage": stage, "rows": rows, **{k: result[k] for k in ("seconds", "core_s", "gb", "driver_gb", "shuffled")}}
         for stage, result in stages.items()
     ]
     if before := smaller(rows):
         for now, then in zip(measured, before, strict=True):
-            cost = [[1e6 * one["seconds"] / one["rows"]] for one in (now, then)]
+            cost = [[1e6 * one["core_s"] / one["rows"]] for one in (now, then)]
             name = f"{now['stage']}: cost of a row, {rows:,} rows against {then['rows']:,}"
-            claims.append(claim(name, *cost, "µs a row", 1 / 1.2, higher=False))
+            claims.append(claim(name, *cost, "core-µs a row", 1 / 1.2, higher=False))
     save("featurize", claims, " ".join(said), str(events), stages=measured, bytes=disk)
 
 

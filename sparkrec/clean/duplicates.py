@@ -37,10 +37,10 @@ def merge_exact(rows: DataFrame) -> DataFrame:
 
     The first by (source file, line) stays, with the newest ingest time of all. Verdicts only ever turn to the better
     (see :mod:`sparkrec.clean.rules`), so a row is good if one of its copies is; of refusals the newest holds. A row
-    that silver held stays marked so (``_held``), with its cancellation. One shuffle by id, and one sort and one pass
-    over each partition.
+    that silver held stays marked so (``_held``), with its cancellation. One shuffle, by user, which copies have in
+    common: so what comes next of a user's events finds them together. One sort and one pass over each partition.
     """
-    in_place = Window.partitionBy(c.EVENT_ID).orderBy(c.SOURCE_FILE, c.LINE)
+    in_place = Window.partitionBy(c.EVENT_ID, c.USER_ID).orderBy(c.SOURCE_FILE, c.LINE)
     same = in_place.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     verdict = F.struct(c.RULE, c.RULES, c.REASON)
     of_all = {
@@ -52,7 +52,7 @@ def merge_exact(rows: DataFrame) -> DataFrame:
         HELD: F.bool_or(HELD).over(same),
         "_position": F.row_number().over(in_place),
     }
-    first = rows.withColumns(of_all).where("_position = 1")
+    first = rows.repartition(c.USER_ID).withColumns(of_all).where("_position = 1")
     chosen = {name: F.when(~F.col("_good"), F.col(f"_verdict.{name}")) for name in (c.RULE, c.RULES, c.REASON)}
     chosen[c.RULES] = F.coalesce(chosen[c.RULES], F.array().cast("array<string>"))
     return first.withColumns(chosen).drop("_good", "_verdict", "_position")

@@ -30,7 +30,8 @@ def mark(events: DataFrame, gap_minutes: float | None) -> DataFrame:
     own = F.when(~F.startswith(c.SESSION_ID, F.lit(PREFIX)), F.col(c.SESSION_ID))
     if gap_minutes is None:
         return events.withColumn(c.SESSION_ID, own)
-    in_time = Window.partitionBy(c.USER_ID, "_own").orderBy(c.EVENT_TIME, c.EVENT_ID)
+    # Not by "_own" too: rows that lie by user are shuffled for no window over the user.
+    in_time = Window.partitionBy(c.USER_ID).orderBy("_own", c.EVENT_TIME, c.EVENT_ID)
     first = F.concat_ws("\x1f", c.USER_ID, F.unix_micros(c.EVENT_TIME).cast("string"))
     begun = F.when(F.col(BEFORE), F.col(c.SESSION_ID)).otherwise(F.concat(F.lit(PREFIX), F.md5(first)))
     found = F.last(F.when(F.col("_starts"), begun), ignorenulls=True).over(in_time)

@@ -15,7 +15,7 @@ from sparkrec.clean.duplicates import BEFORE, HELD
 from sparkrec.config import Clean
 from sparkrec.schemas import Table
 
-_TEXTS = (c.USER_ID, c.ITEM_ID, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID, c.ORDER_ID, c.COUNTRY, c.SPLIT)
+_TEXTS = (c.ITEM_ID, c.CURRENCY, c.QUERY, c.TEXT, c.SESSION_ID, c.ORDER_ID, c.COUNTRY, c.SPLIT)
 _DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 # What links events; the rest of a row.
 _LINKING = (c.EVENT_ID, c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME, c.QUERY, c.SESSION_ID, c.MERGED_INTO, BEFORE)
@@ -74,10 +74,12 @@ def typed(checked_events: DataFrame) -> DataFrame:
     """Checked rows with silver's columns but for what other events decide, the log's item columns, and the verdict.
 
     Flat, and a third less than what it is made of: this is persisted. A cancel's quantity loses its sign. A price of
-    zero, where it is allowed, is no price.
+    zero, where it is allowed, is no price. A row without a user, which is refused, gets its own id for one: rows are
+    shuffled by user, and where half a log has none they would all meet in one task.
     """
-    value, price, time = (F.col(f"{rules.PARSED}.{name}") for name in (c.VALUE, c.PRICE, c.EVENT_TIME))
+    value, price, time, user = (F.col(f"{rules.PARSED}.{n}") for n in (c.VALUE, c.PRICE, c.EVENT_TIME, c.USER_ID))
     values: dict[str, Column] = {
+        c.USER_ID: F.coalesce(F.when(F.col(c.MALFORMED).isNull(), user), c.EVENT_ID),
         c.EVENT_TIME: time,
         c.VALUE: F.when(F.col(c.EVENT_TYPE) == c.CANCEL, F.abs(value)).otherwise(value),
         c.PRICE: F.when(price > 0, price),
@@ -120,10 +122,9 @@ def linked(rows: DataFrame, context: DataFrame | None, settings: Clean) -> DataF
     # As one value the rest of a row is copied in one piece by each sort and window: a quarter less of both.
     rest = F.struct(*[name for name in events.columns if name not in _LINKING])
     events = events.select(*_LINKING, rest.alias(_REST))
-    if settings.near_duplicate_seconds or settings.session_gap_minutes:
-        events = events.repartition(c.USER_ID)  # once, for both
-    marked = duplicates.mark_near(events, settings.near_duplicate_seconds)
-    marked = sessions.mark(marked, settings.session_gap_minutes).where(~F.col(BEFORE))
+    # Sessions first: they need a user's events together, if the rows do not lie so already, and chains find them so.
+    marked = sessions.mark(events, settings.session_gap_minutes)
+    marked = duplicates.mark_near(marked, settings.near_duplicate_seconds).where(~F.col(BEFORE))
     return marked.select("*", f"{_REST}.*").drop(BEFORE, _REST)
 
 

@@ -1,9 +1,12 @@
+from collections import Counter
+
 import pytest
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.clean import duplicates, silver
 from sparkrec.config import Clean
+from sparkrec.persistence import persisted
 
 pytestmark = pytest.mark.spark
 
@@ -64,6 +67,22 @@ def test_of_copies_the_first_stays_and_the_newest_ingest_decides(canonical_event
     assert str(row[c.INGEST_TIME])[:10] == "2024-05-07"
     row = duplicates.merge_exact(before[0].unionByName(_typed(again, on("2024-05-08")))).collect()[0]
     assert (row[c.SOURCE_FILE], row[c.COPIES], row[c.RULE], row[c.RULES], row[c.REASON]) == ("a", 2, None, [], None)
+
+
+def test_rows_without_a_user_merge_and_do_not_meet_in_one_task(canonical_events):
+    rows = [{"user_id": None if i % 2 else " ", "item_id": f"i{i % 10}"} for i in range(40)]
+    rows += [{"user_id": "u", "malformed": "cut off", "raw": raw} for raw in "xyx"]
+    found = _distinct(canonical_events(rows)).collect()
+    copies = Counter(row[c.COPIES] for row in found)
+    assert copies == {4: 10, 2: 1, 1: 1}, "null and blank are two contents, each with five items; x came twice"
+    assert len({row[c.USER_ID] for row in found}) == len(found)
+
+
+def test_merged_rows_are_linked_without_another_shuffle(canonical_events):
+    rows = persisted(_distinct(canonical_events([{"user_id": "u", "item_id": "a", "event_type": "view"}])))
+    plan = silver.linked(silver.accepted(rows), None, Clean())._jdf.queryExecution().executedPlan().toString()
+    assert "Window" in plan
+    assert "Exchange" not in plan
 
 
 def _events(spark, seconds, **columns):
