@@ -15,8 +15,8 @@ EVENTS = {"1 billion": 1e9, "100 billion": 1e11}
 CORES = {"1 billion": 64, "100 billion": 2_000}
 #: Compressed bytes of a shuffle that one task reads: three to four times as much in memory, which it sorts in place.
 PARTITION = 128e6
-#: Of what clean shuffles, its widest exchange: rows by user, to link them.
-WIDEST = 0.3
+#: Of what clean shuffles, its widest exchange: rows by user, to merge and to link them.
+WIDEST = 0.5
 #: Bytes a row of the two frames that clean keeps in memory or on disk, compressed: typed and linked rows.
 PERSISTED = 140 + 100
 
