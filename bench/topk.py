@@ -26,7 +26,7 @@ from sparkrec.retrieval.kernel import F32
 from sparkrec.retrieval.recall import hits
 
 ITEMS, WIDTH, K, SEEN, USERS, ROUNDS = 100_000, 64, 100, 50, 8192, 3
-JOB_USERS, SPARK_USERS = 30_000, 500
+JOB_USERS, SPARK_USERS = 100_000, 2000
 CORES = len(os.sched_getaffinity(0))
 WALL, CPU = time.perf_counter, time.process_time
 Lists = tuple[np.ndarray, np.ndarray]

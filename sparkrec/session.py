@@ -33,9 +33,8 @@ _DEFAULTS = {
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.databricks.delta.stats.skipping": "true",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
-    # Keys, times and amounts come first in the tables. To note the least and greatest of all the texts behind them, by
-    # which nobody looks, is a fifth of writing silver.
-    "spark.databricks.delta.properties.defaults.dataSkippingNumIndexedCols": "8",
+    # Rows of one folder, as those of a run's lists are, need not be sorted by folder: sort from the second folder on.
+    "spark.sql.maxConcurrentOutputFileWriters": "2",
     "spark.python.worker.reuse": "true",
     # To look for the best encoding of each column is a fifth of persisting a frame; its blocks are compressed anyway.
     "spark.sql.inMemoryColumnarStorage.compressed": "false",

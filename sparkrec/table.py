@@ -42,7 +42,8 @@ class Table:
     """A Delta table of the lake.
 
     ``name`` is also its path under the lake's root, with the dot as a folder: ``silver.events`` lies in
-    ``silver/events``. ``key`` is unique. ``partition_by`` names folders; of an ``append_only`` table Delta
+    ``silver/events``. ``key`` is unique. ``partition_by`` names folders; ``skip_by`` the columns whose least and
+    greatest value Delta notes for each file, so that readers can leave files out; of an ``append_only`` table Delta
     lets nobody change a row; ``change_feed`` lets a reader ask what came new after a version.
     """
 
@@ -51,6 +52,7 @@ class Table:
     doc: str
     columns: tuple[Column, ...]
     partition_by: tuple[str, ...] = ()
+    skip_by: tuple[str, ...] = ()
     append_only: bool = False
     change_feed: bool = False
 

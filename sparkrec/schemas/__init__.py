@@ -108,6 +108,7 @@ SILVER_EVENTS = Table(
         *_ORIGIN,
     ),
     partition_by=(c.EVENT_DATE,),
+    skip_by=(c.USER_ID, c.EVENT_TIME),
 )
 
 SILVER_REPEATS = Table(
@@ -221,6 +222,7 @@ RUNS = Table(
         ),
         Column(c.DETAILS, "string", "JSON: what the report draws (refusals by rule, learning curve, …)"),
     ),
+    skip_by=(c.RUN_ID, c.STAGE),
 )
 
 SUPPRESSED = Table(

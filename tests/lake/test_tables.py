@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,22 @@ def test_version_and_rows_are_those_of_deltas_own_history(lake: Lake) -> None:
     found.append(lake.overwrite(table, vectors(lake, "r1", "als", 1.0, 2.0), {c.RUN_ID: "r1", c.MODEL: "als"}))
     history = DeltaTable.forPath(lake.spark, lake.path(table)).history(3).orderBy("version").collect()
     assert found == [(row["version"], int(row["operationMetrics"]["numOutputRows"])) for row in history]
+
+
+def test_delta_notes_of_a_file_only_what_it_may_be_skipped_by(lake: Lake) -> None:
+    lake.overwrite(schemas.VECTORS_USERS, vectors(lake, "r1", "als", 1.0, 2.0))
+    event = dict.fromkeys(schemas.SILVER_EVENTS.column_names) | {
+        c.USER_ID: "u", c.ITEM_ID: "i", c.EVENT_TIME: dt.datetime(2024, 5, 6, 7), c.EVENT_DATE: dt.date(2024, 5, 6),
+    }  # fmt: skip
+    lake.overwrite(schemas.SILVER_EVENTS, lake.spark.createDataFrame([event], schemas.SILVER_EVENTS.struct()))
+    found = {}
+    for table in (schemas.VECTORS_USERS, schemas.SILVER_EVENTS):
+        log = Path(lake.path(table), "_delta_log", f"{0:020}.json").read_text().splitlines()
+        found[table.name] = [json.loads(a["add"]["stats"]) for a in map(json.loads, log) if "add" in a]
+    assert sum(stats["numRecords"] for stats in found["vectors.users"]) == 2
+    assert all(not stats.get("minValues") for stats in found["vectors.users"])
+    (stats,) = found["silver.events"]
+    assert stats["minValues"] == {c.USER_ID: "u", c.EVENT_TIME: "2024-05-06T07:00:00.000Z"}
 
 
 def test_rows_outside_the_named_partition_are_refused(lake: Lake) -> None:
