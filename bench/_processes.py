@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -15,7 +15,7 @@ EXECUTOR = "CoarseGrainedExecutorBackend"
 
 @contextmanager
 def used(of: int) -> Iterator[dict[str, float]]:
-    """What the process ``of`` and its descendants use, looked at twice a second.
+    """What the process ``of`` and its descendants use, looked at every two seconds.
 
     ``gb``: at most, as their proportional set sizes. ``driver_gb``: the same without Spark's executors and their Python
     workers. ``core_s``: processor time.
@@ -23,7 +23,7 @@ def used(of: int) -> Iterator[dict[str, float]]:
     result, done = {"gb": 0.0, "driver_gb": 0.0, "core_s": 0.0}, threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.5):
+        while not done.wait(2):  # to add up the pages of a large process takes a tenth of a second
             sizes = {pid: _resident(pid) / 1e6 for pid in _family(of)}
             executors = [p for pid in sizes if EXECUTOR in _text(Path(f"/proc/{pid}/cmdline")) for p in _family(pid)]
             of_driver = sum(size for pid, size in sizes.items() if pid not in executors)
@@ -48,8 +48,9 @@ def processor_seconds(of: int) -> float:
 def _family(pid: int) -> list[int]:
     found = [pid]
     for process in found:
-        for children in Path(f"/proc/{process}/task").glob("*/children"):
-            found += map(int, _text(children).split())
+        with suppress(OSError):  # it has just ended
+            for children in Path(f"/proc/{process}/task").glob("*/children"):
+                found += map(int, _text(children).split())
     return found
 
 

@@ -8,6 +8,8 @@ Where things are comes from the environment of the scheduler and its workers:
 - ``SPARKREC_TRAIN_SUBMIT``: JSON of extra Spark settings for training alone: it is its own application, so its
   GPUs and its slots are asked for here and not from the other jobs.
 
+A run is of the last whole day: it begins at three in the night after it, and passes on that day as ``--date``.
+
 The connection ``spark_default`` must exist: without it Airflow would silently submit to YARN.
 """
 
@@ -21,7 +23,7 @@ from pathlib import Path
 
 from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
-from airflow.sdk import DAG, Asset, BaseHook
+from airflow.sdk import DAG, Asset, BaseHook, CronDataIntervalTimetable
 from airflow.sdk.exceptions import AirflowFailException
 
 STAGES = (
@@ -80,7 +82,8 @@ ALWAYS = {
 with DAG(
     dag_id="sparkrec_daily",
     description="Raw logs in; recommendations, a report and a run record out",
-    schedule="0 3 * * *",
+    # Not the bare text: of that Airflow 3 makes runs that are dated by the day on which they begin.
+    schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
     **ALWAYS,
 ) as dag:
     previous = None

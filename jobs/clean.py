@@ -38,10 +38,10 @@ def clean(run: Run) -> None:
     tally.stop_above(settings.max_refused)
     run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 
-    days = increments.touched(run, start, new, items.known)
+    days = increments.touched(run, start, new, items.known, judge.typed)
     rows = increments.merged(run, start, days, new, judge.typed)
     linked = persisted(silver.linked(silver.accepted(rows), increments.context(run, start, days), settings))
-    any_cancels = tally.facts["cancel_rows"] + start.counts.get("cancellations", 0) > 0
+    any_cancels = tally.facts["cancel_rows"] + start.details.get("sums", {}).get("cancel_rows", 0) > 0
     events, written = increments.with_cancellations(run, start, days, linked, any_cancels)
 
     increments.write(run, start, schemas.SILVER_EVENTS, silver.finished(events), written)

@@ -73,6 +73,7 @@ _RETRYABLE = (
     "Initial job has not accepted any resources", "SparkContext was shut down",
     "stopped SparkContext", "OutOfMemoryError",
 )  # fmt: skip
+_GONE = ("FAILED_READ_FILE.FILE_NOT_EXIST", "DELTA_FILE_NOT_FOUND")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 
 
@@ -98,8 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _guard(lambda: _backfill(options))
     if options.command != "run":
         return _guard(lambda: _run_stages([options.command], options))
-    stages = list(STAGES[STAGES.index(options.first) : STAGES.index(options.last) + 1])
-    return _guard(lambda: _run_stages(stages, options))
+    return _guard(lambda: _run_stages(_between(options.first, options.last), options))
+
+
+def _between(first: str, last: str) -> list[str]:
+    stages = list(STAGES[STAGES.index(first) : STAGES.index(last) + 1])
+    if not stages:
+        raise ConfigError(f"--from {first} comes after --until {last}, so there is nothing to run. Exchange them.")
+    return stages
 
 
 def run_job(job: Job) -> None:
@@ -249,6 +256,12 @@ def _from_spark(error: Exception) -> SparkrecError | None:
     if found:
         return RetryableError(
             f"Spark stopped with {found}: {_first_line(text)} Nothing half-written is visible; retry."
+        )
+    if any(word in text for word in _GONE):
+        return DataError(
+            f"A file that this run reads is gone: {_first_line(text)} If it is the lake's, an erasure or 'sparkrec "
+            "maintain' has removed an old version: run the stages of this run before this one again, with the same "
+            "--run-id."
         )
     if "unexpected end of file" in text.lower() or "EOFException" in text or "not a gzip" in text.lower():
         return DataError(f"A compressed file is damaged or cut short: {_first_line(text)} Fetch it again, whole.")

@@ -215,7 +215,7 @@ def execute(job: Callable[[Run], None], run: Run) -> None:
         try:
             job(run)
             run.finish()
-        except Exception as error:
+        except BaseException as error:  # also where it was stopped from outside
             audit.write(run, error, **run.audit)
             raise
         audit.write(run, **run.audit)

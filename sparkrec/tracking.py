@@ -1,7 +1,7 @@
 """MLflow at the edge: one parent run a pipeline run, a child a stage.
 
 Without a server the store is sqlite and a folder inside the lake. Jobs that a scheduler starts one by one find
-their parent by the tag ``sparkrec.run_id``.
+their parent by the tags ``sparkrec.run_id`` and ``sparkrec.config_hash``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-_RUN_TAG = "sparkrec.run_id"
+_RUN_TAG, _HASH_TAG = "sparkrec.run_id", "sparkrec.config_hash"
 
 
 class Tracker(Protocol):
@@ -164,17 +164,17 @@ def _connect(settings: Settings) -> tuple[MlflowClient, str]:
 
 
 def _parent(client: MlflowClient, experiment: str, settings: Settings, run_id: str) -> MlflowRun:
-    """The pipeline's run: found by its tag, or created with the whole configuration."""
-    query = f"tags.`{_RUN_TAG}` = '{run_id}' AND tags.`sparkrec.stage` = 'pipeline'"
+    """The pipeline's run: found by its tags, or created with the whole configuration.
+
+    The same run id with other settings is another one, for MLflow's parameters are written once.
+    """
+    wanted = {_RUN_TAG: run_id, "sparkrec.stage": "pipeline", _HASH_TAG: settings.hash()}
+    query = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
     found = client.search_runs([experiment], query, max_results=1)
     if found:
         client.update_run(found[0].info.run_id, status="RUNNING")
         return found[0]
-    parent = client.create_run(
-        experiment,
-        run_name=run_id,
-        tags={_RUN_TAG: run_id, "sparkrec.stage": "pipeline", "sparkrec.version": __version__},
-    )
+    parent = client.create_run(experiment, run_name=run_id, tags=wanted | {"sparkrec.version": __version__})
     from mlflow.entities import Param
 
     flat = dict(_flatten(settings.dump()))

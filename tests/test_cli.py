@@ -65,6 +65,11 @@ def test_bad_usage_is_bad_configuration(arguments: list[str]) -> None:
     assert raised.value.code == 2
 
 
+def test_stages_the_wrong_way_round_are_bad_configuration(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["run", "--conf", "conf/demo.yaml", "--from", "recommend", "--until", "clean"]) == 2
+    assert "--from recommend comes after --until clean" in capsys.readouterr().err
+
+
 def test_unknown_key_is_exit_two_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(f"name: x\nlake: {{path: {tmp_path}/lake}}\nsource: {{name: simulator, path: logs}}\nclaen: {{}}\n")

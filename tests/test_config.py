@@ -110,6 +110,37 @@ def test_secrets_do_not_reach_a_dump(base: Path) -> None:
     assert "t0ken" not in str(settings.dump()) + repr(settings)
 
 
+def test_secrets_of_spark_and_sources_and_logins_are_masked(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET", "hunter2")
+    key = "spark.hadoop.fs.s3a.secret.key"
+    over = [
+        f"spark.conf={{{key}: '${{AWS_SECRET}}', spark.sql.shuffle.partitions: '8'}}",
+        "source.options={reader: {api_token: hunter2, sep: ';'}}",
+        "tracking.uri=https://me:hunter2@mlflow.example/a@b",
+    ]
+    settings = config.load([base], over)
+    assert settings.spark.conf[key] == "hunter2"
+    plain = settings.dump()
+    assert "hunter2" not in str(plain)
+    assert plain["spark"]["conf"]["spark.sql.shuffle.partitions"] == "8"
+    assert plain["source"]["options"]["reader"]["sep"] == ";"
+    assert plain["tracking"]["uri"] == "https://**********@mlflow.example/a@b"
+    with pytest.raises(ConfigError) as raised:
+        config.load([base], ["source.path=${AWS_SECRET}@${SPARKREC_NOT_SET}"])
+    assert "hunter2" not in str(raised.value)
+    assert "${AWS_SECRET}@${SPARKREC_NOT_SET}" in str(raised.value)
+
+
+def test_only_true_and_false_are_truth_values(base: Path, tmp_path: Path) -> None:
+    """As docs/data_contract.md adds a rule: YAML 1.1 would read the key as true, and Norway as false."""
+    rule = "{on: items, when: price > 50000, expects: 'at most 50,000'}"
+    over = write(tmp_path / "over.yaml", f"clean: {{rules: {{dear: {rule}}}}}\ntracking: {{enabled: no}}\n")
+    settings = config.load([base, over], [f"clean.rules.dearer={rule}", "source.options={country: NO}"])
+    assert [settings.clean.rules[name].on for name in ("dear", "dearer")] == ["items", "items"]
+    assert settings.tracking.enabled is False
+    assert settings.source.options == {"country": "NO"}
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     paths = [path] if "source" in yaml.safe_load(path.read_text()) else [CONF / "demo.yaml", path]

@@ -64,6 +64,21 @@ def test_stages_share_a_parent_and_keep_what_they_logged(settings: Settings, tmp
     assert table == {"rows": [{"table": "item_id", "rows": 3}]}
 
 
+def test_other_settings_are_another_parent_and_the_same_ones_the_same(settings: Settings) -> None:
+    other = settings.model_copy(update={"als": settings.als.model_copy(update={"rank": 128})})
+    for chosen in (settings, other, settings, other):
+        with tracking.stage(chosen, "shop-all", "clean"):
+            pass
+    client = MlflowClient(tracking.default_uri(settings))
+    experiment = client.get_experiment_by_name("shop")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    ranks = {run.info.run_id: run.data.params["als.rank"] for run in found if "als.rank" in run.data.params}
+    assert sorted(ranks.values()) == ["128", "64"]
+    of = [ranks[run.data.tags["mlflow.parentRunId"]] for run in found if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(of) == ["128", "128", "64", "64"]
+
+
 def test_a_rerun_ends_the_parent_well(settings: Settings) -> None:
     with pytest.raises(RuntimeError), tracking.stage(settings, "shop-all", "clean"):
         raise RuntimeError

@@ -36,7 +36,9 @@ def held(run: Run, state: State) -> DataFrame:
     return silver.held(state.held(run, schemas.SILVER_EVENTS), state.held(run, schemas.SILVER_REPEATS))
 
 
-def touched(run: Run, state: State, new: DataFrame, known: DataFrame | None) -> Days:
+def touched(
+    run: Run, state: State, new: DataFrame, known: DataFrame | None, judge: Callable[[DataFrame], DataFrame]
+) -> Days:
     """The days that the ``new`` typed rows change.
 
     ``known`` is the catalogue, where it decides which items there are: where it has grown, the days of the rows that
@@ -45,15 +47,16 @@ def touched(run: Run, state: State, new: DataFrame, known: DataFrame | None) -> 
     if state.full:
         return ALL
     judged: set[dt.date | None] = {row[0] for row in new.select(c.EVENT_DATE).distinct().collect()}
+    who = (c.USER_ID, c.EVENT_TIME, c.EVENT_DATE)
+    events = silver.accepted(new).select(*who)
     if known is not None and state.items_changed(run):
         before = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
         came = known.select(c.ITEM_ID).distinct().join(before, c.ITEM_ID, "left_anti")
         waiting = state.held(run, schemas.QUARANTINE).where(F.array_contains(c.RULES, "unknown_item"))
         known_now = waiting.join(came, c.ITEM_ID, "left_semi")
         judged |= {row[0] for row in known_now.select(c.EVENT_DATE).distinct().collect()}
+        events = events.unionByName(silver.accepted(judge(silver.as_raw(known_now))).select(*who))
     days = {day for day in judged if day is not None}
-    who = (c.USER_ID, c.EVENT_TIME, c.EVENT_DATE)
-    events = silver.accepted(new).select(*who)
     changed = events.select(c.USER_ID, c.EVENT_DATE).distinct()
     both = events.unionByName(held(run, state).select(*who))
     linked = sessions.linked_days(changed, both, days, longest_pause(run.settings.clean))

@@ -17,7 +17,12 @@ _CHANGES_SECONDS = (1800, 3600, 7200)
 
 def present(text: Column) -> Column:
     """The text without blanks and control characters around it; null where nothing remains."""
-    return F.nullif(F.btrim(text, F.lit(BLANKS)), F.lit(""))
+    return F.nullif(trimmed(text), F.lit(""))
+
+
+def trimmed(text: Column) -> Column:
+    """The text without blanks and control characters around it."""
+    return F.btrim(text, F.lit(BLANKS))
 
 
 def timestamp(text: Column, zone: str = "UTC") -> Column:

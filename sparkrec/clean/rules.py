@@ -19,10 +19,14 @@ from sparkrec.clean.repairs import Repairs
 from sparkrec.clean.verdicts import PARSED, Rule, added, check, found, require_known, tuned
 from sparkrec.config import Clean
 
-__all__ = ["KNOWN_ITEM", "PARSED", "Rule", "check", "event_rules", "item_rules", "parse_events", "parse_items"]
+__all__ = [
+    "IMPOSSIBLE_TIME", "KNOWN_ITEM", "PARSED", "Rule", "check", "event_rules", "item_rules", "parse_events",
+    "parse_items",
+]  # fmt: skip
 
 #: Whether the catalogue holds the event's item; true where there is no catalogue.
 KNOWN_ITEM = "known_item"
+IMPOSSIBLE_TIME = "impossible_time"
 _MENDED = "mended"
 _FREE_TEXTS = (c.QUERY, c.TEXT, c.COUNTRY, c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 _EVENT_IDS = (c.USER_ID, c.ITEM_ID, c.SESSION_ID, c.ORDER_ID, c.SPLIT)
@@ -113,7 +117,7 @@ def _events(settings: Clean, latest: dt.date | None) -> list[Rule]:
              _parsed(c.USER_ID).rlike(_UNUSABLE) | _parsed(c.ITEM_ID).rlike(_UNUSABLE),
              F.concat(found(c.USER_ID), F.lit(", "), found(c.ITEM_ID)), needed=True),
         Rule("unreadable_time", "an ISO 8601 time", time.isNull(), found(c.EVENT_TIME), needed=True),
-        Rule("impossible_time", f"a day from {settings.earliest} to {latest or 'the day of its ingest'}",
+        Rule(IMPOSSIBLE_TIME, f"a day from {settings.earliest} to {latest or 'the day of its ingest'}",
              (time < F.lit(str(settings.earliest)).cast("timestamp"))
              | (time >= F.date_add(last_day, 1).cast("timestamp")), found(c.EVENT_TIME)),
         _not_a_number(c.VALUE),

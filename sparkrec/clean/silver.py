@@ -56,11 +56,14 @@ def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -
         ids = known_items.select(c.ITEM_ID).distinct().withColumn(rules.KNOWN_ITEM, F.lit(True))
         rows = rows.withColumn(c.ITEM_ID, parsing.present(F.col(c.ITEM_ID))).join(ids, c.ITEM_ID, "left")
         rows = rows.withColumn(rules.KNOWN_ITEM, F.coalesce(rules.KNOWN_ITEM, F.lit(False)))
-    result = rules.check(rules.parse_events(rows, settings), rules.event_rules(settings, settings.latest))
+    declared = rules.event_rules(settings, settings.latest)
+    result = rules.check(rules.parse_events(rows, settings), declared)
     day = F.col(f"{rules.PARSED}.{c.EVENT_TIME}").cast("date")
-    return result.withColumns({
+    if any(rule.name == rules.IMPOSSIBLE_TIME and rule.severity == "quarantine" for rule in declared):
         # The day is a folder: no folders for impossible days of long ago.
-        c.EVENT_DATE: F.when(day >= F.lit(str(settings.earliest)).cast("date"), day),
+        day = F.when(day >= F.lit(str(settings.earliest)).cast("date"), day)
+    return result.withColumns({
+        c.EVENT_DATE: day,
         accounting.FACTS: accounting.marked(accounting.event_facts()),
     })  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -155,13 +156,44 @@ class Settings(Section):
         return self
 
     def dump(self) -> dict[str, Any]:
-        """Plain values for records and MLflow; secrets are masked."""
-        return self.model_dump(mode="json")
+        """Plain values for records, the report and MLflow.
+
+        Secrets are masked: those of fields that are ones, in ``spark.conf`` and ``source.options`` whatever is called
+        so, and logins in addresses.
+        """
+        plain = self.model_dump(mode="json")
+        for section, field in (("spark", "conf"), ("source", "options")):
+            plain[section][field] = _masked(plain[section][field])
+        if self.tracking.uri:
+            plain["tracking"]["uri"] = _LOGIN.sub(rf"\1{_MASK}@", self.tracking.uri)
+        return plain
 
     def hash(self) -> str:
         """Eight hex digits that change when any value that can change a table does."""
         plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance", "publish"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+
+
+_MASK = "**********"  # as pydantic has it
+_SECRET = re.compile(r"secret|password|passwd|token|credential|access.?key|account.?key", re.IGNORECASE)
+_LOGIN = re.compile(r"^(\w+://)[^/@]+@")
+
+
+def _masked(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(item, str(key)) for key, item in value.items()}
+    return _MASK if value is not None and _SECRET.search(name) else value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only true and false are truth values: ``on`` is a key of ``clean.rules``, and NO a country."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), "tTfF")
 
 
 def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Settings:
@@ -195,7 +227,7 @@ def _read(path: Path) -> dict[str, Any]:
             "Pass a file that exists, for instance --conf conf/demo.yaml."
         ) from None
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"The configuration {path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -208,7 +240,7 @@ def _parse_override(text: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text!r} is not of the form key=value, for instance --set two_tower.epochs=3.")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {text!r}: the value is not valid YAML. Quote it if it is text.") from None
     for part in reversed(key.strip().split(".")):
@@ -232,14 +264,15 @@ def _expand(value: Any) -> Any:
         return [_expand(item) for item in value]
     if not isinstance(value, str):
         return value
+    given = value  # what is said of it shows no value of the environment
     while "${" in value:
         head, _, rest = value.partition("${")
         name, closed, tail = rest.partition("}")
         name, has_default, default = name.partition(":-")
         if not closed:
-            raise ConfigError(f"'{value}' opens ${{ and does not close it.")
+            raise ConfigError(f"'{given}' opens ${{ and does not close it.")
         if name not in os.environ and not has_default:
-            raise ConfigError(f"The environment variable {name} is not set, and the configuration needs it: {value}")
+            raise ConfigError(f"The environment variable {name} is not set, and the configuration needs it: {given}")
         value = head + os.environ.get(name, default) + tail
     return value
 

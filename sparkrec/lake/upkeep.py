@@ -66,7 +66,8 @@ def needed_hours(run: Run, table: Table) -> float:
     """Retention of a table: the configured one, or longer, where one of the newest runs still reads an older version.
 
     A run needs what the newest record of each of its stages read or wrote. ``maintenance.keep_runs`` says how many runs
-    count; of the others, versions live as long as ``retention_hours`` says. The newest featurize run always counts.
+    count; of the others, versions live as long as ``retention_hours`` says. The newest runs of clean and of featurize
+    always count.
     """
     from pyspark.sql import functions as F
 
@@ -78,7 +79,7 @@ def needed_hours(run: Run, table: Table) -> float:
     kept = list(dict.fromkeys(row[c.RUN_ID] for row in rows))[: run.settings.maintenance.keep_runs]
     newest = {(row[c.RUN_ID], row[c.STAGE]): row for row in reversed(rows) if row[c.RUN_ID] in kept}
     # Whatever its run: the next one goes on from there.
-    newest |= {("", row[c.STAGE]): row for row in reversed(rows) if row[c.STAGE] == "featurize"}
+    newest |= {("", row[c.STAGE]): row for row in reversed(rows) if row[c.STAGE] in ("clean", "featurize")}
     versions = [
         version[table.name]
         for row in newest.values()

@@ -72,11 +72,13 @@ def as_stored(run: Run, rows: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as F
 
+    from sparkrec.clean import parsing
+
     held = protect.held_key(run)
     if held is not None:
         known = F.col(c.USER_ID).rlike(f"^{pseudonyms.PATTERN.pattern}$")
         hashed = pseudonyms.pseudonyms(key_of(run, held), c.USER_ID)
-        rows = rows.withColumn("_hashed", hashed(F.trim(c.USER_ID)))
+        rows = rows.withColumn("_hashed", hashed(parsing.trimmed(F.col(c.USER_ID))))
         rows = rows.withColumn(c.USER_ID, F.when(known, F.col(c.USER_ID)).otherwise(F.col("_hashed"))).drop("_hashed")
     if not run.lake.exists(schemas.SUPPRESSED):
         return rows
@@ -129,10 +131,13 @@ def lines(run: Run, who: DataFrame, source: Source) -> DataFrame:
     """Files and lines of the persons' raw events; of a line that cannot be parsed, where an id occurs in it."""
     from pyspark.sql import functions as F
 
+    from sparkrec.clean import parsing
+
     events = source.events(run.lake.read(schemas.BRONZE_EVENTS))
     place = (c.SOURCE_FILE, c.LINE)
-    own = events.withColumn(c.USER_ID, F.trim(c.USER_ID)).join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
-    words = F.explode(F.array_distinct(F.split(c.RAW, r"[^\p{L}\p{N}_@.+-]+")))
+    by_id = events.withColumn(c.USER_ID, parsing.trimmed(F.col(c.USER_ID)))  # as in silver
+    own = by_id.join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
+    words = F.explode(protect.words())
     torn = events.where(F.col(c.MALFORMED).isNotNull()).select(*place, words.alias(c.USER_ID))
     named_in = torn.join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
     return own.unionByName(named_in).distinct()

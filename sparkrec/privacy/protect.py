@@ -66,6 +66,8 @@ def protect(
     """Raw rows as they are written: the columns of ``rows``. ``erased``: digests of users who must not come back."""
     from pyspark.sql import functions as F
 
+    from sparkrec.clean import parsing
+
     if pseudonymize and c.USER_ID not in files.ids:
         raise ConfigError(
             f"privacy.pseudonymize is on, and the source does not say which field of {files.pattern} is the user. Give "
@@ -75,16 +77,22 @@ def protect(
     parsed = files.format.parse(rows, headers)
     given = files.to(lambda name: F.col(FIELDS)[name])
     changes: dict[str, Column] = {}
-    user = F.trim(given[c.USER_ID])
+    user = parsing.trimmed(given[c.USER_ID])  # as in silver
     if pseudonymize and key:
         for canonical, own in files.ids.items():
-            hashed = pseudonyms.pseudonyms(key, canonical)(F.trim(given[canonical]))
+            hashed = pseudonyms.pseudonyms(key, canonical)(parsing.trimmed(given[canonical]))
             parsed = parsed.withColumn(f"_{canonical}", hashed)
             changes[own] = F.col(f"_{canonical}")
         user = F.col(f"_{c.USER_ID}")
     if erased is not None and key:
         parsed = parsed.withColumn(c.DIGEST, pseudonyms.digests(key, pseudonyms.ERASED)(user))
         parsed = parsed.join(F.broadcast(erased), c.DIGEST, "left_anti")
+        if not pseudonymize:  # else a torn line is withheld whole
+            place = [c.SOURCE_FILE, c.LINE]
+            torn = parsed.where(F.col(FIELDS).isNull()).select(*place, F.explode(words()).alias("_word"))
+            torn = torn.withColumn(c.DIGEST, pseudonyms.digests(key, pseudonyms.ERASED)(F.col("_word")))
+            named = torn.join(F.broadcast(erased), c.DIGEST, "left_semi").select(*place).distinct()
+            parsed = parsed.join(F.broadcast(named), place, "left_anti")
     if scrub_texts:
         changes |= {own: scrub.scrubbed(F.col(FIELDS)[own]) for own in files.texts}
     if not changes:
@@ -97,6 +105,13 @@ def protect(
         withheld = F.concat_ws("_", F.lit(WITHHELD), F.length(c.RAW), F.lit("characters"), F.col("_digest"))
         text = F.when(F.col(FIELDS).isNotNull(), files.format.line(headers)).otherwise(withheld)
     return changed.withColumn(c.RAW, text).select(*rows.columns)
+
+
+def words() -> Column:
+    """The words of a raw line that cannot be taken apart, each once: where an id occurs in it, it is one of them."""
+    from pyspark.sql import functions as F
+
+    return F.array_distinct(F.split(c.RAW, r"[^\p{L}\p{N}_@.+-]+"))
 
 
 def count_marks(run: Run, table: Table) -> None:

@@ -22,6 +22,7 @@ from sparkrec.ranking.examples import FIT, STOP, Examples
 
 F32 = NDArray[np.float32]
 _CLIP = 5.0  # standard deviations: beyond them a feature says no more
+_ROWS = 1024  # of one product
 
 
 class NeuMF:
@@ -31,11 +32,17 @@ class NeuMF:
         self.weights = dict(weights)
 
     def scores(self, features: F32, users: F32, items: F32) -> NDArray:
-        """``[P]`` log-odds; vectors ``[P, d]``."""
-        if not len(features):
-            return np.zeros(0)
-        found: NDArray = forward(np, self.weights, standard(features, self.weights), users, items)
-        return found
+        """``[P]`` log-odds; vectors ``[P, d]``. Of a row the same to the bit, whatever rows are beside it.
+
+        A product's last rows are added up otherwise than the rest, so all products are of one shape.
+        """
+        found = np.zeros(-(-len(features) // _ROWS) * _ROWS, np.float32)
+        for start in range(0, len(features), _ROWS):
+            own, *vectors = (x[start : start + _ROWS] for x in (features, users, items))
+            missing = [(0, _ROWS - len(own)), (0, 0)]
+            parts = [np.pad(x, missing) for x in (standard(own, self.weights), *vectors)]
+            found[start : start + _ROWS] = forward(np, self.weights, *parts)
+        return found[: len(features)]
 
 
 def standard(features: F32, weights: Mapping[str, Any]) -> F32:

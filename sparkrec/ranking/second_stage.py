@@ -84,7 +84,12 @@ class SecondStage:
 
     @property
     def _promotes(self) -> bool:
-        return bool(self.policy.settings.promotions.quota and self.policy.traits and self.scored)
+        return bool(self.policy.settings.promotions.quota and self.policy.traits)
+
+    @property
+    def _first(self) -> str:
+        """By which model promoted items are chosen."""
+        return self.scored[0] if self.scored else popularity.NAME
 
     def found(self, users: pa.RecordBatch) -> Block:
         """Candidates of a block of users, and their features."""
@@ -103,7 +108,7 @@ class SecondStage:
             elif source == "recent":
                 lists[source] = candidates.recently_met(histories, base, k, shelf.allowed, hidden)
             else:
-                lists[source] = self._promoted(base, vectors[self.scored[0]], hidden)
+                lists[source] = self._promoted(base, vectors[self._first], hidden)
         found = candidates.merged(lists, len(shelf.allowed))
         scores = {model: _scores(vectors[model], self.matrices[model], found) for model in self.scored}
         columns = features.matrix(found, histories, self.facts, sums, scores)
@@ -139,7 +144,7 @@ class SecondStage:
         self, base: Audience, vectors: tuple[F32, NDArray[np.bool_]], hidden: I64 | None
     ) -> NDArray[np.int32]:
         """Enough promoted items to fill a quota: those that suit best by the first model."""
-        items, settings = self.matrices[self.scored[0]], self.policy.settings
+        items, settings = self.matrices[self._first], self.policy.settings
         assert self.policy.traits is not None
         chosen = np.flatnonzero(self.policy.traits.promoted)
         users = replace(base, vectors=vectors[0])

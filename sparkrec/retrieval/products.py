@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -162,6 +163,7 @@ def _suited(
     users: pa.RecordBatch, items: NDArray[np.int64], matrix: ItemMatrix, n: int, policy: Policy
 ) -> pa.RecordBatch:
     """Each item's best users of one batch."""
+    users = users.take(pc.sort_indices(users.column(c.USER_INDEX)))  # of equal scores the lower place is taken
     vectors = rectangle(users.column(c.VECTOR), matrix.plan.width, f"vectors.users of '{matrix.model}'")
     barred = unsuited(
         audience_of(users, vectors, policy), items, None if policy.traits is None else policy.traits.hidden

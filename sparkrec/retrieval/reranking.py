@@ -207,14 +207,27 @@ def _pool(
     size = max(k, settings.pool)
     pool, scores = items.best(users, size)
     more = pool[:, -1] >= 0
-    if not settings.promotions.quota or isinstance(items.searched, Ranked):  # whose order holds promoted items
+    if not settings.promotions.quota:
         return pool, scores, more
-    chosen = np.flatnonzero(items.traits.promoted)
-    extra, points = filters.among(users, items.vectors, k, chosen, items.allowed, items.traits.hidden)
+    if isinstance(items.searched, Ranked):
+        extra, points = _promoted_below(items.searched, size, k, items.traits)
+    else:
+        chosen = np.flatnonzero(items.traits.promoted)
+        extra, points = filters.among(users, items.vectors, k, chosen, items.allowed, items.traits.hidden)
     known = _within(extra, pool, len(items.vectors))
     # What is not in the pool lies below all of it, so the order by score stays.
     extra, points = np.where(known, -1, extra), np.where(known, -np.inf, points)
     return np.concatenate([pool, extra], axis=1), np.concatenate([scores, points], axis=1), more
+
+
+def _promoted_below(ranked: Ranked, size: int, k: int, traits: Traits) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The ``k`` best promoted items of an order below its ``size`` best."""
+    items, scores = ranked.indices[:, size:], ranked.scores[:, size:]
+    other = (items < 0) | ~traits.promoted[items]
+    first = np.argsort(other, axis=1, kind="stable")[:, :k]
+    gone = np.take_along_axis(other, first, 1)
+    found = np.where(gone, -1, np.take_along_axis(items, first, 1)).astype(np.int32)
+    return found, np.where(gone, -np.inf, np.take_along_axis(scores, first, 1)).astype(np.float32)
 
 
 def _gains(

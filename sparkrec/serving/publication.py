@@ -84,10 +84,11 @@ def grouped(rows: DataFrame, table: str) -> DataFrame:
 def mapped(run: Run, rows: DataFrame, settings: Publish) -> DataFrame:
     """The lists in the ids of another domain or platform, by ``publish.item_map`` and ``publish.user_map``.
 
-    An item that became several is each of them, at its place; several that became one are it, at the best place; then
-    ranks count again from 1. A user may have several accounts there; two users in one account are refused.
+    An item that became several is each of them, at its place; several that became one are it, at the best place, and
+    are not beside themselves; then ranks count again from 1. A user may have several accounts there; two users in one
+    account are refused.
     """
-    owner, item, _ = _SHAPES[settings.table]
+    owner, item, more = _SHAPES[settings.table]
     if settings.user_map and owner == c.USER_ID:
         users = read(run.spark, settings.user_map, "publish.user_map", (c.USER_ID, _TO_USER))
         if double := users.groupBy(_TO_USER).count().where("count > 1").head():
@@ -101,8 +102,8 @@ def mapped(run: Run, rows: DataFrame, settings: Publish) -> DataFrame:
         items = read(run.spark, settings.item_map, "publish.item_map", (c.ITEM_ID, _TO_ITEM)).distinct()
         rows = _renamed(rows, items, item)
         if owner == c.ITEM_ID:
-            rows = _renamed(rows, items, owner)
-        same = Window.partitionBy(owner, item).orderBy(c.RANK)
+            rows = _renamed(rows, items, owner).where(F.col(owner) != F.col(item))  # two that became one
+        same = Window.partitionBy(owner, item).orderBy(c.RANK, F.desc(c.SCORE), *more)
         place = Window.partitionBy(owner).orderBy(c.RANK, item)
         best = rows.withColumn("_n", F.row_number().over(same)).where("_n = 1").drop("_n")
         rows = best.withColumn(c.RANK, F.row_number().over(place))

@@ -8,8 +8,11 @@ one publisher at a time to one place.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -22,6 +25,10 @@ from sparkrec.serving.resp import Address, Redis
 OWNER, ITEMS = "owner", "items"
 
 _PIPELINE = 1000  # commands in one go
+#: How the name of a version ends: :func:`sparkrec.serving.publication.publish`.
+_VERSION = re.compile(r"-\d{8}T\d{6}$")
+#: File systems that replace a file by a rename in one step.
+_RENAMES_OVER = ("hdfs", "viewfs")
 
 
 class Store(Protocol):
@@ -107,13 +114,40 @@ class FileStore:
         return self.spark.read.schema(lists.schema).format(self.format).load(path).count()
 
     def switch(self, version: str) -> str | None:
-        files, pointer = self._system("current.json")
         before = self._current()
         history = [version, *(x for x in before.get("history", []) if x != version)][: self.keep]
-        new = self._path("current.json.new")
-        stream = files.create(new, True)
-        stream.write(bytearray(json.dumps({"version": version, "history": history}).encode()))
+        self._point(json.dumps({"version": version, "history": history}).encode())
+        found = before.get("version")
+        return None if found is None else str(found)
+
+    def retire(self, version: str) -> int:
+        """Folders that are no version are somebody else's."""
+        files, root = self._system("")
+        kept = {*self._current().get("history", []), version}
+        folders = [x.getPath() for x in files.listStatus(root) if x.isDirectory()]
+        old = [path for path in folders if path.getName() not in kept and _VERSION.search(path.getName())]
+        return sum(bool(files.delete(path, True)) for path in old)
+
+    def _point(self, text: bytes) -> None:
+        """Replaces the pointer in one step: by a rename over the old one, or where there is none by a put."""
+        files, pointer = self._system("current.json")
+        scheme = files.getUri().getScheme()
+        if scheme == "file":  # where Hadoop would delete the old one first
+            target = Path(files.makeQualified(pointer).toUri().getPath())
+            target.with_name(f".{target.name}.crc").unlink(missing_ok=True)  # Hadoop's checksum of the old one
+            new = target.with_name(f"{target.name}.new")
+            with new.open("wb") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(new, target)
+            return
+        written = self._path("current.json.new") if scheme in _RENAMES_OVER else pointer
+        stream = files.create(written, True)
+        stream.write(bytearray(text))
         stream.close()
+        if scheme not in _RENAMES_OVER:
+            return
         jvm: Any = self.spark._jvm
         context = jvm.org.apache.hadoop.fs.FileContext.getFileContext(
             files.getUri(), self.spark.sparkContext._jsc.hadoopConfiguration()
@@ -121,15 +155,7 @@ class FileStore:
         rename = jvm.org.apache.hadoop.fs.Options.Rename
         options = self.spark.sparkContext._gateway.new_array(rename, 1)  # type: ignore[union-attr]
         options[0] = rename.OVERWRITE
-        context.rename(new, pointer, options)
-        found = before.get("version")
-        return None if found is None else str(found)
-
-    def retire(self, version: str) -> int:
-        files, root = self._system("")
-        kept = {*self._current().get("history", []), version}
-        old = [x.getPath() for x in files.listStatus(root) if x.isDirectory() and x.getPath().getName() not in kept]
-        return sum(bool(files.delete(path, True)) for path in old)
+        context.rename(written, pointer, options)
 
     def _current(self) -> dict[str, Any]:
         files, pointer = self._system("current.json")

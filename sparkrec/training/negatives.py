@@ -31,7 +31,8 @@ class Columns:
         """Whether all items are columns: the full softmax."""
         if self._settings.loss == "mse":
             return False
-        return not self._settings.in_batch and not 0 < self._settings.negatives < self._n_items
+        drawn = self._settings.negatives
+        return drawn >= self._n_items or not (drawn or self._settings.in_batch)
 
     def count(self, targets: np.ndarray) -> None:
         """Learns the items' shares of the training targets from this rank's counts, int64 [items], and the others'."""

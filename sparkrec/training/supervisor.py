@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from sparkrec.config import TwoTower
 from sparkrec.errors import RetryableError
 from sparkrec.training import checkpoint
 from sparkrec.training.collective import SingleProcess
-from sparkrec.training.plan import Follower, Plan
+from sparkrec.training.plan import CHOSEN, Follower, Plan
 
 #: Every process of one training carries this in its environment, so that none is left behind.
 TOKEN = "SPARKREC_TRAINING"
@@ -84,12 +85,13 @@ def rank_environment(settings: TwoTower) -> dict[str, str]:
 
 def _prepare(plan: Plan) -> None:
     """Whether to go on or to start anew is decided here, once; then the folder says nothing about the past."""
-    finished = plan.path("result.json")
-    if finished.exists():
-        checkpoint.clear(plan.path("checkpoints"))
+    finished, checkpoints = plan.path("result.json"), plan.path("checkpoints")
+    anew = finished.exists()
+    if anew or checkpoint.newest(checkpoints, plan.fingerprint, SingleProcess(), lambda _: None) is None:
+        checkpoint.clear(checkpoints)
+        shutil.rmtree(plan.path(CHOSEN), ignore_errors=True)  # an earlier training's
+    if anew:
         finished.unlink()
-    elif checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, SingleProcess(), lambda _: None) is None:
-        checkpoint.clear(plan.path("checkpoints"))
 
 
 def _attempt(plan: Plan, listen: Listener, deadline: float, parent: int) -> dict[str, Any]:

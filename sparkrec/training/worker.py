@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,8 @@ class Training:
             place = Place()
             trainer.reset()
         epochs = best_epoch(self.curve) or self.settings.epochs
+        if self.curve and not best_epoch(self.curve):
+            self._warn(f"no validation event was ever among the best 20: {epochs} epochs, as configured")
         self._train(trainer, _FINAL, place, epochs)
         return self._finish(trainer, place.epoch)
 
@@ -171,7 +173,8 @@ class Training:
             self._since = (time.monotonic(), 0.0)
             curves.flush()
             last = not choosing and place.epoch == epochs  # what a warm start begins with
-            if last or place.epoch % self.settings.checkpoint_epochs == 0:
+            best = choosing and self.plan.keep_chosen and best_epoch(self.curve) == place.epoch
+            if last or best or place.epoch % self.settings.checkpoint_epochs == 0:
                 self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
         if not epochs:
             self._save(trainer, phase, place, 0)
@@ -182,7 +185,7 @@ class Training:
         if saved:
             trainer.restore(saved.read, saved.state["steps"])
         about = {"tables": self.plan.versions, "epochs": saved.state["place"]["epoch"] if saved else None}
-        export(trainer, self.plan.path(CHOSEN), about)
+        export(trainer, self.plan.path(CHOSEN), about, self.journal.beat)
 
     def _save(self, trainer: Trainer, phase: str, place: Place, done: int) -> None:
         """Compare the ranks, then write; the final phase numbers after the first."""
@@ -196,10 +199,21 @@ class Training:
         }  # fmt: skip
         number = done + (10**9 if phase == _FINAL else 0)
         checkpoint.save(
-            self.plan.path("checkpoints"), number, trainer.replicated(), trainer.shards(), state,
-            self.settings.keep_checkpoints, self.collective,
+            self.plan.path("checkpoints"), number, self._heard(trainer.replicated()), self._heard(trainer.shards()),
+            state, self.settings.keep_checkpoints, self.collective,
         )  # fmt: skip
         self.journal.beat()
+
+    def _heard(self, parts: Iterable[checkpoint.Part]) -> Iterator[checkpoint.Part]:
+        """The same parts; each block that is written says that this rank is alive: a large table takes its time."""
+
+        def blocks(part: checkpoint.Part) -> Iterator[np.ndarray]:
+            for block in part.blocks:
+                self.journal.beat()
+                yield block
+
+        for part in parts:
+            yield part._replace(blocks=blocks(part))
 
     def _finish(self, trainer: Trainer, epochs: int) -> dict[str, Any]:
         digest = trainer.hash_of_all(trainer.check_equal("after the last step"))
@@ -211,7 +225,7 @@ class Training:
             "steps": trainer.steps, "as_of": self.plan.as_of, "warm_start": self._warm or None,
         }  # fmt: skip
         about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest, "warm_start": self._warm or None}
-        export(trainer, self.plan.path("model"), about)
+        export(trainer, self.plan.path("model"), about, self.journal.beat)
         if self.collective.rank == 0:
             write_atomically(self.plan.path("result.json"), result)
         self.collective.barrier()
@@ -306,8 +320,11 @@ class Training:
             self.journal.write("note", text=text)
 
 
-def export(trainer: Trainer, folder: Path, about: dict[str, Any]) -> None:
-    """The model's folder, written by all ranks: no rank holds a whole table that is sharded."""
+def export(trainer: Trainer, folder: Path, about: dict[str, Any], alive: Callable[[], None] = lambda: None) -> None:
+    """The model's folder, written by all ranks: no rank holds a whole table that is sharded.
+
+    ``alive`` is called between blocks.
+    """
     collective, sizes, width = trainer.collective, trainer.sizes, trainer.settings.width
     dense = {
         name: np.asarray(weight) for name, weight in trainer.optimizer.shipped.items() if name not in trainer.tables
@@ -322,8 +339,10 @@ def export(trainer: Trainer, folder: Path, about: dict[str, Any]) -> None:
     collective.barrier()
     for name in trainer.tables:
         for first, rows in trainer.table_blocks(name):
+            alive()
             exported.put(folder, name, first, rows)
     for items, vectors in trainer.item_blocks():
+        alive()
         exported.put(folder, exported.ITEM_VECTORS, int(items[0]) if len(items) else 0, vectors)
     collective.barrier()
     if collective.rank == 0:
@@ -331,8 +350,8 @@ def export(trainer: Trainer, folder: Path, about: dict[str, Any]) -> None:
 
 
 def best_epoch(curve: list[dict[str, Any]]) -> int:
-    """The epoch with the best validation NDCG, the first of equals; 0 where none was scored."""
-    scored = [row for row in curve if "ndcg" in row]
+    """The epoch with the best validation NDCG, the first of equals; 0 where none was scored, or all of them with 0."""
+    scored = [row for row in curve if row.get("ndcg")]
     return max(scored, key=lambda row: (row["ndcg"], -row["epoch"]))["epoch"] if scored else 0
 
 

@@ -7,11 +7,13 @@ import os
 import re
 from pathlib import Path
 
+import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 HOME = Path(__file__).parents[2]
 
@@ -41,6 +43,15 @@ def test_same_jobs_in_the_same_order(dag) -> None:
     for t in chain:
         assert Path(t.application).is_file()
         assert "{{ ds }}" in t.application_args
+
+
+def test_a_run_is_of_the_last_whole_day(dag) -> None:
+    """Whatever Airflow makes of a bare cron: what begins at three on the 20th passes on the 19th."""
+    assert type(dag.timetable).__name__ == CronDataIntervalTimetable.__name__
+    at_three = pendulum.datetime(2026, 11, 20, 3, tz="UTC")
+    timetable = CronDataIntervalTimetable(dag.timetable.expression, timezone=dag.timetable.timezone)
+    interval = timetable.infer_manual_data_interval(run_after=at_three)
+    assert (interval.start.to_date_string(), interval.end) == ("2026-11-19", at_three)
 
 
 def test_upkeep_is_weekly_and_by_itself(dag) -> None:

@@ -78,6 +78,17 @@ def test_rows_without_a_user_merge_and_do_not_meet_in_one_task(canonical_events)
     assert len({row[c.USER_ID] for row in found}) == len(found)
 
 
+def test_a_day_of_long_ago_is_a_folder_only_where_it_is_not_refused(canonical_events):
+    event = {"user_id": "u", "item_id": "a", "event_type": "view", "event_time": "1990-01-01 00:00:00", "raw": "r"}
+    came = {c.HEADER: F.lit(None).cast("string"), c.INGEST_TIME: F.lit("2024-05-06").cast("timestamp")}
+    found = {}
+    for severity in ("quarantine", "warn"):
+        settings = Clean.model_validate({"rules": {"impossible_time": {"severity": severity}}})
+        row = silver.checked(canonical_events([event]).withColumns(came), None, settings).collect()[0]
+        found[severity] = row[c.RULE], row[c.EVENT_DATE] and str(row[c.EVENT_DATE])
+    assert found == {"quarantine": ("impossible_time", None), "warn": (None, "1990-01-01")}
+
+
 def test_merged_rows_are_linked_without_another_shuffle(canonical_events):
     rows = persisted(_distinct(canonical_events([{"user_id": "u", "item_id": "a", "event_type": "view"}])))
     plan = silver.linked(silver.accepted(rows), None, Clean())._jdf.queryExecution().executedPlan().toString()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sparkrec import schemas
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("with_catalogue", [False])
+@pytest.mark.parametrize("with_catalogue", [False, True])
 def test_any_order_of_batches_is_as_all_at_once(spark: Any, tmp_path: Path, with_catalogue: bool) -> None:
     chance = random.Random(5 + with_catalogue)
     lines = dirty_log(chance, 200)
@@ -45,3 +46,37 @@ def test_any_order_of_batches_is_as_all_at_once(spark: Any, tmp_path: Path, with
         assert found[name] == rows, name
     assert record(increments[-1]) == record(whole)
     assert all(expected[table.name] for table in TABLES if table is not schemas.SILVER_ITEM_DAYS), "worth comparing"
+
+
+def test_rows_that_a_grown_catalogue_frees_are_as_if_it_had_been_there(spark: Any, tmp_path: Path) -> None:
+    """A cancel that waited takes back its purchase; a session that began with a waiting event runs on past midnight.
+
+    Neither a cancel nor an event of those days comes with the catalogue's new row.
+    """
+
+    def line(user: str, item: str, kind: str, time: str) -> str:
+        return json.dumps({"user_id": user, "item_id": item, "event_type": kind, "event_time": time, "value": "1"})
+
+    events = [
+        line("u", "b", "purchase", "2026-03-02 10:00:00"), line("u", "b", "cancel", "2026-03-02 11:00:00"),
+        line("v", "b", "view", "2026-03-02 23:55:00"), line("v", "a", "view", "2026-03-03 00:05:00"),
+        line("v", "a", "view", "2026-03-03 00:30:00"),
+    ]  # fmt: skip
+    first = dt.datetime(2026, 3, 4, tzinfo=dt.UTC), [("1.jsonl", n, raw) for n, raw in enumerate(events, 1)]
+    later = dt.datetime(2026, 3, 5, tzinfo=dt.UTC), [("2.jsonl", 1, line("w", "a", "view", "2026-03-04 12:00:00"))]
+    items = [(first[0], [(f"items{n}.json", 1, json.dumps({"item": item, "name": "Lamp"}))])
+             for n, item in enumerate("ab")]  # fmt: skip
+    by_batch, at_once = settings(tmp_path / "by_batch"), settings(tmp_path / "at_once")
+    append(by_batch, [first], items[:1])
+    waiting = cleaned(by_batch)
+    assert waiting.counts["quarantined"] == 3
+    append(by_batch, [later], items[1:])
+    found = cleaned(by_batch)
+    assert found.details["increment"]["why_full"] is None
+    append(at_once, [first, later], items)
+    expected = cleaned(at_once)
+    assert content(found) == content(expected)
+    assert record(found)["counts"] == record(expected)["counts"]
+    assert expected.counts["cancellations_matched"] == 1
+    v = [row for row in found.read(schemas.SILVER_EVENTS).collect() if row["user_id"] == "v"]
+    assert len({row["session_id"] for row in v}) == 1

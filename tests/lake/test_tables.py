@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,23 @@ def test_delta_notes_of_a_file_only_what_it_may_be_skipped_by(lake: Lake) -> Non
     assert all(not stats.get("minValues") for stats in found["vectors.users"])
     (stats,) = found["silver.events"]
     assert stats["minValues"] == {c.USER_ID: "u", c.EVENT_TIME: "2024-05-06T07:00:00.000Z"}
+
+
+def test_an_old_version_whose_files_are_there_is_read_and_restored(lake: Lake) -> None:
+    """A weekly job goes on from a version that was committed, and replaced, more than Delta's week ago."""
+    table = schemas.VECTORS_USERS
+    for value in (1.0, 2.0, 3.0):
+        lake.overwrite(table, vectors(lake, "r1", "als", value))
+    long_ago = time.time() - 30 * 86_400
+    for number in range(2):
+        log = Path(lake.path(table), "_delta_log", f"{number:020}.json")
+        log.with_name(f".{log.name}.crc").unlink(missing_ok=True)
+        os.utime(log, (long_ago + number, long_ago + number))
+    lake.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    again = Lake(lake.root, lake.spark)
+    assert content(again, 0) == [("r1", "als", 1.0)]
+    again.restore(table, 1)
+    assert content(again) == [("r1", "als", 2.0)]
 
 
 def test_rows_outside_the_named_partition_are_refused(lake: Lake) -> None:

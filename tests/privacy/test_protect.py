@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sparkrec.privacy import erase, keys, persons, protect, pseudonyms
 pytestmark = pytest.mark.spark
 
 KEY = keys.Key(b"0123456789abcdef0123456789abcdef", "here")
+RAW = f"{c.SOURCE_FILE} string, {c.LINE} bigint, {c.HEADER} string, {c.RAW} string, {c.SOURCE_BYTES} bigint"
 HEADER = "who,what,words,secret,what"
 LINES = {
     "json": [
@@ -57,8 +59,7 @@ def outcome(spark: Any) -> dict[str, tuple[list[Any], list[Any], list[str]]]:
     found = {}
     for name, lines in LINES.items():
         rows = [("f", n * 1_000_000 + 1, HEADER if name == "csv" else None, line, 1) for n, line in enumerate(lines, 1)]
-        schema = f"{c.SOURCE_FILE} string, {c.LINE} bigint, {c.HEADER} string, {c.RAW} string, {c.SOURCE_BYTES} bigint"
-        raw = spark.createDataFrame(rows, schema)
+        raw = spark.createDataFrame(rows, RAW)
         user = "user" if name == "pairs" else "who"
         files = Files("*", FORMATS[name], pair if name == "pairs" else to, ids={c.USER_ID: user}, texts=("words",))
         written = protect.protect(files, raw, KEY, True, True, None)
@@ -174,3 +175,33 @@ def test_what_comes_past_ingest_is_called_as_the_lake_does(make_run: Callable[..
     erase.suppress(run, persons.Persons(("gone",), (gone,)), key)
     rows = spark.createDataFrame([(" Ann", 1), (ann, 2), ("gone", 3)], f"{c.USER_ID} string, n int")
     assert sorted(map(tuple, persons.as_stored(run, rows).collect())) == [(ann, 1), (ann, 2)]
+
+
+def test_ids_are_trimmed_as_silver_trims_them(spark: Any) -> None:
+    lines = [json.dumps({"who": who, "what": "x"}) for who in ("Ann", "Ann\t", "\u00a0Ann", "Ann\ufeff ", "An n")]
+    rows = [("f", n, None, line, 1) for n, line in enumerate(lines)]
+    raw = spark.createDataFrame(rows, RAW)
+    files = Files("*", JsonLines(), to, ids={c.USER_ID: "who"})
+    written = protect.protect(files, raw, KEY, True, False, None).orderBy(c.LINE).collect()
+    users = [json.loads(row[c.RAW])["who"] for row in written]
+    assert users[:4] == [pseudonyms.pseudonym(KEY, c.USER_ID, "Ann")] * 4
+    assert users[4] != users[0]
+
+
+def test_no_line_of_the_erased_comes_back(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Without pseudonyms: their lines, whatever blanks are around the id, and torn lines with it; all are found."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    lines = ["u17,i1,view,t", "u17\t,i2,view,t", "\u00a0u17,i3,view,t", 'u17,"torn', "u170,i1,view,t", 'u18,"torn']
+    (logs / "a.csv").write_text("\n".join(["who,item,what,when", *lines, ""]))
+    columns = {"user_id": "who", "item_id": "item", "event_type": "what", "event_time": "when"}
+    options = {"events": {"files": "*.csv", "format": "csv", "columns": columns}}
+    run = make_run("ingest", source={"name": "generic", "path": str(logs), "options": options})
+    ingest(run)
+    source = sources.get(run.settings.source)
+    who = run.spark.createDataFrame([("u17",)], f"{c.USER_ID} string")
+    assert sorted(row[c.LINE] for row in persons.lines(run, who, source).collect()) == [2, 3, 4, 5]
+    erased = run.spark.createDataFrame([(KEY.digest(pseudonyms.ERASED, "u17"),)], f"{c.DIGEST} string")
+    raw = run.lake.read(schemas.BRONZE_EVENTS)
+    kept = protect.protect(source.event_files[0], raw, KEY, False, False, erased).collect()
+    assert sorted(row[c.RAW] for row in kept) == ["u170,i1,view,t", 'u18,"torn']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,3 +117,20 @@ def test_both_learn_the_law_and_are_the_same_twice_and_after_a_trip_to_disk(kind
         importance = scorer.importance()
         assert importance["signal"] > 0.8
         assert sum(importance.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_neural_score_does_not_depend_on_the_rows_beside_it():
+    """To the bit: whole, in pieces of any size, and in another order."""
+    random = np.random.default_rng(4)
+    shapes = {"w0": (42, 64), "b0": (64,), "w1": (64, 16), "b1": (16,), "h": (32, 1), "c": (1,)}
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    fixed = {"mean": np.zeros(10, np.float32), "spread": np.ones(10, np.float32)}
+    ranker = neural.NeuMF(weights | fixed)
+    rows = [random.normal(size=(2503, d)).astype(np.float32) for d in (10, 16, 16)]
+    whole = ranker.scores(*rows)
+    cuts = [0, 1, 8, 409, 1004, 2503]
+    pieces = [ranker.scores(*(x[a:b] for x in rows)) for a, b in pairwise(cuts)]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole)
+    other = random.permutation(2503)
+    np.testing.assert_array_equal(ranker.scores(*(x[other] for x in rows)), whole[other])
+    assert len(ranker.scores(*(x[:0] for x in rows))) == 0

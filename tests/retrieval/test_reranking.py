@@ -112,6 +112,30 @@ def test_an_order_by_another_model_is_reranked_like_a_search(more):
     assert (found.indices >= 0).sum() > 100
 
 
+def test_a_quota_is_met_from_below_the_pool_of_an_order_by_another_model():
+    """Promoted items that stand behind the pool; their scores, and the order without them, stay."""
+    audience, items, allowed, traits = world(4, n=30)
+    plain, settings = Recommend(k=7, pool=8), Recommend(k=7, pool=8, promotions={"items": "x", "quota": 2})
+    order, scores = filters.search(audience, items, len(items), allowed, traits.hidden)
+    keys, all_users = np.arange(100, 130, dtype=np.uint64), np.ones(30, bool)
+    found, without = (
+        lists(audience, keys, all_users, Ranked(order, scores), items, allowed, 7, Policy(x, traits))
+        for x in (settings, plain)
+    )
+    below = 0
+    for u in range(30):
+        promoted = [i for i in order[u] if i >= 0 and traits.promoted[i]]
+        chosen = found.indices[u]
+        assert sum(traits.promoted[chosen[chosen >= 0]]) >= min(2, len(promoted))
+        below += any(i in promoted and i not in order[u, :8] for i in chosen)
+        for i, score in zip(chosen, found.scores[u], strict=True):
+            assert i < 0 or score == scores[u][order[u] == i][0]
+        plain_ones = [i for i in chosen if i >= 0 and not traits.promoted[i]]
+        others = [i for i in without.indices[u] if i >= 0 and not traits.promoted[i]]
+        assert plain_ones == others[: len(plain_ones)]
+    assert below > 3, "worth testing"
+
+
 @pytest.mark.parametrize("method", ["mmr", "dpp", "calibrated"])
 def test_a_list_that_caps_leave_short_is_completed_by_score(method):
     it = world(1)

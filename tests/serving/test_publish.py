@@ -16,7 +16,7 @@ from sparkrec.jobs.publish import publish
 from sparkrec.pipeline import Run, execute
 from sparkrec.serving import publication
 from sparkrec.serving.resp import Address, Redis
-from sparkrec.serving.stores import RedisStore
+from sparkrec.serving.stores import FileStore, RedisStore
 
 pytestmark = pytest.mark.spark
 
@@ -73,6 +73,55 @@ def test_files(settings, spark, tmp_path, kind, suffix):
         c.RANK: 1, c.ITEM_ID: "i1", c.SCORE: 1.0, c.SOURCE: "als", c.REASON: "why", c.PROPENSITY: 1.0,
     }  # fmt: skip
     assert not list(folder.glob("*.new"))
+
+
+def test_files_leave_alone_what_is_not_theirs(settings, tmp_path):
+    """A store within the store's folder, and a folder of somebody's; a version that died half-written goes."""
+    for name in ("newcomers/test-all-als-20260101T000000", "somebody's", "test-all-als-20251231T000000"):
+        (tmp_path / name).mkdir(parents=True)
+    assert published(settings, 1, to=f"parquet:{tmp_path}").counts["retired"] == 1
+    kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert kept == ["newcomers", "somebody's", "test-all-als-20260101T000001"]
+    assert list((tmp_path / "newcomers").iterdir())
+
+
+def test_a_publication_that_dies_at_the_switch_leaves_the_old_pointer(settings, spark, tmp_path, monkeypatch):
+    published(settings, 1, to=f"jsonl:{tmp_path}")
+    pointer = tmp_path / "current.json"
+    # A checksum beside it that is another file's: Hadoop would not read the pointer any more.
+    (tmp_path / ".current.json.crc").write_bytes(b"crc\0\0\0\2\0" + b"\0" * 4)
+
+    def die(*_):
+        assert json.loads(pointer.read_text())["version"].endswith("T000001"), "until the last moment"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sparkrec.serving.stores.os.replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            FileStore(spark, str(tmp_path), "json", 2)._point(b"{}")
+    assert json.loads(pointer.read_text())["version"].endswith("T000001")
+    run = published(settings, 2, to=f"jsonl:{tmp_path}")
+    assert run.details["before"].endswith("T000001")
+    assert json.loads(pointer.read_text())["version"] == run.details["version"]
+
+
+def test_items_that_became_one_are_not_beside_themselves(settings, spark, tmp_path):
+    """a and b are x there: a's neighbour b is left out, and of y's two rows at the same rank the better one stays."""
+    made = settings.model_copy(update={"similar": settings.similar.model_copy(update={"models": ("als",)})})
+    run = Run(made, "similar")
+    beside = [("a", 1, "b", 0.9), ("a", 2, "y", 0.3), ("b", 1, "a", 0.9), ("b", 2, "y", 0.4), ("y", 1, "b", 0.4)]
+    rows = [
+        {c.RUN_ID: run.run_id, c.MODEL: "als", c.ITEM_ID: i, c.RANK: rank, c.NEIGHBOR_ID: n, c.SCORE: score}
+        for i, rank, n, score in beside
+    ]
+    handmade.write(run, schemas.SIMILAR_ITEMS, rows, where={c.RUN_ID: run.run_id, c.MODEL: "als"})
+    run.finish()
+    (tmp_path / "items.csv").write_text("item_id,to_item_id\na,x\nb,x\ny,y\n")
+    published(made, to=f"jsonl:{tmp_path}/served", item_map=str(tmp_path / "items.csv"), table="similar_items")
+    found = spark.read.json(f"{tmp_path}/served/test-all-als-*").collect()
+    assert {row["owner"]: [(i[c.RANK], i[c.ITEM_ID], i[c.SCORE]) for i in row["items"]] for row in found} == {
+        "x": [(1, "y", 0.4)], "y": [(1, "x", 0.4)],
+    }  # fmt: skip
 
 
 def test_redis_switches_at_once_and_lets_the_old_expire(settings, redis_server):  # noqa: F811

@@ -17,10 +17,11 @@ from sparkrec.models.two_tower import exported
 pytestmark = pytest.mark.workers
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_it_is_the_model_of_the_best_epoch_without_validation_events(tmp_path, ranks):
+@pytest.mark.parametrize(("ranks", "every"), [(1, 5), (2, 1)])
+def test_it_is_the_model_of_the_best_epoch_without_validation_events(tmp_path, ranks, every):
+    """Whether or not there would be a checkpoint after the best epoch."""
     plan = dataclasses.replace(
-        small.make_plan(tmp_path / "both", ranks=ranks, epochs=6, patience=2, checkpoint_epochs=1), keep_chosen=True
+        small.make_plan(tmp_path / "both", ranks=ranks, epochs=6, patience=2, checkpoint_epochs=every), keep_chosen=True
     )
     best = small.train(plan)[0]["epochs"]
     assert 0 < best <= 6

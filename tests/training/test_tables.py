@@ -156,6 +156,19 @@ def test_the_log_q_correction_by_hand():
     assert bias == pytest.approx(np.log([1 / 0.1, 3 / (4 * 0.5 + 0.1), 2 / (4 * 0.1 + 0.1)]), rel=1e-6)
 
 
+@pytest.mark.parametrize("negatives", [20, 2048])
+def test_as_many_negatives_as_items_are_all_items(negatives):
+    """Also beside the targets of the batch: their union is all items, each once and as expected."""
+
+    def columns(collective):
+        made = Columns(TwoTower(in_batch=True, negatives=negatives), 20, collective)
+        made.count(np.eye(20, dtype=np.int64)[3])
+        assert made.whole
+        return [x.tolist() for x in made.of([{"target_items": np.asarray([3], np.int32)}], np.zeros(0, np.int32))]
+
+    assert on_ranks(2, columns) == [[list(range(20)), [0.0] * 20]] * 2
+
+
 def test_the_few_are_what_they_say():
     """The test problem itself: every user has events, features are known, some items are never met."""
     assert len(events().users) == SIZES.users
