@@ -174,6 +174,24 @@ class Limits:
             mask = mask & ((kinds < 0) | (taken + reserve < most))
         return mask
 
+    def taking(self, some: Mask, needed: I64) -> Mask:
+        """``[n, p]``: candidates of a kind of which ``some`` need all the room that is left, to be ``needed`` ``[n]``.
+
+        By each way for itself: ``some`` of a kind fill at most its room. Exact for one way.
+        """
+        mask = np.zeros(some.shape, bool)
+        rows = np.arange(len(some))[:, None]
+        for kinds, taken, most in zip(self.kinds, self.taken, self.most, strict=True):
+            width = int(kinds.max(initial=0)) + 1
+            at = rows * width + np.maximum(kinds, 0)
+            limited = some & (kinds >= 0)
+            there = np.bincount(at[limited], minlength=len(some) * width)[at]
+            room = np.maximum(most - taken, 0)
+            share = np.where(limited, np.minimum(there, room) / np.maximum(there, 1), some)
+            scarce = np.rint(share.sum(axis=1)) <= needed
+            mask |= (kinds >= 0) & (there > 0) & (there >= room) & scarce[:, None]
+        return mask
+
     def add(self, rows: I64, chosen: Sequence[NDArray[np.integer]]) -> None:
         """Count one item in each of these rows; ``chosen`` holds its kinds, an array ``[len(rows)]`` a way."""
         for kinds, taken, kind in zip(self.kinds, self.taken, chosen, strict=True):
@@ -218,6 +236,8 @@ def greedy(
             candidates = admissible & wanted.mask
             forced[:, place] = (met < wanted.due(place, k)) & candidates.any(axis=1)
             admissible = np.where(forced[:, [place]], candidates, admissible)
+            if limits:  # nothing takes the room that the quota still needs
+                admissible &= wanted.mask | ~limits.taking(candidates, wanted.quota - met)
         rows = np.flatnonzero(admissible.any(axis=1))
         if not len(rows):
             break

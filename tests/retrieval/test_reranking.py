@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sparkrec.config.recommend import Recommend
 from sparkrec.retrieval import filters, reranking
+from sparkrec.retrieval.diversity import Limits, Relevance, Wanted, greedy
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.reranking import EXPLORED, PROMOTED, Policy, Ranked, lists
 
@@ -110,6 +111,27 @@ def test_an_order_by_another_model_is_reranked_like_a_search(more):
     for field_of in ("indices", "scores", "propensity", "why"):
         np.testing.assert_array_equal(getattr(found, field_of), getattr(wanted, field_of), field_of)
     assert (found.indices >= 0).sum() > 100
+
+
+def test_a_quota_is_met_under_a_cap_wherever_that_is_possible():
+    """A campaign of few kinds: items of these kinds that are not promoted leave them room; caps hold."""
+    random, met, full = np.random.default_rng(8), 0, 0
+    for _ in range(300):
+        n, p, k, quota, most = 3, 25, 10, int(random.integers(1, 5)), int(random.integers(1, 4))
+        kinds = random.integers(-1, 8, (n, p))
+        promoted = (random.random((n, p)) < 0.5) & (kinds < random.integers(1, 4)) & (kinds >= 0)
+        gains = Relevance(np.sort(random.random((n, p)))[:, ::-1])
+        there = random.random((n, p)) < 0.9
+        picks, _ = greedy(k, there, gains, Limits([kinds], [most]), Wanted(promoted, quota))
+        for u in range(n):
+            chosen = picks[u][picks[u] >= 0]
+            own = kinds[u, chosen]
+            assert np.bincount(own[own >= 0], minlength=1).max() <= most
+            able = np.bincount(kinds[u, promoted[u] & there[u]], minlength=1)
+            assert promoted[u, chosen].sum() >= min(quota, np.minimum(able, most).sum())
+            met, full = met + (promoted[u, chosen].sum() >= quota), full + (len(chosen) == k)
+    assert met > 300
+    assert full > 600
 
 
 def test_a_quota_is_met_from_below_the_pool_of_an_order_by_another_model():
