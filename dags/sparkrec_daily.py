@@ -42,6 +42,7 @@ HOME = Path(os.environ.get("SPARKREC_HOME", Path(__file__).resolve().parents[1])
 CONFIGURATIONS = os.environ.get("SPARKREC_CONF", str(HOME / "conf" / "demo.yaml")).split(",")
 PYTHON = os.environ.get("SPARKREC_PYTHON")
 TRAIN_SUBMIT = json.loads(os.environ.get("SPARKREC_TRAIN_SUBMIT", "{}"))
+DAY = "{{ data_interval_start | ds }}"  # also of a run that somebody starts by hand
 RECOMMENDATIONS = Asset("sparkrec://recommendations")
 
 
@@ -62,7 +63,7 @@ def job(stage: str, *arguments: str) -> SparkrecJob:
     """The task of one stage or command."""
     return SparkrecJob(
         task_id=stage,
-        name=f"sparkrec_{stage}_{{{{ ds_nodash }}}}",
+        name=f"sparkrec_{stage}_{DAY}",
         application=str(HOME / "jobs" / f"{stage}.py"),
         application_args=[*(part for path in CONFIGURATIONS for part in ("--conf", path)), *arguments],
         conf=TRAIN_SUBMIT if stage == "train_two_tower" else {},
@@ -88,7 +89,7 @@ with DAG(
 ) as dag:
     previous = None
     for stage in STAGES:
-        task = job(stage, "--date", "{{ ds }}")
+        task = job(stage, "--date", DAY)
         if previous is not None:
             previous >> task
         previous = task

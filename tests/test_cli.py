@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sparkrec import cli
-from sparkrec.errors import ConfigError, DataError, RetryableError
+from sparkrec.errors import ConfigError, DataError, NoData, RetryableError
 
 pytestmark = pytest.mark.unit
 
@@ -68,6 +69,43 @@ def test_bad_usage_is_bad_configuration(arguments: list[str]) -> None:
 def test_stages_the_wrong_way_round_are_bad_configuration(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["run", "--conf", "conf/demo.yaml", "--from", "recommend", "--until", "clean"]) == 2
     assert "--from recommend comes after --until clean" in capsys.readouterr().err
+
+
+@pytest.fixture
+def days(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What a backfill runs, where only the 2nd and the 4th have a log."""
+    done: list[tuple[str, str]] = []
+
+    def execute(job: str, run: Any) -> None:
+        if run.stage == "ingest" and run.date.day not in (2, 4):
+            raise NoData(f"no log of {run.date}")
+        done.append((str(run.date), job))
+
+    monkeypatch.setattr(cli, "execute", execute)
+    monkeypatch.setattr(cli, "_job", lambda stage: stage)
+    return done
+
+
+def test_backfill_leaves_out_days_without_a_log(days: list[tuple[str, str]], capsys: pytest.CaptureFixture) -> None:
+    options = ["backfill", "--conf", "conf/demo.yaml", "--from-date", "2026-11-01", "--to-date", "2026-11-05"]
+    assert cli.main(options) == 0
+    assert days == [(f"2026-11-0{day}", stage) for day in (2, 4) for stage in ("ingest", "clean")]
+    assert "2026-11-03 is left out: no log of 2026-11-03" in capsys.readouterr().err
+    days.clear()
+    assert cli.main([*options, "--until", "featurize"]) == 0
+    assert [stage for _, stage in days[:3]] == ["ingest", "clean", "featurize"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "code", "said"),
+    [("2026-11-05", "2026-11-07", 3, "no log for any day"), ("2026-11-05", "2026-11-01", 2, "Exchange them")],
+)
+def test_a_backfill_of_nothing_is_refused(
+    days: list[tuple[str, str]], capsys: pytest.CaptureFixture, first: str, last: str, code: int, said: str
+) -> None:
+    assert cli.main(["backfill", "--conf", "conf/demo.yaml", "--from-date", first, "--to-date", last]) == code
+    assert said in capsys.readouterr().err
+    assert days == []
 
 
 def test_unknown_key_is_exit_two_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

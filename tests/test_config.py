@@ -58,6 +58,11 @@ def test_later_files_and_overrides_win_key_by_key(base: Path, tmp_path: Path) ->
         ({"evaluate": {"primary": "ndcg@7"}}, ["ndcg@7", "ks=[10, 20]"]),
         ({"recommend": {"k": 5}}, ["evaluate.ks asks for 20 items but recommend.k writes 5"]),
         ({"source": {"path": "${SPARKREC_NOT_SET}"}}, ["SPARKREC_NOT_SET is not set"]),
+        ({"recommend": {"models": ["ranker"]}}, ["features.neighbors is 0", "for instance to 20"]),
+        (
+            {"recommend": {"models": ["ranker"]}, "features": {"neighbors": 9}, "two_tower": {"warm_start": "last"}},
+            ["the ranker learns from the two-tower model as it was", "or take two_tower out of ranker.sources"],
+        ),
         ("a: [1", ["not valid YAML"]),
         ("just text", ["must hold 'key: value' pairs"]),
     ],

@@ -151,9 +151,26 @@ class Settings(Section):
                 f"ranker.per_source ({self.ranker.per_source}) must be at least recommend.k ({self.recommend.k}): each "
                 "source must be able to fill a list"
             )
+        if "ranker" in self.recommend.models:
+            self._the_ranker_has_its_sources()
         if "segment_popularity" in self.ranker.sources and "country" not in self.popularity.segments:
             raise ValueError("ranker.sources has segment_popularity: add country to popularity.segments")
         return self
+
+    def _the_ranker_has_its_sources(self) -> None:
+        if "neighbors" in self.ranker.sources and not self.features.neighbors:
+            raise ValueError(
+                "ranker.sources has neighbors, and features.neighbors is 0, so that there are none. Set "
+                "features.neighbors, for instance to 20, or take neighbors out of ranker.sources"
+            )
+        if "two_tower" in self.ranker.sources and (
+            self.two_tower.warm_start != "none" or not self.two_tower.select_on_validation
+        ):
+            raise ValueError(
+                "the ranker learns from the two-tower model as it was before the validation events, which neither a "
+                "warm start nor a training with two_tower.select_on_validation false keeps. Train in full and choose "
+                "the epochs, or take two_tower out of ranker.sources"
+            )
 
     def dump(self) -> dict[str, Any]:
         """Plain values for records, the report and MLflow.

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.errors import DataError
 from sparkrec.features import neighbors, sequences
 from sparkrec.models import als, popularity, segments
 from sparkrec.persistence import persisted
@@ -79,7 +79,7 @@ def now(run: Run) -> Known:
             users[model], items[model] = run.read(schemas.VECTORS_USERS, place), run.read(schemas.VECTORS_ITEMS, place)
         if model == segments.NAME:
             users[model] = _of_country(run, users[model])
-    near = run.read(schemas.GOLD_NEIGHBORS) if _needs_neighbors(run) else None
+    near = run.read(schemas.GOLD_NEIGHBORS) if run.settings.features.neighbors else None
     return Known(_as_of(run), events, users, items, near)
 
 
@@ -103,7 +103,7 @@ def before_validation(run: Run) -> Known:
             users[model], items[model] = popularity.user_vectors(run.read(schemas.VOCABULARY_USERS)), popular
     split = run.settings.split
     days = split.validation_days if split.kind == "time" else 0.0
-    near = _neighbors(run, events) if _needs_neighbors(run) else None
+    near = _neighbors(run, events) if run.settings.features.neighbors else None
     return Known(_as_of(run) - days * _DAY, events, users, items, near)
 
 
@@ -156,15 +156,6 @@ def _of_country(run: Run, segment: DataFrame) -> DataFrame:
     mine = run.read(schemas.GOLD_USERS).select(c.USER_INDEX, country)
     named = segment.select(F.col(c.USER_ID).alias("_segment"), c.VECTOR)
     return mine.join(F.broadcast(named), "_segment").select(c.USER_INDEX, c.VECTOR)
-
-
-def _needs_neighbors(run: Run) -> bool:
-    if "neighbors" in run.settings.ranker.sources and not run.settings.features.neighbors:
-        raise ConfigError(
-            "ranker.sources has neighbors, and features.neighbors is 0, so that there are none. Set "
-            "features.neighbors, for instance to 20, and run featurize again; or take neighbors out of ranker.sources."
-        )
-    return bool(run.settings.features.neighbors)
 
 
 def _neighbors(run: Run, events: DataFrame) -> DataFrame:

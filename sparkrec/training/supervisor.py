@@ -177,8 +177,9 @@ def _raise_said(said: list[dict[str, Any]]) -> None:
 
 
 def _environment(plan: Plan, token: str) -> dict[str, str]:
-    """The job's own, less what ties a process to the job's JVM."""
-    ours = {key: value for key, value in os.environ.items() if not key.startswith(("PYSPARK_GATEWAY", "_PYSPARK"))}
+    """The job's own, less what ties a process to the job's JVM, and MLflow's login, which no rank needs."""
+    without = ("PYSPARK_GATEWAY", "_PYSPARK", "MLFLOW_TRACKING_")
+    ours = {key: value for key, value in os.environ.items() if not key.startswith(without)}
     for key in ("PYSPARK_SUBMIT_ARGS", "SPARK_ENV_LOADED"):
         ours.pop(key, None)
     path = [str(Path(sparkrec.__file__).parents[1]), *filter(None, ours.get("PYTHONPATH", "").split(os.pathsep))]

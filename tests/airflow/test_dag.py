@@ -42,16 +42,19 @@ def test_same_jobs_in_the_same_order(dag) -> None:
     assert [t.task_id for t in chain] == _stages_of_the_package()
     for t in chain:
         assert Path(t.application).is_file()
-        assert "{{ ds }}" in t.application_args
+        assert t.application_args[-2] == "--date"
 
 
 def test_a_run_is_of_the_last_whole_day(dag) -> None:
-    """Whatever Airflow makes of a bare cron: what begins at three on the 20th passes on the 19th."""
+    """What begins at three on the 20th, and what somebody starts at ten, passes on the 19th."""
     assert type(dag.timetable).__name__ == CronDataIntervalTimetable.__name__
-    at_three = pendulum.datetime(2026, 11, 20, 3, tz="UTC")
     timetable = CronDataIntervalTimetable(dag.timetable.expression, timezone=dag.timetable.timezone)
-    interval = timetable.infer_manual_data_interval(run_after=at_three)
-    assert (interval.start.to_date_string(), interval.end) == ("2026-11-19", at_three)
+    for hour in (3, 10):
+        begins = pendulum.datetime(2026, 11, 20, hour, tz="UTC")
+        interval = timetable.infer_manual_data_interval(run_after=begins)
+        task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("ingest")
+        task.render_template_fields({"data_interval_start": interval.start, "logical_date": begins, "ds": "2026-11-20"})
+        assert task.application_args[-2:] == ["--date", "2026-11-19"]
 
 
 def test_upkeep_is_weekly_and_by_itself(dag) -> None:
@@ -89,7 +92,7 @@ def test_bad_configuration_ends_a_real_run_without_a_retry(tmp_path, monkeypatch
     bad.write_text("name: x\nsource: {name: simulator, path: logs}\nclaen: {}\n")
     monkeypatch.setenv("SPARKREC_CONF", str(bad))
     task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("ingest")
-    context = {"ds": "2026-11-20", "ds_nodash": "20261120"}
+    context = {"data_interval_start": pendulum.datetime(2026, 11, 20, 3, tz="UTC")}
     task.render_template_fields(context)
     with pytest.raises(AirflowFailException) as raised:
         task.execute(context)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from sparkrec import cli, schemas
 from sparkrec import columns as c
-from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.jobs.maintain import maintain
 from sparkrec.lake import maintenance, upkeep
@@ -63,6 +63,39 @@ def test_compacted_once_and_what_the_newest_runs_read_stays(make_run: Callable[.
     second = upkept()
     assert (second.crowded, second.removable) == (0, 0)
     assert new.lake.version(TABLE) == version, "the second time there is nothing to do"
+
+
+def test_what_no_kept_run_needs_is_removed_and_its_run_says_so(make_run: Callable[..., Run]) -> None:
+    settings = {"maintenance": {"retention_hours": 0, "keep_runs": 1, "log_retention_days": 9}}
+    runs = []
+    for name, first in (("old", 0), ("new", 5)):
+        run = make_run("featurize", **settings)
+        run.run_id = name
+        run.write(TABLE, users(run, first, first + 3))
+        run.finish()
+        runs.append(run)
+    lake = runs[-1].lake
+    first, second = (set(lake.read(TABLE, run.outputs[TABLE.name]).inputFiles()) for run in runs)
+    run = make_run("maintain", **settings)
+    maintain(run)
+    done = next(upkeep.Upkeep(**row) for row in run.details["tables"] if row["table"] == TABLE.name)
+    assert done.removable == len(first)
+    there = {path.name for path in Path(lake.path(TABLE)).glob("*.parquet")}
+    assert there == {name.rsplit("/", 1)[-1] for name in second}
+    found = {row.key: row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES delta.`{lake.path(TABLE)}`").collect()}
+    assert found["delta.deletedFileRetentionDuration"] == "interval 1 weeks"
+    assert found["delta.logRetentionDuration"] == "interval 9 days"
+    reading = make_run("train_als", **settings)
+    reading.run_id = "new"
+    assert reading.read(TABLE).count() == 3
+    reading = make_run("train_als", **settings)
+    reading.run_id = "old"
+    with pytest.raises(Exception, match="FILE_NOT_EXIST") as raised:
+        reading.read(TABLE).orderBy(c.USER_ID).collect()
+    said = cli._from_spark(raised.value)
+    assert isinstance(said, DataError)
+    assert "is gone" in str(said)
+    assert "with the same --run-id" in str(said)
 
 
 def test_purge_leaves_the_newest_version_alone_on_the_disk(make_run: Callable[..., Run]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.errors import DataError
 from sparkrec.evaluation import reliability
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_ranker import train_ranker
@@ -135,9 +135,6 @@ def test_what_is_missing_is_said(settings):
     ranker = settings.ranker.model_copy(update={"sources": ("two_tower",)})
     with pytest.raises(DataError, match="select_on_validation"):
         train_ranker(Run(settings.model_copy(update={"ranker": ranker}), "train_ranker"))
-    without = settings.features.model_copy(update={"neighbors": 0})
-    with pytest.raises(ConfigError, match=r"features\.neighbors is 0"):
-        train_ranker(Run(settings.model_copy(update={"features": without}), "train_ranker"))
 
 
 def test_what_lists_said_against_what_happened(spark):

@@ -64,6 +64,8 @@ class Mapped(Section):
         given = {*self.columns, *self.constants}
         if unknown := sorted((given | set(self.values)) - set(usable)):
             raise ValueError(f"unknown column {', '.join(unknown)}; known are {', '.join(usable)}")
+        if double := sorted({name for name in self.attributes if self.attributes.count(name) > 1}):
+            raise ValueError(f"attributes names {', '.join(double)} twice")
         if missing := [name for name in needed if name not in given]:
             raise ValueError(f"columns must map {', '.join(missing)}")
 
