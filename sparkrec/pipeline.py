@@ -19,6 +19,7 @@ from sparkrec import __version__, schemas
 from sparkrec import columns as c
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
+from sparkrec.lake.continued import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
 from sparkrec.schemas import Table
@@ -165,7 +166,7 @@ class Run:
         say(self.stage, text, time.monotonic() - self._clock)
 
     def records(self, any_run: bool = False) -> list[Row]:
-        """Run records, oldest first: this run's, or (``any_run``) those of stages that build on other runs, of all."""
+        """Run records, in the order in which they were written: this run's, or (``any_run``) those of stages that build on other runs, of all."""
         from pyspark.sql import functions as F
 
         if not self.lake.exists(schemas.RUNS):
@@ -173,7 +174,7 @@ class Run:
         wanted = F.col(c.RUN_ID) == self.run_id
         if any_run:
             wanted = wanted | F.col(c.STAGE).isin(*_SHARING)
-        return sorted(self.lake.read(schemas.RUNS).where(wanted).collect(), key=lambda row: row[c.STARTED])
+        return sorted(self.lake.read(schemas.RUNS).where(wanted).collect(), key=finished)
 
     def known_records(self, any_run: bool = False) -> list[Row]:
         """:meth:`records` as they were when this run first asked: what it reads does not change under it."""

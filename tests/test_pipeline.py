@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,22 @@ def test_a_stage_that_died_is_invisible_and_a_rerun_heals(make_settings: Callabl
     record = Run(settings, "evaluate").records()[-1]
     assert (record[c.STAGE], record[c.COUNTS], record[c.DETAILS]) == ("featurize", {"users": 3}, '{"note": "hello"}')
     assert record[c.CONFIG_HASH] == settings.hash()
+
+
+def test_what_was_written_last_counts_whoever_began_first(make_settings: Callable[..., Any], spark: Any) -> None:
+    """A run that waited for its resources read, and wrote, after one that began later."""
+    settings = make_settings()
+    waited = Run(settings, "clean", run_id="waited")
+    waited.started -= dt.timedelta(minutes=3)
+    waited._clock -= 180
+
+    def clean(run: Run) -> None:
+        run.write(schemas.SILVER_ITEMS, run.spark.createDataFrame([], schemas.SILVER_ITEMS.struct()))
+
+    execute(clean, Run(settings, "clean", run_id="quick"))
+    execute(clean, waited)
+    assert [row[c.RUN_ID] for row in Run(settings, "clean").records(any_run=True)] == ["quick", "waited"]
+    assert Run(settings, "featurize").pin(schemas.SILVER_ITEMS, newest=True) == 1
 
 
 def test_gold_of_another_run_is_not_taken_but_silver_is(make_settings: Callable[..., Any], spark: Any) -> None:

@@ -104,6 +104,7 @@ def shape(settings: Settings, source: Source) -> str:
 def begin(run: Run, source: Source) -> State:
     """Finds where to go on, and takes back what a run that died left in the tables."""
     newest = run.pin(schemas.BRONZE_EVENTS, newest=True)
+    run.pin(schemas.BRONZE_ITEMS, newest=True)  # silver is a function of all of bronze, whatever the run is called
     records = run.known_records(any_run=True)
     last = next((row for row in reversed(records) if row[c.STAGE] == "clean"), None)
     if last is None:

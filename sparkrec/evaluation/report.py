@@ -35,8 +35,8 @@ METRIC_DOCS = {
     "gini": "0: every item is shown equally often; 1: one item gets all places",
 }
 _SPLITS = {
-    "time": "The log was cut in time. Models saw what happened before {test}; they were tested on what users did from "
-    "then until {end}. Pairs of user and item that no model may recommend, because the user had met the item before, "
+    "time": "The log was cut in time. Models saw what happened before {as_of}; they were tested on what users did "
+    "from {test} until {end}. Pairs of user and item that no model may recommend, because the user had met the item before, "
     "are not asked for.",
     "leave_one_out": "Of each user, the last event was held out for the test and the last but one for validation; "
     "models were then trained on everything but the test event. This is the protocol of published next-item numbers.",
@@ -348,4 +348,6 @@ def _flow(report: Report) -> list[tuple[str, int]]:
 def _split(report: Report) -> str:
     split = report.record("featurize")["details"].get("split", {})
     kind = split.get("kind") or report.settings.get("split", {}).get("kind", "none")
-    return _SPLITS[kind].format(test=split.get("test", "the split"), end=split.get("end", "the end of the log"))
+    test = split.get("test", "the split")
+    as_of, end = split.get("as_of", test), split.get("end", "the end of the log")
+    return _SPLITS[kind].format(as_of=as_of, test=test, end=end)

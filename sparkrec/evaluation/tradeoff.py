@@ -203,7 +203,7 @@ def intra_list_diversity(lists: NDArray[np.integer], features: Csr) -> NDArray[n
     """Mean over the pairs of a list of 1 − |common features| / |features of either|; 0 for a list of one.
 
     Smyth and McClave, Similarity vs. diversity, ICCBR 2001, with the Jaccard similarity of the items' features
-    (category, brand, words, attributes), which no model's vectors decide. Two items without features are alike.
+    (category, brand, price, words, attributes), which no model's vectors decide. Two items without features are alike.
     ``lists`` is ``[n, k]``, -1 beyond the end; row i of ``features`` belongs to item i.
     """
     rows, columns = pairs(features)

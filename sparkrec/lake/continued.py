@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,12 @@ class Start:
         if self.full:
             return run.spark.createDataFrame([], table.struct())
         return run.lake.read(table, self.versions[table.name])
+
+
+def finished(record: Any) -> dt.datetime:
+    """When a run record was written. A stage that began earlier may have read, and written, later."""
+    ended: dt.datetime = record[c.STARTED] + dt.timedelta(seconds=record[c.SECONDS] or 0)
+    return ended
 
 
 def recorded(records: Sequence[Any], table: Table) -> int:

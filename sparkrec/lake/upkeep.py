@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.lake import maintenance
+from sparkrec.lake.continued import finished
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ def of_table(run: Run, table: Table, dry_run: bool) -> Upkeep:
     small = int(_SMALL * file_bytes)
     before = maintenance.files(lake, table, small)
     crowded = maintenance.crowded(lake, table, small, settings.min_small_files)
+    if not dry_run:  # before anything is committed: see retain
+        maintenance.retain(lake, table, needed_hours(run, table), settings.log_retention_days)
     if crowded and not dry_run:
         maintenance.compact(lake, table, crowded, file_bytes)
     hours = needed_hours(run, table)  # after the compaction, which may have made what runs read an older version
-    if not dry_run:
-        maintenance.retain(lake, table, hours, settings.log_retention_days)
     removable = maintenance.removable(lake, table, hours)
     if removable and not dry_run:
         maintenance.vacuum(lake, table, hours)
@@ -75,7 +76,7 @@ def needed_hours(run: Run, table: Table) -> float:
     if not run.lake.exists(schemas.RUNS):
         return wanted
     records = run.lake.read(schemas.RUNS).where(~F.col(c.STAGE).isin("maintain", "erase", "export"))
-    rows = records.orderBy(F.desc(c.STARTED)).collect()
+    rows = sorted(records.collect(), key=finished, reverse=True)
     kept = list(dict.fromkeys(row[c.RUN_ID] for row in rows))[: run.settings.maintenance.keep_runs]
     newest = {(row[c.RUN_ID], row[c.STAGE]): row for row in reversed(rows) if row[c.RUN_ID] in kept}
     # Whatever its run: the next one goes on from there.

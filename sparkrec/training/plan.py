@@ -141,15 +141,16 @@ class Follower:
 
     def __init__(self, plan: Plan) -> None:
         self._folder = plan.path("ranks")
-        self._read: dict[str, int] = {}
+        self._read: dict[tuple[str, int], int] = {}
         self._beats: dict[int, tuple[int, float]] = {}
 
     def new(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else []:
             with open(path) as file:
-                file.seek(self._read.get(path.name, 0))
+                this = path.name, os.fstat(file.fileno()).st_ino  # another attempt's file is another file
+                file.seek(self._read.get(this, 0))
                 while (line := file.readline()).endswith("\n"):
-                    self._read[path.name] = file.tell()
+                    self._read[this] = file.tell()
                     yield json.loads(line)
 
     def silence(self) -> tuple[int, float] | None:

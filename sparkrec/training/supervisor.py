@@ -135,7 +135,13 @@ def _attempt(plan: Plan, listen: Listener, deadline: float, parent: int) -> dict
     if not result.exists():
         _raise_said(said)
         raise Lost(f"{_who(plan, said)}: {_last_word(plan, before, child.returncode)}")
-    return dict(json.loads(result.read_text()))
+    found = dict(json.loads(result.read_text()))
+    if found.get("fingerprint", plan.fingerprint) != plan.fingerprint:
+        raise RetryableError(
+            f"Another training of this run, with other settings or tables, has ended in {result.parent} while this one "
+            "was under way. Let one job at a time train a run, then run this one again."
+        )
+    return found
 
 
 def _check_parent(parent: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import TABLES, append, cleaned, content, dirty_log, record, settings
+from batches import CLEAN, TABLES, append, cleaned, content, dirty_log, record, settings
 
 from sparkrec import schemas
 
@@ -46,6 +46,19 @@ def test_any_order_of_batches_is_as_all_at_once(spark: Any, tmp_path: Path, with
         assert found[name] == rows, name
     assert record(increments[-1]) == record(whole)
     assert all(expected[table.name] for table in TABLES if table is not schemas.SILVER_ITEM_DAYS), "worth comparing"
+
+
+def test_all_anew_under_an_old_run_id_reads_the_newest_catalogue(spark: Any, tmp_path: Path) -> None:
+    """Run A brought item a, run B item b and an event on it; ``clean.full`` under A's id knows both."""
+    event = {"user_id": "u", "item_id": "b", "event_type": "view", "event_time": "2026-03-02 10:00:00"}
+    time = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    items = [(time, [(f"items{n}.json", 1, json.dumps({"item": item, "name": "Lamp"}))]) for n, item in enumerate("ab")]
+    first, second = settings(tmp_path, name="a"), settings(tmp_path, name="b")
+    append(first, [(time, [("1.jsonl", 1, json.dumps(event | {"item_id": "a"}))])], items[:1])
+    append(second, [(time, [("2.jsonl", 1, json.dumps(event))])], items[1:])
+    run = cleaned(settings(tmp_path, name="a", clean=CLEAN | {"full": True}))
+    assert run.run_id == "a-all"
+    assert (run.counts["items_kept"], run.counts["kept"], run.counts["quarantined"]) == (2, 2, 0)
 
 
 def test_rows_that_a_grown_catalogue_frees_are_as_if_it_had_been_there(spark: Any, tmp_path: Path) -> None:

@@ -150,13 +150,16 @@ def test_amazon_reviews(spark: Any, tmp_path: Path) -> None:
         "meta_X.json",
         '{"asin": "138", "title": "Pop filter", "brand": "", "price": "$1,012.99", "category": ["Music", "Studio"], '
         '"description": ["One.", "Two."]}\n'
-        '{"asin": "139", "categories": [["Music"]], "price": 3.5, "description": "D"}\n',
+        '{"asin": "139", "categories": [["Music"]], "price": 3.5, "description": "D"}\n'
+        '{"asin": "140", "price": "$7.98 - $13.98", "description": []}\n'
+        '{"asin": "141", "price": ".a-box-inner{background-color:#fff}", "description": [""]}\n',
     )
     assert rows(spark, tmp_path, "event", "amazon_reviews", reviews="reviews_*.json") == [
         {"line": 1, "user_id": "A2I", "item_id": "138", "event_type": "review", "value": "5.0",
          "event_time": "2014-02-28T00:00:00.000Z", "text": 'good\nIt "works"'}
     ]  # fmt: skip
-    new, old = rows(spark, tmp_path, "item", "amazon_reviews", meta="meta_*.json")
+    new, old, *odd = rows(spark, tmp_path, "item", "amazon_reviews", meta="meta_*.json")
+    assert odd == [{"line": n, "item_id": str(137 + n), "currency": "USD"} for n in (3, 4)]
     assert new == {"line": 1, "item_id": "138", "name": "Pop filter", "price": "1012.99", "currency": "USD",
                    "category": "Music > Studio", "text": "One.\nTwo."}  # fmt: skip
     assert (old["category"], old["price"], old["text"]) == ("Music", "3.5", "D")

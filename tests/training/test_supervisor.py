@@ -117,6 +117,22 @@ def test_the_reason_is_not_that_of_the_attempt_before(child):
         child("os._exit(9) if attempt else exit('ValueError: no luck')", restarts=1)
 
 
+def test_the_result_of_another_training_of_the_run_is_not_taken(child):
+    with pytest.raises(RetryableError, match=r"Another training of this run, with other settings.*one job at a time"):
+        child("(folder / 'result.json').write_text(json.dumps({'fingerprint': 'of other settings'}))", restarts=0)
+
+
+def test_a_log_that_somebody_began_anew_is_read_from_its_beginning(tmp_path):
+    plan = make_plan(tmp_path)
+    journal, follower = Journal(plan, 0), Follower(plan)
+    journal.write("note", text="a")
+    assert [event["text"] for event in follower.new()] == ["a"]
+    path = plan.path("ranks") / "0.jsonl"
+    path.rename(path.with_suffix(".old"))  # so that the new file is another one
+    journal.write("note", text="longer than what was read of the first")
+    assert [event["text"] for event in follower.new()] == ["longer than what was read of the first"]
+
+
 def test_a_rank_that_falls_silent_is_hung(child):
     with pytest.raises(RetryableError, match=r"Rank 1 has been silent.*heartbeat_seconds=0.5"):
         child(

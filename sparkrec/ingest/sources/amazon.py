@@ -4,7 +4,8 @@ Reviews (option ``reviews``, a glob): reviewerID, asin, overall, reviewText, sum
 is a ``review`` event; its stars are the value, summary and text together the text.
 
 Catalogue (option ``meta``, a glob; none by default): asin, title, brand, price, category or categories, description.
-The 2014 edition's meta files are Python literals, not JSON: convert them first. ``$12.99`` is read as 12.99.
+The 2014 edition's meta files are Python literals, not JSON: convert them first. ``$12.99`` is read as 12.99; a
+range of prices, and the style sheets that the 2018 edition has for some, are no price.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ def _meta(field: Field) -> Mapping[str, Column]:
     nested = F.get(F.from_json(field("categories"), "array<array<string>>"), F.lit(0))
     path = F.coalesce(F.from_json(field("category"), "array<string>"), nested)
     texts = F.from_json(field("description"), "array<string>")
+    price = F.regexp_replace(field("price"), r"[$,\s]", "")
     return {
         c.ITEM_ID: field("asin"),
         c.NAME: field("title"),
         c.BRAND: F.nullif(field("brand"), F.lit("")),
         c.CATEGORY: F.array_join(path, " > "),
-        c.PRICE: F.nullif(F.regexp_replace(field("price"), r"[$,\s]", ""), F.lit("")),
+        c.PRICE: F.when(price.rlike(r"^\d+([.]\d+)?$"), price),
         c.CURRENCY: F.lit("USD"),
-        c.TEXT: F.coalesce(F.nullif(F.array_join(texts, "\n"), F.lit("")), field("description")),
+        c.TEXT: F.when(texts.isNull(), field("description")).otherwise(F.nullif(F.array_join(texts, "\n"), F.lit(""))),
     }
 
 

@@ -66,6 +66,8 @@ class Mapped(Section):
             raise ValueError(f"unknown column {', '.join(unknown)}; known are {', '.join(usable)}")
         if double := sorted({name for name in self.attributes if self.attributes.count(name) > 1}):
             raise ValueError(f"attributes names {', '.join(double)} twice")
+        if loose := sorted(set(self.values) - given):
+            raise ValueError(f"values names {', '.join(loose)}, which neither columns nor constants map")
         if missing := [name for name in needed if name not in given]:
             raise ValueError(f"columns must map {', '.join(missing)}")
 
