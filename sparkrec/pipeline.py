@@ -166,7 +166,10 @@ class Run:
         say(self.stage, text, time.monotonic() - self._clock)
 
     def records(self, any_run: bool = False) -> list[Row]:
-        """Run records, in the order in which they were written: this run's, or (``any_run``) those of stages that build on other runs, of all."""
+        """Run records, in the order in which they were written.
+
+        This run's, or (``any_run``) also those of stages that build on other runs, of all.
+        """
         from pyspark.sql import functions as F
 
         if not self.lake.exists(schemas.RUNS):

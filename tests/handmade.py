@@ -105,7 +105,7 @@ def gold(
             {
                 c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: known.get(user),
                 c.ITEM_INDEX: names.index(item) if item in names else None,
-                c.EVENT_TYPE: c.PURCHASE,
+                c.EVENT_TYPE: c.PURCHASE, c.FIRST_TYPE: c.PURCHASE,
             }
             for user, item in holdout
         ],

@@ -19,7 +19,7 @@ _STRENGTH = (c.PURCHASE, c.CART, c.REVIEW, c.RATING, c.CLICK, c.VIEW)
 def asked(events: DataFrame, settings: Settings) -> DataFrame:
     """The distinct (user, item) of the test part, among ``features.target_types``.
 
-    event_type is the strongest, event_time and country the first, value the mean of the stars.
+    event_type is the strongest, event_time, first_type and country the first, value the mean of the stars.
     """
     wanted = events.where((F.col(PART) == TEST) & F.col(c.EVENT_TYPE).isin(*settings.features.target_types))
     strength = F.coalesce(*[F.when(F.col(c.EVENT_TYPE) == name, i) for i, name in enumerate(_STRENGTH)], F.lit(99))
@@ -27,6 +27,7 @@ def asked(events: DataFrame, settings: Settings) -> DataFrame:
     return wanted.groupBy(c.USER_ID, c.ITEM_ID).agg(
         F.min(F.struct(strength, F.col(c.EVENT_TYPE)))[c.EVENT_TYPE].alias(c.EVENT_TYPE),
         F.min(c.EVENT_TIME).alias(c.EVENT_TIME),
+        F.min(F.struct(c.EVENT_TIME, strength, c.EVENT_TYPE))[c.EVENT_TYPE].alias(c.FIRST_TYPE),
         (F.sum(stars.cast("decimal(28,6)")).cast("double") / F.count(stars)).alias(c.VALUE),
         F.min(F.when(F.col(c.COUNTRY).isNotNull(), F.struct(c.EVENT_TIME, c.COUNTRY)))[c.COUNTRY].alias(c.COUNTRY),
     )

@@ -57,7 +57,8 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> Comparison | None:
 
 def cases(holdout: DataFrame, most: int, seed: int) -> DataFrame:
     """A row for each person and n: a name of its own, the history, the items asked for, and what ``outcomes`` takes."""
-    entry = F.struct(c.EVENT_TIME, c.ITEM_ID, c.EVENT_TYPE, c.COUNTRY)
+    # Not the strongest type of an item: it may be of a time after the items that are asked for.
+    entry = F.struct(c.EVENT_TIME, c.ITEM_ID, F.col(c.FIRST_TYPE).alias(c.EVENT_TYPE), c.COUNTRY)
     people = (
         holdout.where(F.col(c.USER_INDEX).isNull())
         .groupBy(c.USER_ID)

@@ -35,8 +35,8 @@ METRIC_DOCS = {
     "gini": "0: every item is shown equally often; 1: one item gets all places",
 }
 _SPLITS = {
-    "time": "The log was cut in time. Models saw what happened before {as_of}; they were tested on what users did "
-    "from {test} until {end}. Pairs of user and item that no model may recommend, because the user had met the item before, "
+    "time": "The log was cut in time. Models saw what happened before {as_of}; they were tested on what users did from "
+    "{test} until {end}. Pairs of user and item that no model may recommend, because the user had met the item before, "
     "are not asked for.",
     "leave_one_out": "Of each user, the last event was held out for the test and the last but one for validation; "
     "models were then trained on everything but the test event. This is the protocol of published next-item numbers.",

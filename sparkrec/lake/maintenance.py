@@ -21,7 +21,7 @@ _CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
 _FILE_BYTES = "spark.databricks.delta.optimize.maxFileSize"
 _WEEK = 168
 #: Between one upkeep and the next.
-_MORE_WEEKS = 8
+_MORE_WEEKS = 3
 _VECTORS = "delta.feature.deletionVectors"
 _KEEP_FILES, _KEEP_LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
 _OF_VERSION = re.compile(r"\.?(\d{20})\..+")
@@ -75,14 +75,14 @@ def compact(lake: Lake, table: Table, partitions: list[Mapping[str, str | None]]
 
 
 def retain(lake: Lake, table: Table, hours: float, log_days: int) -> None:
-    """Write on the table how far back Delta lets anybody read, and how long it keeps its log, where it says otherwise.
+    """Write on the table how far back Delta lets others read, and how long it keeps its log, where it says otherwise.
 
-    In whole weeks, for a number that changes each day would be a commit each day. Some more than is needed now: what
-    was removed longer ago Delta forgets, and a file that it has forgotten VACUUM deletes, needed or not.
+    ``log_days``, or where more is needed whole weeks, for a number that changes each day would be a commit each day. And
+    some weeks besides: what was removed longer ago Delta forgets, and a file that it has forgotten VACUUM deletes, needed
+    or not. A version without its log cannot be read either.
     """
-    weeks = max(1, math.ceil(hours / _WEEK))
-    days = max(log_days, 7 * weeks)  # a version without its log cannot be read either
-    wanted = {_KEEP_FILES: f"interval {weeks + _MORE_WEEKS} weeks", _KEEP_LOG: f"interval {days} days"}
+    days = max(log_days, 7 * (math.ceil(hours / _WEEK) + _MORE_WEEKS))
+    wanted = {_KEEP_FILES: f"interval {days} days", _KEEP_LOG: f"interval {days} days"}
     path = _quoted(lake, table)
     found = {row.key: row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES {path}").collect()}
     if any(found.get(key) != value for key, value in wanted.items()):

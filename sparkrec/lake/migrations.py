@@ -28,8 +28,8 @@ _NEVER_REPLACED = ("bronze.", "runs", "gold.vocabulary")
 def properties(table: Table) -> dict[str, str]:
     """The table properties that this version writes."""
     wanted = {SCHEMA_PROPERTY: str(schemas.SCHEMA_VERSION)}
-    # Until the first upkeep (sparkrec.lake.maintenance.retain): a week is Delta's own, and a monthly job's is longer.
-    wanted["delta.deletedFileRetentionDuration"] = "interval 9 weeks"
+    # Until the first upkeep (sparkrec.lake.maintenance.retain), as long as Delta keeps its log; a week is its default.
+    wanted["delta.deletedFileRetentionDuration"] = "interval 30 days"
     # Delta would note those of the first 32 columns, texts and all, which is a quarter of the work of writing lists.
     noted = {"delta.dataSkippingStatsColumns": ",".join(table.skip_by)}
     wanted |= noted if table.skip_by else {"delta.dataSkippingNumIndexedCols": "0"}

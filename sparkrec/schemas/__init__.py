@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Written into every table. A table with another number is migrated or refused: see ``lake.migrations``.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _ORIGIN = (
     Column(c.SOURCE_FILE, "string", "the file's path below the source's folder"),

@@ -198,5 +198,6 @@ GOLD_HOLDOUT = Table(
         Column(c.EVENT_TIME, "timestamp", "the first time in the test part"),
         Column(c.VALUE, "double", "mean stars, where there are any"),
         Column(c.COUNTRY, "string", "the user's country at that time, where the log has one"),
+        Column(c.FIRST_TYPE, "string", "the event type at that time: what was known of the item until it came again"),
     ),
 )

@@ -29,7 +29,7 @@ LISTS = {
 @pytest.fixture(scope="module")
 def frames(spark):
     pairs = [
-        (user, item, index, None if item == "new" else 1, c.VIEW, None, None, None)
+        (user, item, index, None if item == "new" else 1, c.VIEW, None, None, None, c.VIEW)
         for user, (index, _, items) in USERS.items()
         for item in items
     ]

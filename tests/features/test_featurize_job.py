@@ -271,14 +271,15 @@ def test_sequences(shop):
 def test_holdout(shop):
     rows = {
         (row[c.USER_ID], row[c.ITEM_ID]): (
-            row[c.USER_INDEX], row[c.ITEM_INDEX], row[c.EVENT_TYPE], int(row[c.EVENT_TIME].timestamp())
+            row[c.USER_INDEX], row[c.ITEM_INDEX], row[c.EVENT_TYPE], row[c.FIRST_TYPE],
+            int(row[c.EVENT_TIME].timestamp()),
         )
         for row in shop[1].read(schemas.GOLD_HOLDOUT).collect()
     }  # fmt: skip
     assert rows == {
-        ("u1", "mug"): (0, 1, "purchase", int(at(9).timestamp())),
-        ("u2", "newthing"): (1, None, "purchase", int(at(10).timestamp())),
-        ("u3", "lamp"): (None, 0, "view", int(at(9).timestamp())),
+        ("u1", "mug"): (0, 1, "purchase", "view", int(at(9).timestamp())),
+        ("u2", "newthing"): (1, None, "purchase", "purchase", int(at(10).timestamp())),
+        ("u3", "lamp"): (None, 0, "view", "view", int(at(9).timestamp())),
     }
 
 

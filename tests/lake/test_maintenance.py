@@ -83,8 +83,7 @@ def test_what_no_kept_run_needs_is_removed_and_its_run_says_so(make_run: Callabl
     there = {path.name for path in Path(lake.path(TABLE)).glob("*.parquet")}
     assert there == {name.rsplit("/", 1)[-1] for name in second}
     found = {row.key: row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES delta.`{lake.path(TABLE)}`").collect()}
-    assert found["delta.deletedFileRetentionDuration"] == "interval 9 weeks"
-    assert found["delta.logRetentionDuration"] == "interval 9 days"
+    assert found["delta.deletedFileRetentionDuration"] == found["delta.logRetentionDuration"] == "interval 21 days"
     reading = make_run("train_als", **settings)
     reading.run_id = "new"
     assert reading.read(TABLE).count() == 3

@@ -64,7 +64,8 @@ def settings(spark, tmp_path_factory):
              for time, item in enumerate(list_)] + [("u0", "i10", 0, 9, "A"), ("u3", "i4", 3, 9, "B")]  # fmt: skip
     handmade.write(
         gold, schemas.GOLD_HOLDOUT,
-        [{c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: index, c.COUNTRY: country, c.EVENT_TYPE: c.VIEW,
+        [{c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: index, c.COUNTRY: country,
+          c.EVENT_TYPE: c.PURCHASE, c.FIRST_TYPE: c.VIEW,  # bought later, which nobody knew when the next was asked for
           c.ITEM_INDEX: int(item[1:]) if item != "unheard" else None, c.EVENT_TIME: dt.datetime(2026, 1, 1, 0, time)}
          for user, item, index, time, country in asked],
     )  # fmt: skip
