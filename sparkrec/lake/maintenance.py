@@ -77,9 +77,9 @@ def compact(lake: Lake, table: Table, partitions: list[Mapping[str, str | None]]
 def retain(lake: Lake, table: Table, hours: float, log_days: int) -> None:
     """Write on the table how far back Delta lets others read, and how long it keeps its log, where it says otherwise.
 
-    ``log_days``, or where more is needed whole weeks, for a number that changes each day would be a commit each day. And
-    some weeks besides: what was removed longer ago Delta forgets, and a file that it has forgotten VACUUM deletes, needed
-    or not. A version without its log cannot be read either.
+    ``log_days``, or where more is needed whole weeks, for a number that changes each day would be a commit each day;
+    and some weeks besides: what was removed longer ago Delta forgets, and a file that it has forgotten VACUUM deletes,
+    needed or not. A version without its log cannot be read either.
     """
     days = max(log_days, 7 * (math.ceil(hours / _WEEK) + _MORE_WEEKS))
     wanted = {_KEEP_FILES: f"interval {days} days", _KEEP_LOG: f"interval {days} days"}
