@@ -58,6 +58,15 @@ _SHARED = (
 _SHARING = ("ingest", "clean", "erase", "maintain", "featurize")
 
 
+#: Whose stage writes a model's vectors.
+_VECTORS_OF = {
+    "popularity": "train_popularity",
+    "segment_popularity": "train_popularity",
+    "als": "train_als",
+    "two_tower": "embed",
+}
+
+
 @dataclass
 class Run:
     """What a job is given: its settings, its tables, and a place for what it counted."""
@@ -106,6 +115,8 @@ class Run:
     def read(self, table: Table, where: Mapping[str, str] | None = None) -> DataFrame:
         """A table at the version that the stage which wrote it recorded, filtered by equality.
 
+        Of vectors of one model that is the stage of the model: what it left when it died is in later versions too.
+
         Raises
         ------
         DataError
@@ -113,7 +124,7 @@ class Run:
         """
         from pyspark.sql import functions as F
 
-        frame = self.lake.read(table, self.pin(table))
+        frame = self.lake.read(table, self._pin_vectors(table, (where or {}).get(c.MODEL)))
         for column, value in (where or {}).items():
             frame = frame.where(F.col(column) == value)
         return frame
@@ -136,6 +147,19 @@ class Run:
                 )
             self.inputs[table.name] = own[-1][c.OUTPUTS][table.name]
         return self.inputs[table.name]
+
+    def _pin_vectors(self, table: Table, model: str | None) -> int:
+        """The version that the model's own stage recorded; of other tables :meth:`pin`."""
+        if table not in (schemas.VECTORS_USERS, schemas.VECTORS_ITEMS) or table.name in self.outputs:
+            return self.pin(table)
+        own = [
+            row[c.OUTPUTS][table.name]
+            for row in self.known_records()
+            if row[c.STAGE] == _VECTORS_OF.get(model or "") and table.name in row[c.OUTPUTS]
+        ]
+        if not own:
+            return self.pin(table)
+        return self.inputs.setdefault(f"{table.name} of {model}", own[-1])
 
     def write(
         self, table: Table, frame: DataFrame, where: Mapping[str, str] | str | None = None, base: int | None = None

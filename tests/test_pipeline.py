@@ -60,12 +60,41 @@ def test_what_was_written_last_counts_whoever_began_first(make_settings: Callabl
     waited._clock -= 180
 
     def clean(run: Run) -> None:
-        run.write(schemas.SILVER_ITEMS, run.spark.createDataFrame([], schemas.SILVER_ITEMS.struct()))
+        row = dict.fromkeys(schemas.SILVER_ITEMS.column_names) | {c.ITEM_ID: run.run_id}
+        run.write(schemas.SILVER_ITEMS, run.spark.createDataFrame([row], schemas.SILVER_ITEMS.struct()))
 
     execute(clean, Run(settings, "clean", run_id="quick"))
     execute(clean, waited)
     assert [row[c.RUN_ID] for row in Run(settings, "clean").records(any_run=True)] == ["quick", "waited"]
     assert Run(settings, "featurize").pin(schemas.SILVER_ITEMS, newest=True) == 1
+
+
+def test_what_a_model_left_when_it_died_is_not_read_through_another_models_record(
+    make_settings: Callable[..., Any], spark: Any
+) -> None:
+    settings = make_settings()
+
+    def of(model: str, value: float, die: bool = False) -> Callable[[Run], None]:
+        def write(run: Run) -> None:
+            place = {c.RUN_ID: run.run_id, c.MODEL: model}
+            for table in (schemas.VECTORS_ITEMS, schemas.VECTORS_USERS):
+                rows = [(*place.values(), 0, "x", [value])]
+                run.write(table, spark.createDataFrame(rows, table.struct()), place)
+                if die:
+                    raise KeyboardInterrupt
+
+        return write
+
+    execute(of("als", 1.0), Run(settings, "train_als"))
+    with pytest.raises(KeyboardInterrupt):
+        execute(of("als", 2.0, die=True), Run(settings, "train_als"))
+    execute(of("two_tower", 3.0), Run(settings, "embed"))
+    reader = Run(settings, "recommend")
+    for model, value in (("als", 1.0), ("two_tower", 3.0)):
+        for table in (schemas.VECTORS_ITEMS, schemas.VECTORS_USERS):
+            rows = reader.read(table, {c.RUN_ID: reader.run_id, c.MODEL: model}).collect()
+            assert [row[c.VECTOR] for row in rows] == [[value]], (model, table.name)
+    assert reader.inputs["vectors.items of als"] == 0
 
 
 def test_gold_of_another_run_is_not_taken_but_silver_is(make_settings: Callable[..., Any], spark: Any) -> None:

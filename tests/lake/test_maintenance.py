@@ -65,7 +65,10 @@ def test_compacted_once_and_what_the_newest_runs_read_stays(make_run: Callable[.
     assert new.lake.version(TABLE) == version, "the second time there is nothing to do"
 
 
-def test_what_no_kept_run_needs_is_removed_and_its_run_says_so(make_run: Callable[..., Run]) -> None:
+def test_what_no_kept_run_needs_is_removed_and_its_run_says_so(
+    make_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_MARGIN_HOURS", 0)
     settings = {"maintenance": {"retention_hours": 0, "keep_runs": 1, "log_retention_days": 9}}
     runs = []
     for name, first in (("old", 0), ("new", 5)):
