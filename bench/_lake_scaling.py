@@ -80,8 +80,9 @@ small ones, and does not split |
 kept |
 | local disk, all executors | {kept["1 billion"]:.1f} TB | {kept["100 billion"]:.0f} TB | clean keeps \
 {PERSISTED} bytes a row, and the {shuffled:.0f} that it shuffles |
-| `spark.sql.autoBroadcastJoinThreshold` | 1g | 1g | 10 M item ids, by estimate 0.7 GB as a hash table: with less, \
-every row is shuffled once more to find out whether its item is known |
+| `spark.sql.autoBroadcastJoinThreshold` | 1g | 1g | 10 M item ids, by estimate 0.7 GB as a hash table (a \
+catalogue of up to 2 M rows is broadcast whatever this says): with less, every row is shuffled once more, its raw \
+text too, to find out whether its item is known |
 | `spark.databricks.delta.snapshotPartitions` | 10 | 50 | files of silver: \
 {1e9 * disk["silver"] / PARTITION:,.0f} and {1e11 * disk["silver"] / PARTITION:,.0f} of {PARTITION / 1e6:.0f} MB |
 | driver's memory | 4 GB | 8 GB | days, files and counts come to it; users, items and events do not |

@@ -24,7 +24,7 @@ def clean(run: Run) -> None:
         return start.stay(run)
     items = catalogue.load(run, start, source)
     start = start.if_still(run, items.strict)
-    judge = silver.Judge(source.events, items.known, settings)
+    judge = silver.Judge(source.events, items.known, settings, items.few)
 
     bronze = start.new_rows(run)
     arrived = accounting.arrived(bronze, start.full)

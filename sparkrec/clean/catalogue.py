@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = (c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 _STATE = "_state"
+_FEW = 2_000_000  # rows, of which an item has several
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Catalogue:
     refused: DataFrame | None
     tally: Tally
     strict: bool
+
+    @property
+    def few(self) -> bool:
+        """Whether the ids of all items fit into the memory of every executor: some 200 MB."""
+        return self.tally.distinct <= _FEW
 
     @property
     def known(self) -> DataFrame | None:

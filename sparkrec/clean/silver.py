@@ -27,33 +27,39 @@ _REFUSAL = {c.HEADER: "string", c.RAW: "string", c.INGEST_TIME: "timestamp", c.R
 
 @dataclass(frozen=True)
 class Judge:
-    """How raw rows are judged in one run: by a source's canonical events, the items there are, and the settings."""
+    """How raw rows are judged in one run: by a source's canonical events, the items there are, and the settings.
+
+    ``few_items``: their ids fit into the memory of every executor, whatever Spark makes of their number beforehand.
+    """
 
     events: Callable[[DataFrame], DataFrame]
     known_items: DataFrame | None
     settings: Clean
+    few_items: bool = True
 
     def typed(self, bronze: DataFrame) -> DataFrame:
         """One typed row a distinct content, with its copies and its verdict.
 
         Judged before they are merged: so no raw text is shuffled but that of refused rows, which quarantine keeps.
         """
-        rows = typed(checked(self.events(bronze), self.known_items, self.settings))
+        rows = typed(checked(self.events(bronze), self.known_items, self.settings, self.few_items))
         if not outliers.refusing(self.settings):
             rows = without_raw(rows)
         return without_raw(outliers.refuse(duplicates.merge_exact(rows), self.known_items, self.settings))
 
 
-def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean) -> DataFrame:
+def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean, few_items: bool = True) -> DataFrame:
     """Canonical events with their id, typed values, and the rules they break, one for one.
 
-    ``known_items`` holds the catalogue's item ids; None where every item is welcome.
+    ``known_items`` holds the catalogue's item ids; None where every item is welcome. With ``few_items`` nothing of the
+    events is shuffled to look them up: it would be the raw text as well.
     """
     rows = duplicates.identified(events)
     if known_items is None:
         rows = rows.withColumn(rules.KNOWN_ITEM, F.lit(True))
     else:
         ids = known_items.select(c.ITEM_ID).distinct().withColumn(rules.KNOWN_ITEM, F.lit(True))
+        ids = F.broadcast(ids) if few_items else ids
         rows = rows.withColumn(c.ITEM_ID, parsing.present(F.col(c.ITEM_ID))).join(ids, c.ITEM_ID, "left")
         rows = rows.withColumn(rules.KNOWN_ITEM, F.coalesce(rules.KNOWN_ITEM, F.lit(False)))
     declared = rules.event_rules(settings, settings.latest)

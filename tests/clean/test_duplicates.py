@@ -89,6 +89,28 @@ def test_a_day_of_long_ago_is_a_folder_only_where_it_is_not_refused(canonical_ev
     assert found == {"quarantine": ("impossible_time", None), "warn": (None, "1990-01-01")}
 
 
+def test_a_log_is_not_shuffled_to_look_up_its_items(spark, canonical_events):
+    """Also of a catalogue that Spark takes for too large; a row goes through one shuffle, to be merged."""
+    events = canonical_events([{"user_id": "u", "item_id": item, "event_type": "view"} for item in ("a", "b")])
+    events = events.withColumns(
+        {c.HEADER: F.lit(None).cast("string"), c.INGEST_TIME: F.lit("2024-05-06").cast("timestamp")}
+    )
+    items = spark.createDataFrame([("a",), ("a",)], "item_id string")
+    threshold = "spark.sql.autoBroadcastJoinThreshold"
+    before = spark.conf.get(threshold)
+    spark.conf.set(threshold, "-1")
+    try:
+        found = {}
+        for few in (True, False):
+            rows = silver.Judge(lambda bronze: bronze, items, Clean(), few).typed(events)
+            found[few] = rows._jdf.queryExecution().executedPlan().toString()
+            assert {row[c.ITEM_ID]: "unknown_item" in row[c.RULES] for row in rows.collect()} == {"a": False, "b": True}
+    finally:
+        spark.conf.set(threshold, before)
+    assert "BroadcastHashJoin" in found[True]
+    assert "SortMergeJoin" in found[False]
+
+
 def test_merged_rows_are_linked_without_another_shuffle(canonical_events):
     rows = persisted(_distinct(canonical_events([{"user_id": "u", "item_id": "a", "event_type": "view"}])))
     plan = silver.linked(silver.accepted(rows), None, Clean())._jdf.queryExecution().executedPlan().toString()
