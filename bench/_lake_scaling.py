@@ -15,8 +15,8 @@ EVENTS = {"1 billion": 1e9, "100 billion": 1e11}
 CORES = {"1 billion": 64, "100 billion": 2_000}
 #: Compressed bytes of a shuffle that one task reads: three to four times as much in memory, which it sorts in place.
 PARTITION = 128e6
-#: Of what clean shuffles, its widest exchange: rows by user, to merge and to link them.
-WIDEST = 0.5
+#: Of what clean shuffles, its widest exchange: rows by user, to merge and to link them; 104 bytes at 100 M events.
+WIDEST = 0.44
 #: Bytes a row of the two frames that clean keeps in memory or on disk, compressed: typed and linked rows.
 PERSISTED = 140 + 100
 
@@ -76,7 +76,7 @@ what its own rows and the days that late rows touch cost, and what every run doe
 | `spark.shuffle_partitions` | {tasks["1 billion"]:,.0f} | {tasks["100 billion"]:,.0f} | \
 {PARTITION / 1e6:.0f} MB of the widest exchange ({widest:.0f} bytes a row) for a task; adaptive execution merges the \
 small ones, and does not split |
-| memory of an executor | 3 GB a core | 3 GB a core | not tried: a task sorts about half a gigabyte, and frames are \
+| memory of an executor | 4 GB a core | 4 GB a core | as here: a task sorts about half a gigabyte, and frames are \
 kept |
 | local disk, all executors | {kept["1 billion"]:.1f} TB | {kept["100 billion"]:.0f} TB | clean keeps \
 {PERSISTED} bytes a row, and the {shuffled:.0f} that it shuffles |

@@ -19,7 +19,7 @@ from sparkrec import __version__, schemas
 from sparkrec import columns as c
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
-from sparkrec.lake.continued import finished
+from sparkrec.lake.records import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
 from sparkrec.schemas import Table

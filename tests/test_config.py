@@ -120,7 +120,7 @@ def test_secrets_of_spark_and_sources_and_logins_are_masked(base: Path, monkeypa
     key = "spark.hadoop.fs.s3a.secret.key"
     over = [
         f"spark.conf={{{key}: '${{AWS_SECRET}}', spark.sql.shuffle.partitions: '8'}}",
-        "source.options={reader: {api_token: hunter2, sep: ';'}}",
+        "source.options={reader: {api_token: hunter2, sep: ';'}, more: [{password: hunter2}], tokens: [hunter2]}",
         "tracking.uri=https://me:hunter2@mlflow.example/a@b",
     ]
     settings = config.load([base], over)

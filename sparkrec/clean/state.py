@@ -19,6 +19,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.lake import continued
+from sparkrec.lake.records import recorded
 
 if TYPE_CHECKING:
     from sparkrec.config import Settings
@@ -118,7 +119,7 @@ def begin(run: Run, source: Source) -> State:
         return _from_nothing(run, "settings that silver depends on, or its tables, are not those of the last run")
     if newest < cleaned:
         return _from_nothing(run, f"bronze.events is at version {newest}, and {cleaned} was cleaned")
-    versions = {t.name: continued.recorded(records, t) for t in _WRITTEN}
+    versions = {t.name: recorded(records, t) for t in _WRITTEN}
     try:
         arrivals = [commit for commit in run.lake.commits(schemas.BRONZE_EVENTS, cleaned) if commit.version <= newest]
         since = {t.name: run.lake.commits(t, versions[t.name]) for t in _WRITTEN}

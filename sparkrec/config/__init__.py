@@ -199,6 +199,8 @@ _LOGIN = re.compile(r"^(\w+://)[^/@]+@")
 def _masked(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _masked(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item, name) for item in value]
     return _MASK if value is not None and _SECRET.search(name) else value
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sparkrec import columns as c
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -43,17 +41,6 @@ class Start:
         if self.full:
             return run.spark.createDataFrame([], table.struct())
         return run.lake.read(table, self.versions[table.name])
-
-
-def finished(record: Any) -> dt.datetime:
-    """When a run record was written. A stage that began earlier may have read, and written, later."""
-    ended: dt.datetime = record[c.STARTED] + dt.timedelta(seconds=record[c.SECONDS] or 0)
-    return ended
-
-
-def recorded(records: Sequence[Any], table: Table) -> int:
-    """The version of a table that the newest of the records which wrote it names."""
-    return next(int(row[c.OUTPUTS][table.name]) for row in reversed(records) if table.name in row[c.OUTPUTS])
 
 
 def foreign(since: Mapping[str, Iterable[Commit]]) -> str | None:

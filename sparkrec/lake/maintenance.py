@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.lake.migrations import KEEP_FILES
 from sparkrec.lake.tables import Lake
 from sparkrec.schemas import Table
 
@@ -23,7 +24,7 @@ _WEEK = 168
 #: Between one upkeep and the next.
 _MORE_WEEKS = 3
 _VECTORS = "delta.feature.deletionVectors"
-_KEEP_FILES, _KEEP_LOG = "delta.deletedFileRetentionDuration", "delta.logRetentionDuration"
+_KEEP_LOG = "delta.logRetentionDuration"
 _OF_VERSION = re.compile(r"\.?(\d{20})\..+")
 _OF_ROWS = re.compile(r"part-[\w.-]+\.parquet")  # a random UUID is in each: a name is that of one file
 # Tables whose rows of one user are read together: compaction also sorts them by user.
@@ -82,7 +83,7 @@ def retain(lake: Lake, table: Table, hours: float, log_days: int) -> None:
     needed or not. A version without its log cannot be read either.
     """
     days = max(log_days, 7 * (math.ceil(hours / _WEEK) + _MORE_WEEKS))
-    wanted = {_KEEP_FILES: f"interval {days} days", _KEEP_LOG: f"interval {days} days"}
+    wanted = {KEEP_FILES: f"interval {days} days", _KEEP_LOG: f"interval {days} days"}
     path = _quoted(lake, table)
     found = {row.key: row.value for row in lake.spark.sql(f"SHOW TBLPROPERTIES {path}").collect()}
     if any(found.get(key) != value for key, value in wanted.items()):
@@ -128,17 +129,17 @@ def purge(lake: Lake, table: Table) -> None:
     """
     path, spark = _quoted(lake, table), lake.spark
     properties = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {path}").collect()}
-    before = properties.get(_KEEP_FILES)
-    _set_properties(lake, table, {_KEEP_FILES: "interval 0 hours"})
+    before = properties.get(KEEP_FILES)
+    _set_properties(lake, table, {KEEP_FILES: "interval 0 hours"})
     if _VECTORS in properties:  # sparkrec switches them off; another writer may have switched them on
         spark.sql(f"REORG TABLE {path} APPLY (PURGE)")
     vacuum(lake, table, 0)
     version = _checkpoint(lake, table)
     _delete_log_before(lake, table, version)
     if before and before != "interval 0 hours":
-        _set_properties(lake, table, {_KEEP_FILES: before})
+        _set_properties(lake, table, {KEEP_FILES: before})
     else:
-        spark.sql(f"ALTER TABLE {path} UNSET TBLPROPERTIES ('{_KEEP_FILES}')")
+        spark.sql(f"ALTER TABLE {path} UNSET TBLPROPERTIES ('{KEEP_FILES}')")
 
 
 def sweep(lake: Lake, table: Table) -> int:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 SCHEMA_PROPERTY = "sparkrec.schemaVersion"
-_KEEP_FILES = "delta.deletedFileRetentionDuration"
+#: How long Delta remembers the files that were removed from a table.
+KEEP_FILES = "delta.deletedFileRetentionDuration"
 #: What holds something that no stage can compute again.
 _NEVER_REPLACED = ("bronze.", "runs", "gold.vocabulary")
 
@@ -30,7 +31,7 @@ def properties(table: Table) -> dict[str, str]:
     """The table properties that this version writes."""
     wanted = {SCHEMA_PROPERTY: str(schemas.SCHEMA_VERSION)}
     # Until the first upkeep (sparkrec.lake.maintenance.retain), as long as Delta keeps its log; a week is its default.
-    wanted[_KEEP_FILES] = "interval 30 days"
+    wanted[KEEP_FILES] = "interval 30 days"
     # Delta would note those of the first 32 columns, texts and all, which is a quarter of the work of writing lists.
     noted = {"delta.dataSkippingStatsColumns": ",".join(table.skip_by)}
     wanted |= noted if table.skip_by else {"delta.dataSkippingNumIndexedCols": "0"}
@@ -91,7 +92,7 @@ def bring_up_to_date(spark: SparkSession, root: str, path: str, table: Table) ->
     else:
         _replace(spark, path, table)
     # What upkeep has made of the retention meanwhile stays.
-    pairs = ", ".join(f"'{key}' = '{value}'" for key, value in properties(table).items() if key != _KEEP_FILES)
+    pairs = ", ".join(f"'{key}' = '{value}'" for key, value in properties(table).items() if key != KEEP_FILES)
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({pairs})")
     say("lake", f"migrated {table.name} from schema version {version} to {schemas.SCHEMA_VERSION}", 0)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.lake import maintenance
-from sparkrec.lake.continued import finished
+from sparkrec.lake.records import finished
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:

@@ -213,7 +213,11 @@ RUNS = Table(
         Column(c.SECONDS, "double", "how long it took"),
         Column(c.CONFIG_HASH, "string", "hash of the whole resolved configuration"),
         Column(c.CODE_VERSION, "string", "version of sparkrec"),
-        Column(c.INPUTS, "map<string,bigint>", "table → Delta version that was read"),
+        Column(
+            c.INPUTS,
+            "map<string,bigint>",
+            "table → Delta version that was read; of vectors by model: 'vectors.items of als'",
+        ),
         Column(c.OUTPUTS, "map<string,bigint>", "table → Delta version that was written"),
         Column(
             c.COUNTS,

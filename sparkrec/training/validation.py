@@ -1,6 +1,8 @@
-"""Recall and NDCG on the validation events after an epoch, through the retrieval that also serves."""
+"""Recall and NDCG on the validation events after an epoch, by the retrieval that also serves; the epoch they choose."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -91,3 +93,14 @@ def _select(pairs: tuple[np.ndarray, np.ndarray], rows: np.ndarray) -> tuple[np.
     indptr, items = pairs
     lengths = np.diff(indptr)[rows]
     return np.append(0, np.cumsum(lengths)), items[order.ranges(indptr[rows], lengths)]
+
+
+def best_epoch(curve: list[dict[str, Any]]) -> int:
+    """The epoch with the best validation NDCG, the first of equals; 0 where none was scored, or all of them with 0."""
+    scored = [row for row in curve if row.get("ndcg")]
+    return max(scored, key=lambda row: (row["ndcg"], -row["epoch"]))["epoch"] if scored else 0
+
+
+def given_up(curve: list[dict[str, Any]], patience: int) -> bool:
+    """Whether the last ``patience`` epochs brought nothing better."""
+    return bool(curve) and curve[-1]["epoch"] - best_epoch(curve) >= patience

@@ -31,7 +31,7 @@ from sparkrec.training.optimizer import learning_rate
 from sparkrec.training.placement import Placement
 from sparkrec.training.plan import CHOSEN, Base, Journal, Plan
 from sparkrec.training.precision import doubt
-from sparkrec.training.validation import Validation
+from sparkrec.training.validation import Validation, best_epoch, given_up
 
 _CHOOSE, _FINAL = "choose", "final"
 _PROGRESS_SECONDS = 3.0
@@ -348,17 +348,6 @@ def export(trainer: Trainer, folder: Path, about: dict[str, Any], alive: Callabl
     collective.barrier()
     if collective.rank == 0:
         exported.finish(folder, trainer.settings, sizes, about)
-
-
-def best_epoch(curve: list[dict[str, Any]]) -> int:
-    """The epoch with the best validation NDCG, the first of equals; 0 where none was scored, or all of them with 0."""
-    scored = [row for row in curve if row.get("ndcg")]
-    return max(scored, key=lambda row: (row["ndcg"], -row["epoch"]))["epoch"] if scored else 0
-
-
-def given_up(curve: list[dict[str, Any]], patience: int) -> bool:
-    """Whether the last ``patience`` epochs brought nothing better."""
-    return bool(curve) and curve[-1]["epoch"] - best_epoch(curve) >= patience
 
 
 def read_item_features(manifest: Manifest, sizes: Sizes) -> ItemFeatures:

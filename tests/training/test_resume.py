@@ -10,7 +10,7 @@ from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.two_tower import exported
 from sparkrec.training import worker
 from sparkrec.training.supervisor import _prepare
-from sparkrec.training.worker import best_epoch, given_up
+from sparkrec.training.validation import best_epoch, given_up
 
 pytestmark = pytest.mark.workers
 

@@ -1,0 +1,21 @@
+"""Rows of ``runs``: when one was written, and which version of a table it names."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from sparkrec import columns as c
+from sparkrec.schemas import Table
+
+
+def finished(record: Any) -> dt.datetime:
+    """When a run record was written. A stage that began earlier may have read, and written, later."""
+    ended: dt.datetime = record[c.STARTED] + dt.timedelta(seconds=record[c.SECONDS] or 0)
+    return ended
+
+
+def recorded(records: Sequence[Any], table: Table) -> int:
+    """The version of a table that the newest of the records which wrote it names."""
+    return next(int(row[c.OUTPUTS][table.name]) for row in reversed(records) if table.name in row[c.OUTPUTS])
