@@ -43,8 +43,8 @@ bench: setup ## every claim, measured beside its peer; writes docs/benchmarks.md
 docs: setup ## docs/tables.md and docs/configuration.md, from the code
 	@python -m sparkrec.docs
 
-clean: ## what runs left behind: lake/
-	@rm -rf lake spark-warehouse metastore_db derby.log
+clean: ## what the demo left behind: lake/demo and Spark's own folders; your own lakes stay
+	@rm -rf lake/demo spark-warehouse metastore_db derby.log
 
 clean-env: ## the environments
 	@rm -rf .venv .venv-airflow .venv-peers*

@@ -27,11 +27,13 @@ def section() -> str:
     results.sort(key=lambda result: int(result["stages"][0]["rows"]))
     if len(results) < 2:
         return ""
-    few, many = results[-2], results[-1]
+    many = results[-1]
     cores, on = many["cores"], "core" if many["cores"] == 1 else "cores"
     measured, lines = [], []
-    for then, now in zip(few["stages"], many["stages"], strict=True):
-        work = 1e6 * slope(then, now, "core_s")
+    for number, now in enumerate(many["stages"]):
+        known = [result["stages"][number] for result in results if result["stages"][number]["core_s"] is not None]
+        work = 1e6 * slope(*known[-2:], "core_s")
+        then = results[-2]["stages"][number]
         wire = slope(then, now, "shuffled")
         measured.append(
             f"| {now['stage']} | {now['rows'] / now['seconds']:,.0f} | {work:.0f} | {wire:.0f} | {now['gb']:.1f}, "
@@ -44,7 +46,7 @@ def section() -> str:
             )
     rows = many["stages"][0]["rows"]
     disk = {name.rpartition("/")[2]: size / rows for name, size in many["bytes"].items()}
-    clean = next(pair for pair in zip(few["stages"], many["stages"], strict=True) if pair[1]["stage"] == "clean")
+    clean = [next(one for one in result["stages"] if one["stage"] == "clean") for result in results[-2:]]
     shuffled = slope(*clean, "shuffled")
     widest = WIDEST * shuffled
     tasks = {name: events * widest / PARTITION for name, events in EVENTS.items()}
@@ -53,9 +55,10 @@ def section() -> str:
     return f"""
 # The lake, on paper
 
-Made by `python bench/scaling.py` from `bench/featurize.py` at {few["stages"][0]["rows"]:,} and {rows:,} rows on
+Made by `python bench/scaling.py` from `bench/featurize.py` at {results[-2]["stages"][0]["rows"]:,} and {rows:,} rows on
 {cores} {on} ([benchmarks.md](benchmarks.md#{many["name"]})). The cost of a row is the slope between the two, so what
-every run costs, however few its rows are, is left out. It holds while sorts fit: their cost grows with the logarithm of
+every run costs, however few its rows are, is left out; ingest's is that of the sizes below, because at the largest it
+ran beside other work. It holds while sorts fit: their cost grows with the logarithm of
 a partition's rows, so keep partitions of one size.
 
 | stage | rows/s at {rows:,} | core-µs a row | bytes a row shuffled | GB of memory at most: in all, the driver |

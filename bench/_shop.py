@@ -55,7 +55,7 @@ def steps(
 ) -> dict[str, Any]:
     """``count`` steps of one rank, loader and all: seconds and mean loss of each, and the trainer.
 
-    Only one user in ``every`` has events, and so a part in a batch. ``in_turn``: no step is prepared ahead.
+    Only one user in ``every`` has events. ``in_turn``: no step is prepared ahead.
     """
     from sparkrec import columns as c
     from sparkrec.models.two_tower import towers
@@ -73,7 +73,7 @@ def steps(
     types[:, -1] = c.EVENT_TYPES.index("purchase")
     ends = np.arange(1, len(own) + 1, dtype=np.int64) * met.shape[1]
     events = Events(own, ends, met.ravel(), types.ravel(), np.zeros(met.size, bool))
-    loader = Loader(events, users, items, configured)
+    loader = Loader(events, users, items, configured, collective)
     sizes = towers.Sizes(users, items, 0)
     tables = towers.tables(configured, sizes)
     touched = placement.touched_rows(configured, tables, users, users * (HISTORY + 1), users)

@@ -28,7 +28,7 @@ def rank(out: str) -> None:
 
     configure_tensorflow(1)
     collective, folder = Horovod(), Path(out).parent
-    configured = settings(ranks=2, batch=BATCH * EVERY, placement=dict.fromkeys(TABLES, "sharded"))
+    configured = settings(ranks=2, placement=dict.fromkeys(TABLES, "sharded"))
     result = steps(collective, configured, COUNT, USERS, ITEMS, EVERY)
     trainer = result["trainer"]
     before = trainer.hash_of_all(trainer.hash())

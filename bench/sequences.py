@@ -55,6 +55,7 @@ def train(side: str, history: str) -> dict[str, Any]:
     from sparkrec.training.events import Events, without_validation
     from sparkrec.training.loader import Loader
     from sparkrec.training.loop import Trainer
+    from sparkrec.training.plan import Question
     from sparkrec.training.validation import Validation
     from sparkrec.training.worker import configure_tensorflow
 
@@ -90,7 +91,7 @@ def train(side: str, history: str) -> dict[str, Any]:
                 seen += targets
     rate = seen / (time.process_time() - started)
     loss, weight = sums[-steps:].sum(axis=0)
-    return {"rate": rate, "loss": loss / weight, "ndcg": Validation(events, trainer).score()["ndcg"]}
+    return {"rate": rate, "loss": loss / weight, "ndcg": Validation(events, trainer, Question()).score()["ndcg"]}
 
 
 def run(side: str, history: str) -> dict[str, float]:

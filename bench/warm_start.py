@@ -27,6 +27,7 @@ from sparkrec.models.two_tower.towers import Sizes
 from sparkrec.training import checkpoint, grown, warm_start, worker
 from sparkrec.training.collective import SingleProcess
 from sparkrec.training.events import read_events
+from sparkrec.training.item_features import read_item_features
 from sparkrec.training.loop import Trainer
 from sparkrec.training.manifest import Manifest, Piece
 from sparkrec.training.plan import Base, Journal, Plan
@@ -140,10 +141,10 @@ def quality(plan: Plan, exams: dict[str, Plan]) -> dict[str, float]:
     saved = checkpoint.newest(plan.path("checkpoints"), plan.fingerprint, one, print)
     assert saved
     placed = saved.state["placement"]
-    trainer = Trainer(plan.settings, sizes, worker.read_item_features(exam.items, sizes), one, placed)
+    trainer = Trainer(plan.settings, sizes, read_item_features(exam.items, sizes), one, placed)
     trainer.begin(grown.reader(saved, plan.settings, trainer.tables), saved.state["steps"])
     events = {name: read_events(exam.sequences.ranks[0], one) for name, exam in exams.items()}
-    return {name: Validation(asked, trainer).score()["ndcg"] for name, asked in events.items()}
+    return {name: Validation(asked, trainer, exam.question).score()["ndcg"] for name, asked in events.items()}
 
 
 def week(shop: Shop, folder: Path, seed: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Where things are comes from the environment of the scheduler and its workers:
 - ``SPARKREC_CONF``: configurations, later over earlier, separated by commas (default ``conf/demo.yaml``);
 - ``SPARKREC_PYTHON``: the Python of drivers and executors (default: whatever Spark finds);
 - ``SPARKREC_TRAIN_SUBMIT``: JSON of extra Spark settings for training alone: it is its own application, so its
-  GPUs and its slots are asked for here and not from the other jobs.
+  GPUs and its slots are asked for here and not from the other jobs;
+- ``SPARKREC_PUBLISH_TO``: where the day's lists are published to in the end (``publish.to``; default: nowhere).
 
 A run is of the last whole day: it begins at three in the night after it, and passes on that day as ``--date``.
 
@@ -42,6 +43,7 @@ HOME = Path(os.environ.get("SPARKREC_HOME", Path(__file__).resolve().parents[1])
 CONFIGURATIONS = os.environ.get("SPARKREC_CONF", str(HOME / "conf" / "demo.yaml")).split(",")
 PYTHON = os.environ.get("SPARKREC_PYTHON")
 TRAIN_SUBMIT = json.loads(os.environ.get("SPARKREC_TRAIN_SUBMIT", "{}"))
+PUBLISH_TO = os.environ.get("SPARKREC_PUBLISH_TO")
 DAY = "{{ data_interval_start | ds }}"  # also of a run that somebody starts by hand
 RECOMMENDATIONS = Asset("sparkrec://recommendations")
 
@@ -93,6 +95,8 @@ with DAG(
         if previous is not None:
             previous >> task
         previous = task
+    if PUBLISH_TO:
+        previous >> job("publish", "--date", DAY, "--set", f"publish.to={PUBLISH_TO}")
 
 with DAG(
     dag_id="sparkrec_weekly",

@@ -17,7 +17,7 @@ def audience(run: Run) -> None:
     """For each item of a campaign the users whom it suits best, under the rules of recommend."""
     settings, gold, name = run.settings.recommend, run.read(schemas.GOLD_ITEMS), run.arguments["campaign"]
     model = campaign.model(run)
-    named = rules.read_lists(run.spark, settings)
+    named = rules.read_lists(run)
     shelf = rules.offered(gold, settings, named)
     wanted = campaign.items(run, shelf)
     traits = item_traits.publish(rules.item_traits(gold, settings)) if rules.needs_traits(settings) else None
@@ -31,10 +31,12 @@ def audience(run: Run) -> None:
         run.arguments["top"],
         Policy(settings, traits),
     )
-    key = {c.RUN_ID: run.run_id, c.CAMPAIGN: name}
-    labels = {column: F.lit(value) for column, value in {**key, c.MODEL: model}.items()}
-    rows = found.join(F.broadcast(shelf.select(c.ITEM_INDEX, c.ITEM_ID)), c.ITEM_INDEX).withColumns(labels)
-    written = run.write(schemas.AUDIENCES, rows.select(*schemas.AUDIENCES.column_names), key)
+    rows = found.join(F.broadcast(shelf.select(c.ITEM_INDEX, c.ITEM_ID)), c.ITEM_INDEX).withColumn(
+        c.MODEL, F.lit(model)
+    )
+    written = run.write(
+        schemas.AUDIENCES, rows.drop(c.ITEM_INDEX, c.USER_INDEX), {c.RUN_ID: run.run_id, c.CAMPAIGN: name}
+    )
     run.count(items=len(wanted), rows=written)
 
 

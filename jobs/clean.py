@@ -23,7 +23,7 @@ def clean(run: Run) -> None:
         run.say("nothing has come since the last run")
         return start.stay(run)
     items = catalogue.load(run, start, source)
-    start = start.if_still(run, items.strict)
+    start = start.if_still(run, items.strict, increments.notes_hold(run, start, items.known, settings))
     judge = silver.Judge(source.events, items.known, settings, items.few)
 
     bronze = start.new_rows(run)

@@ -4,14 +4,14 @@ from sparkrec.cli import run_job
 from sparkrec.ingest import sources
 from sparkrec.pipeline import Run
 from sparkrec.privacy import erase as erasure
-from sparkrec.privacy import keys, persons
+from sparkrec.privacy import persons, suppressed
 
 
 def erase(run: Run) -> None:
     """Removes users from every table, model and report, with all history, and proves it by reading every file."""
     source = sources.get(run.settings.source)
     who = persons.find(run, persons.named(run.arguments["users"]))
-    key = keys.load(run.settings, create=True)
+    key = suppressed.key(run, create=True)
     run.audit.update(users=len(who.given), digest=key.digest("request", "\n".join(sorted(who.stored))))
     run.say(f"erasing {len(who.given):,} user(s)")
 

@@ -19,6 +19,7 @@ from sparkrec.retrieval.catalogue import ALLOWED
 def evaluate(run: Run) -> None:
     """Lists and held-out events → metrics with intervals, differences between models, and the report."""
     settings, models = run.settings.evaluate, run.settings.recommend.models
+    page_file = str(run.folder("the report", "reports", run.run_id, "report.html"))
     holdout = run.read(schemas.GOLD_HOLDOUT)
     lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id}).where(F.col(c.MODEL).isin(*models))
     users = persisted(outcomes.test_users(holdout, run.read(schemas.GOLD_USERS), settings.seed))
@@ -26,10 +27,10 @@ def evaluate(run: Run) -> None:
     hits = outcomes.hits(holdout, lists, models, max(settings.ks))
     sums = outcomes.totals(users, hits, len(models), settings.ks, settings.bootstrap)
     comparison = Comparison(sums, tuple(models), settings.ks)
-    run.say(f"compared {len(models)} models on {int(sums[:, 0, 0].sum()):,} test users")
+    run.say(f"compared {len(models)} models on {comparison.users:,} test users")
 
     items = run.read(schemas.GOLD_ITEMS)
-    shelf = rules.offered(items, run.settings.recommend, rules.read_lists(run.spark, run.settings.recommend))
+    shelf = rules.offered(items, run.settings.recommend, rules.read_lists(run))
     offered = shelf.where(ALLOWED)
     shown = exposure.of_lists(lists, settings.ks, offered.count())
     log = exposure.of_log(items.join(offered, c.ITEM_INDEX, "left_semi"))
@@ -45,7 +46,7 @@ def evaluate(run: Run) -> None:
     came_true = reliability.of_lists(lists, holdout, ranker.NAME) if ranker.NAME in models else None
 
     page = records.report(run, comparison, shown, log, people, holdout, traded, fresh, new_items, came_true)
-    place = report.write(page, run.path("reports", run.run_id, "report.html"))
+    place = report.write(page, page_file)
     run.count(test_users=page.test_users, test_pairs=page.test_pairs, test_pairs_unknown=page.test_pairs_unknown)
     run.detail(headline=report.headline(page), report=place)
     if fresh:

@@ -102,7 +102,7 @@ def featurize(run: Run) -> None:
         events_test=parts.get(splits.TEST, 0),
         test_pairs=test_pairs,
         holdout_already_seen=asked.count() - test_pairs,
-        **holdout.counts(run.read(schemas.GOLD_HOLDOUT)),
+        **holdout.counts(run.read(schemas.GOLD_HOLDOUT), asked),
     )
     times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}
     done = {"events": changed.numbers, "profiles": told.numbers}

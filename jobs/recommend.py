@@ -14,8 +14,7 @@ from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 from sparkrec.ranking import model as ranker
 from sparkrec.ranking import serving
-from sparkrec.retrieval import changes, join, kernel, recall, rules, shortfall
-from sparkrec.retrieval.catalogue import ItemMatrix
+from sparkrec.retrieval import changes, join, recall, reranking, rules, shortfall
 from sparkrec.retrieval.shop import Shop
 
 
@@ -28,11 +27,11 @@ def recommend(run: Run) -> None:
             lists = serving.lists(run, shop, users)
         else:
             frame = join.with_vectors(users, _vectors(run, model))
-            _say_how(run, model, shop.matrix(model), frame)
+            size = reranking.pool_size(shop.settings.k, shop.settings)
+            recall.say_how(run, model, shop.matrix(model), frame, size, shop.policy)
             lists = shop.lists(frame, model)
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
-        labels = {column: F.lit(value) for column, value in place.items()}
-        run.write(schemas.RECOMMENDATIONS, lists.withColumns(labels), place)
+        run.write(schemas.RECOMMENDATIONS, lists, place)
     run.count(users=users.where(segments.person(F.col(c.USER_ID))).count())
     by_model = shortfall.counted(run)
     for model, row in by_model.items():
@@ -57,16 +56,6 @@ def recommend(run: Run) -> None:
 
 def _vectors(run: Run, model: str) -> DataFrame:
     return run.read(schemas.VECTORS_USERS, {c.RUN_ID: run.run_id, c.MODEL: model})
-
-
-def _say_how(run: Run, model: str, matrix: ItemMatrix, frame: DataFrame) -> None:
-    """Which plan and which unit of the processor; of an approximate search also what it finds of the exact lists."""
-    settings = run.settings.recommend
-    how: dict[str, object] = {"plan": str(matrix.plan), "unit": kernel.best_unit()}
-    if matrix.plan.probes:
-        how["recall"] = recall.measured(frame, matrix, settings.k, settings.min_recall)
-    run.say(f"{model}: " + ", ".join(f"{name} {value}" for name, value in how.items()))
-    run.detail(search={**run.details.get("search", {}), model: how})
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from sparkrec.retrieval import catalogue, neighborhood, products, rules
 def similar(run: Run) -> None:
     """Items that are alike by each model's vectors or by the same users, and items bought together, of every item."""
     settings, gold = run.settings.similar, run.read(schemas.GOLD_ITEMS)
-    shelf = rules.offered(gold, run.settings.recommend, rules.read_lists(run.spark, run.settings.recommend))
-    for model in settings.models:
+    shelf = rules.offered(gold, run.settings.recommend, rules.read_lists(run))
+    for model in run.settings.similar_models:
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
         vectors = products.prepared(run.read(schemas.VECTORS_ITEMS, place), settings.similarity)
         matrix = catalogue.publish(shelf, vectors, model)
@@ -27,6 +27,7 @@ def similar(run: Run) -> None:
         scored = neighborhood.alike(*known, measure, most, settings.min_users, settings.shrinkage)
         found = products.beside(scored, shelf, settings.k)
         _write(run, measure, found.select(c.ITEM_ID, c.RANK, c.NEIGHBOR_ID, c.SCORE, c.COUNT))
+        run.spark.catalog.clearCache()  # the next one has baskets of its own
     if settings.bought_together:
         neighbors = run.read(schemas.GOLD_NEIGHBORS)
         _write(run, products.TOGETHER, products.bought_together(neighbors, shelf, settings.min_lift, settings.k))
@@ -35,8 +36,7 @@ def similar(run: Run) -> None:
 def _write(run: Run, model: str, rows: DataFrame) -> None:
     place = {c.RUN_ID: run.run_id, c.MODEL: model}
     missing = {x.name: F.lit(None) for x in schemas.SIMILAR_ITEMS.columns if x.name not in (*rows.columns, *place)}
-    labels = {column: F.lit(value) for column, value in place.items()}
-    run.count(**{model: run.write(schemas.SIMILAR_ITEMS, rows.withColumns(missing | labels), place)})
+    run.count(**{model: run.write(schemas.SIMILAR_ITEMS, rows.withColumns(missing), place)})
 
 
 if __name__ == "__main__":

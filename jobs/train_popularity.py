@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
@@ -32,9 +31,10 @@ def train_popularity(run: Run) -> None:
 
 def _write(run: Run, model: str, items: DataFrame, users: DataFrame) -> list[int]:
     place = {c.RUN_ID: run.run_id, c.MODEL: model}
-    labels = {column: F.lit(value) for column, value in place.items()}
-    tables = (schemas.VECTORS_ITEMS, items), (schemas.VECTORS_USERS, users)
-    return [run.write(table, rows.withColumns(labels), place) for table, rows in tables]
+    return [
+        run.write(table, rows, place)
+        for table, rows in ((schemas.VECTORS_ITEMS, items), (schemas.VECTORS_USERS, users))
+    ]
 
 
 if __name__ == "__main__":

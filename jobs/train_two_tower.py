@@ -2,6 +2,7 @@
 
 from sparkrec import schemas
 from sparkrec.cli import run_job
+from sparkrec.models import two_tower
 from sparkrec.pipeline import Run
 from sparkrec.training import driver, supervisor
 from sparkrec.training.preflight import preflight
@@ -10,8 +11,12 @@ from sparkrec.training.preflight import preflight
 def train_two_tower(run: Run) -> None:
     """Gold → the two-tower model: one process a rank, from the checkpoint if a training was interrupted.
 
-    With ``two_tower.warm_start`` it begins with an earlier run's model and is trained on what is new.
+    With ``two_tower.warm_start`` it begins with an earlier run's model and is trained on what is new. Nothing is done
+    where no list is made with it.
     """
+    if not run.settings.uses(two_tower.NAME):
+        run.say("no list asks for two_tower: there is nothing to train")
+        return
     preflight(run)
     versions = {table: run.pin(table) for table in (schemas.GOLD_SEQUENCES, schemas.GOLD_ITEMS)}
     plan = driver.make_plan(run, versions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import errno
 import importlib
 import re
 import signal
@@ -75,6 +76,12 @@ _RETRYABLE = (
 )  # fmt: skip
 _GONE = ("FAILED_READ_FILE.FILE_NOT_EXIST", "DELTA_FILE_NOT_FOUND")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
+#: What the driver's Python says when its JVM is no longer there.
+_NO_JVM = (
+    "Answer from Java side is empty",
+    "Error while sending or receiving",
+    "Error while obtaining a new communication",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -148,7 +155,7 @@ def _add_options(parser: argparse.ArgumentParser, stage: str = "", with_date: bo
         metavar="YYYY-MM-DD",
         help="the logical day: nothing after it is used (default: all)",
     )
-    parser.add_argument("--run-id", default="", help="name of the run (default: NAME-DATE)")
+    parser.add_argument("--run-id", type=_run_id, default="", help="name of the run (default: NAME-DATE)")
 
 
 def _date(text: str) -> dt.date:
@@ -156,6 +163,12 @@ def _date(text: str) -> dt.date:
         return dt.date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not a date of the form 2026-11-20") from None
+
+
+def _run_id(text: str) -> str:
+    if not re.fullmatch(r"[^\s/\\'\"]*", text):
+        raise argparse.ArgumentTypeError(f"'{text}' names folders and partitions: leave out blanks, slashes and quotes")
+    return text
 
 
 def _run_stages(stages: list[str], options: argparse.Namespace, jobs: dict[str, Job] | None = None) -> None:
@@ -204,13 +217,13 @@ def _guard(work: Callable[[], None]) -> int:
     try:
         with _sigterm_is_an_exception():
             work()
-    except Terminated:
-        return _refuse(RetryableError("Stopped from outside (SIGTERM). Nothing half-written is visible; run it again."))
+    except (Terminated, KeyboardInterrupt) as stopped:
+        by = "SIGTERM" if isinstance(stopped, Terminated) else "Ctrl-C"
+        return _refuse(RetryableError(f"Stopped from outside ({by}). Nothing half-written is visible; run it again."))
     except SparkrecError as error:
         return _refuse(error)
     except OSError as error:
-        where = f" ({Path(error.filename)})" if isinstance(error.filename, str) else ""
-        return _refuse(RetryableError(f"The file system failed{where}: {error.strerror or error}."))
+        return _refuse(_from_outside(error))
     except Exception as error:  # noqa: BLE001  the outermost edge: Spark reports everything as Py4JJavaError
         known = _from_spark(error)
         if known is not None:
@@ -241,11 +254,30 @@ def _sigterm_is_an_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _from_outside(error: OSError) -> SparkrecError:
+    where = f" ({Path(error.filename)})" if isinstance(error.filename, str) else ""
+    what = error.strerror or str(error)
+    if isinstance(error, ConnectionError):
+        return RetryableError(f"A connection failed: {what}. Nothing half-written is visible; retry.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        return ConfigError(
+            f"A file or folder cannot be used{where}: {what}. Look at lake.path, source.path and the paths on the "
+            "command line, and at who owns them."
+        )
+    return RetryableError(f"The file system failed{where}: {what}.")
+
+
 def _from_spark(error: Exception) -> SparkrecError | None:
     text = str(error)
     ours = re.search(r"sparkrec\.errors\.(ConfigError|DataError|RetryableError): (.+)", text)
     if ours:  # raised on an executor
         return {x.__name__: x for x in (ConfigError, DataError, RetryableError)}[ours[1]](ours[2])
+    if any(word in text for word in _NO_JVM):
+        return RetryableError(
+            "The driver's Java process has ended: most often the machine, or the container's limit, had no memory left "
+            "(the kernel's log or the scheduler says so). Nothing half-written is visible. Retry, with more memory or "
+            "a smaller spark.driver_memory."
+        )
     full = next((word for word in _NO_ROOM if word in text), None)
     if full:
         return RetryableError(

@@ -13,17 +13,18 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkrec import __version__, schemas
 from sparkrec import columns as c
 from sparkrec.config import Settings
-from sparkrec.errors import DataError
+from sparkrec.errors import ConfigError, DataError
 from sparkrec.lake.records import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
 from sparkrec.schemas import Table
-from sparkrec.session import get_session
+from sparkrec.session import check_place, get_session
 from sparkrec.tracking import NoTracker, Tracker
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ STAGES = (
     "evaluate",
 )
 
-#: Written before there was a run, and shared by all: the newest record of any run will do.
+#: Tables that all runs share: a run reads them as the newest record of any run names them.
 _SHARED = (
     schemas.BRONZE_EVENTS,
     schemas.BRONZE_ITEMS,
@@ -54,11 +55,11 @@ _SHARED = (
     schemas.SILVER_ITEMS,
     schemas.QUARANTINE,
 )
-#: Who writes them, and who goes on where another run has left off.
+#: Stages that write shared tables, or go on from another run's gold.
 _SHARING = ("ingest", "clean", "erase", "maintain", "featurize")
 
 
-#: Whose stage writes a model's vectors.
+#: Which stage writes a model's vectors.
 _VECTORS_OF = {
     "popularity": "train_popularity",
     "segment_popularity": "train_popularity",
@@ -100,6 +101,7 @@ class Run:
     @property
     def lake(self) -> Lake:
         if self._lake is None:
+            check_place(self.spark, self.settings.lake.path)
             self._lake = Lake(self.settings.lake.path, self.spark)
         return self._lake
 
@@ -111,6 +113,22 @@ class Run:
     def path(self, *parts: str) -> str:
         """A place under the lake's root for what is not a table: models, reports, checkpoints."""
         return "/".join([self.settings.lake.path.rstrip("/"), *parts])
+
+    def folder(self, what: str, *parts: str) -> Path:
+        """:meth:`path` as a folder or file of this machine, for what is reached without Spark.
+
+        Raises
+        ------
+        ConfigError
+            The lake is not a mounted folder.
+        """
+        place = self.path(*parts).removeprefix("file://")
+        if "://" in place:
+            raise ConfigError(
+                f"lake.path is {self.settings.lake.path}, and {what} is kept in a folder. Mount the store, for "
+                "instance as /mnt/lake, and name that."
+            )
+        return Path(place).absolute()
 
     def read(self, table: Table, where: Mapping[str, str] | None = None) -> DataFrame:
         """A table at the version that the stage which wrote it recorded, filtered by equality.
@@ -164,7 +182,14 @@ class Run:
     def write(
         self, table: Table, frame: DataFrame, where: Mapping[str, str] | str | None = None, base: int | None = None
     ) -> int:
-        """Replace a table (or its partitions ``where``) in one commit, on top of ``base``; returns the rows written."""
+        """Replace a table (or its partitions ``where``) in one commit, on top of ``base``; returns the rows written.
+
+        Columns that ``where`` gives values for need not be in the frame.
+        """
+        from pyspark.sql import functions as F
+
+        if isinstance(where, Mapping):
+            frame = frame.withColumns({name: F.lit(x) for name, x in where.items() if name not in frame.columns})
         version, rows = self.lake.overwrite(table, frame, where, base)
         return self._wrote(table, version, rows)
 
@@ -220,10 +245,10 @@ class Run:
             self.inputs, self.outputs, self.counts, json.dumps(self.details, default=str),
         )  # fmt: skip
         frame = self.spark.createDataFrame([row], schemas.RUNS.struct())
-        self.lake.append(schemas.RUNS, frame)
         self.tracker.metrics({"seconds": seconds, **self.counts})
         self.tracker.tags({f"input.{name}": str(version) for name, version in self.inputs.items()})
         self.tracker.tags({f"output.{name}": str(version) for name, version in self.outputs.items()})
+        self.lake.append(schemas.RUNS, frame)
         self.say("done" + "".join(f", {name.replace('_', ' ')} {n:,}" for name, n in self.counts.items()))
 
     def _wrote(self, table: Table, version: int, rows: int) -> int:

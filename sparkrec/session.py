@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkrec.config import Spark
+from sparkrec.config import Spark, is_secret
 from sparkrec.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
 # What every session needs; spark-submit cannot switch these off.
@@ -21,6 +22,9 @@ _REQUIRED = {
     "spark.sql.session.timeZone": "UTC",
     # A bad value becomes null and the row is refused with a reason, instead of failing the job.
     "spark.sql.ansi.enabled": "false",
+    # Logs come in any encoding that Java knows, such as windows-1252; a byte that is none becomes �, as in UTF-8.
+    "spark.sql.legacy.javaCharsets": "true",
+    "spark.sql.legacy.codingErrorAction": "true",
     # Delta would refuse a version whose own commit is a week old although its files are there: that of a weekly job's
     # last run. What may be removed, and when, is for `sparkrec maintain` to say.
     "spark.databricks.delta.vacuum.enforceTimeTravelWithinDeletedFileRetentionDuration": "false",
@@ -67,15 +71,64 @@ def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
     ConfigError
         Delta's jars are not on the classpath, or Java does not start.
     """
-    from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit started the JVM, and this process
     python = os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", python)
+    conf = configuration(settings, app_name)
+    try:
+        start_jvm(conf)
+        session = SparkSession.builder.config(conf=conf).getOrCreate()
+        session.sparkContext.setLogLevel(conf.get("spark.log.level", "ERROR"))
+        jvm: Any = session._jvm
+        jvm.java.lang.Class.forName(
+            "io.delta.sql.DeltaSparkSessionExtension",
+            False,
+            jvm.Thread.currentThread().getContextClassLoader(),
+        )
+    except Exception as error:
+        if "DeltaSparkSessionExtension" in str(error) or "ClassNotFound" in str(error):
+            raise ConfigError(
+                "Delta's jars are not on Spark's classpath. Run 'make setup', or pass "
+                "--packages io.delta:delta-spark_4.1_2.13:4.4.0 (or --jars) to spark-submit."
+            ) from error
+        if "JAVA_GATEWAY_EXITED" in str(error):
+            raise ConfigError(
+                "Java did not start. Java 17 is needed: sudo apt-get install openjdk-17-jre-headless"
+            ) from error
+        raise
+    return session
+
+
+def check_place(spark: SparkSession, path: str) -> None:
+    """Spark and Python mean the same folder by it.
+
+    Raises
+    ------
+    ConfigError
+        It has no scheme, and Spark's default file system is not the machine's own.
+    """
+    jvm: Any = spark._jvm
+    default = jvm.org.apache.hadoop.fs.FileSystem.getDefaultUri(
+        spark.sparkContext._jsc.hadoopConfiguration()
+    ).toString()
+    if "://" not in path and not default.startswith("file:"):
+        raise ConfigError(
+            f"lake.path is {path}, which Spark takes for a folder of its default file system ({default}) and the ranks "
+            f"for one of their machine. Say which: file://{path}, or an address such as {default.rstrip('/')}{path}."
+        )
+
+
+def configuration(settings: Spark, app_name: str) -> SparkConf:
+    """What a new session is made with: ours, where spark-submit was given nothing else."""
+    from pyspark import SparkConf, SparkContext
+
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit started the JVM, and this process
+    if submitted:
+        SparkContext._ensure_initialized()  # or a SparkConf sees nothing of the JVM's, and would later hide it
     conf = SparkConf() if submitted else SparkConf().setMaster(settings.master)
     wanted = _DEFAULTS | {
         "spark.app.name": app_name,
@@ -98,27 +151,15 @@ def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
         if extensions and value not in extensions:
             value = f"{extensions},{value}"
         conf.set(key, value)
-    try:
-        session = SparkSession.builder.config(conf=conf).getOrCreate()
-        session.sparkContext.setLogLevel(conf.get("spark.log.level", "ERROR"))
-        jvm: Any = session._jvm
-        jvm.java.lang.Class.forName(
-            "io.delta.sql.DeltaSparkSessionExtension",
-            False,
-            jvm.Thread.currentThread().getContextClassLoader(),
-        )
-    except Exception as error:
-        if "DeltaSparkSessionExtension" in str(error) or "ClassNotFound" in str(error):
-            raise ConfigError(
-                "Delta's jars are not on Spark's classpath. Run 'make setup', or pass "
-                "--packages io.delta:delta-spark_4.1_2.13:4.4.0 (or --jars) to spark-submit."
-            ) from error
-        if "JAVA_GATEWAY_EXITED" in str(error):
-            raise ConfigError(
-                "Java did not start. Java 17 is needed: sudo apt-get install openjdk-17-jre-headless"
-            ) from error
-        raise
-    return session
+    return conf
+
+
+def start_jvm(conf: SparkConf) -> None:
+    """The JVM, where there is none yet, with all settings but secrets on its command line, which everybody can read."""
+    from pyspark import SparkConf, SparkContext
+
+    shown = SparkConf(loadDefaults=False).setAll([(key, value) for key, value in conf.getAll() if not is_secret(key)])
+    SparkContext._ensure_initialized(conf=shown)
 
 
 def known_classes() -> str:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sparkrec import __version__
 from sparkrec.config import Settings
+from sparkrec.errors import RetryableError
+from sparkrec.progress import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
+T = TypeVar("T")
 _RUN_TAG, _HASH_TAG = "sparkrec.run_id", "sparkrec.config_hash"
 
 
@@ -58,10 +63,10 @@ class NoTracker:
 
 
 class MlflowTracker:
-    """Writes to one MLflow run."""
+    """Writes to one MLflow run, each call through ``attempt``."""
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self._client, self._run_id = client, run_id
+    def __init__(self, client: MlflowClient, run_id: str, attempt: Attempt) -> None:
+        self._client, self._run_id, self._attempt = client, run_id, attempt
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric
@@ -69,48 +74,86 @@ class MlflowTracker:
         now = _milliseconds()
         # MLflow's metric names know no '@'.
         batch = [Metric(name.replace("@", "_at_"), float(value), now, step) for name, value in values.items()]
-        self._client.log_batch(self._run_id, metrics=batch)
+        self._attempt(lambda: self._client.log_batch(self._run_id, metrics=batch))
 
     def tags(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
-            self._client.set_tag(self._run_id, name, value)
+            self._attempt(partial(self._client.set_tag, self._run_id, name, value))
 
     def params(self, values: Mapping[str, str]) -> None:
         for name, value in values.items():
-            self._client.log_param(self._run_id, name, value)
+            self._attempt(partial(self._client.log_param, self._run_id, name, value))
 
     def table(self, rows: Sequence[Mapping[str, Any]], file: str) -> None:
-        self._client.log_dict(self._run_id, {"rows": list(rows)}, file)
+        self._attempt(lambda: self._client.log_dict(self._run_id, {"rows": list(rows)}, file))
 
     def artifact(self, path: str | Path, folder: str = "") -> None:
-        if Path(path).is_dir():
-            self._client.log_artifacts(self._run_id, str(path), folder or None)
-        else:
-            self._client.log_artifact(self._run_id, str(path), folder or None)
+        log = self._client.log_artifacts if Path(path).is_dir() else self._client.log_artifact
+        self._attempt(lambda: log(self._run_id, str(path), folder or None))
+
+
+class Attempt:
+    """Calls MLflow, until that fails: then it says so once, and the rest of the stage is not tracked.
+
+    An hour of training is worth more than its curve, and the run record in the lake has the numbers. Where tracking
+    must hold (``tracking.required``) the stage fails.
+    """
+
+    def __init__(self, settings: Settings, stage: str) -> None:
+        self._settings, self._stage, self._failed = settings, stage, False
+
+    def __call__(self, call: Callable[[], T]) -> T | None:
+        if self._failed:
+            return None
+        try:
+            return call()
+        except Exception as error:
+            self._failed = True
+            where, reason = default_uri(self._settings), f"{type(error).__name__}: {error}".partition("\n")[0]
+            text = re.sub(r"//[^/@\s]+@", "//", f"MLflow at {where} (tracking.uri) failed: {reason[:300]}.")
+            if self._settings.tracking.required:
+                raise RetryableError(
+                    f"{text} tracking.required is true, so the stage ends here. Mend it and run the stage again."
+                ) from error
+            say(self._stage, f"{text} The rest of this stage is not tracked; its run record is kept.", 0)
+            return None
 
 
 @contextlib.contextmanager
 def stage(settings: Settings, run_id: str, name: str) -> Iterator[Tracker]:
-    """The tracker of one stage: a child run, marked finished or failed when the block ends."""
-    if not settings.tracking.enabled:
+    """The tracker of one stage: a child run, marked finished or failed when the block ends.
+
+    Raises
+    ------
+    RetryableError
+        MLflow failed, and ``tracking.required`` is true.
+    """
+    attempt = Attempt(settings, name)
+    begun = attempt(lambda: _begin(settings, run_id, name)) if settings.tracking.enabled else None
+    if begun is None:
         yield NoTracker()
         return
-    client, experiment = _connect(settings)
-    parent = _parent(client, experiment, settings, run_id)
-    child = client.create_run(
-        experiment,
-        run_name=name,
-        tags={"mlflow.parentRunId": parent.info.run_id, _RUN_TAG: run_id, "sparkrec.stage": name},
-    )
-    tracker = MlflowTracker(client, child.info.run_id)
+    client, *runs = begun
+
+    def end(status: str) -> None:
+        for run in runs:
+            attempt(partial(client.set_terminated, run, status))
+
     try:
-        yield tracker
+        yield MlflowTracker(client, runs[0], attempt)
     except BaseException:
-        client.set_terminated(child.info.run_id, "FAILED")
-        client.set_terminated(parent.info.run_id, "FAILED")
+        with contextlib.suppress(RetryableError):  # why the stage failed says more
+            end("FAILED")
         raise
-    client.set_terminated(child.info.run_id, "FINISHED")
-    client.set_terminated(parent.info.run_id, "FINISHED")
+    end("FINISHED")
+
+
+def _begin(settings: Settings, run_id: str, name: str) -> tuple[MlflowClient, str, str]:
+    """The client, and the ids of the stage's run and its parent's."""
+    client, experiment = _connect(settings)
+    parent = _parent(client, experiment, settings, run_id).info.run_id
+    tags = {"mlflow.parentRunId": parent, _RUN_TAG: run_id, "sparkrec.stage": name}
+    return client, client.create_run(experiment, run_name=name, tags=tags).info.run_id, parent
 
 
 def default_uri(settings: Settings) -> str:
@@ -128,6 +171,7 @@ def _local_folder(settings: Settings) -> Path:
 def _connect(settings: Settings) -> tuple[MlflowClient, str]:
     """A client and the id of the experiment, which is created if need be."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own seven would hold each stage for minutes
     tracking = settings.tracking
     # MLflow reads credentials from the environment only; they never become a parameter or a tag.
     for variable, value in (

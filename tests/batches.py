@@ -51,7 +51,8 @@ def dirty_log(chance: random.Random, rows: int) -> list[str]:
         if chance.random() < 0.2:
             event |= chance.choice([
                 {"user_id": None}, {"event_time": "soon"}, {"event_time": "2026-03-06 00:00:01"}, {"value": "many"},
-                {"event_type": "wish"}, {"event_time": "1001-01-01"}, {"item_id": "c"},
+                {"event_type": "wish"}, {"event_time": "1001-01-01"}, {"event_time": "9999-12-31"}, {"item_id": "c"},
+                {"event_time": "9999-12-31T23:00:00-05:00"},
             ])  # fmt: skip
         lines.append(json.dumps(event) if chance.random() < 0.97 else f"{{broken {number % 2}")
         if lines and chance.random() < 0.15:

@@ -18,8 +18,8 @@ from sparkrec.pipeline import Run, execute
 from sparkrec.privacy import persons
 from sparkrec.schemas import Table
 
-USERS = [f"customer_{i}" for i in range(8)]
-GONE = ["customer_0", "customer_7"]  # the least and the greatest: those in the statistics of every file
+USERS = [*(f"customer_{i}" for i in range(7)), "customer|7"]
+GONE = [USERS[0], USERS[7]]  # the least and the greatest: those in the statistics of every file
 COLUMNS = {"user_id": "who", "item_id": "item", "event_type": "what", "event_time": "when", "text": "words"}
 
 

@@ -29,6 +29,11 @@ def raising(error: BaseException) -> int:
         (DataError("the file y"), 3, "bad data"),
         (RetryableError("the host z"), 4, "worth a retry"),
         (OSError(28, "No space left on device", "some/file"), 4, "some/file"),
+        (OSError(13, "Permission denied", "some/lake"), 2, "(some/lake): Permission denied. Look at lake.path"),
+        (OSError(30, "Read-only file system", "some/lake"), 2, "Read-only"),
+        (ConnectionRefusedError(111, "Connection refused"), 4, "A connection failed: Connection refused"),
+        (Exception("An error occurred: Answer from Java side is empty"), 4, "Java process has ended"),
+        (KeyboardInterrupt(), 4, "Stopped from outside (Ctrl-C)"),
         (Exception("Py4J: ConcurrentAppendException: two writers"), 4, "ConcurrentAppendException"),
         (Exception("Caused by: java.io.IOException: Disk quota exceeded"), 4, "A disk is full (Disk quota exceeded)"),
         (Exception("java.io.EOFException: Unexpected end of input stream"), 3, "damaged"),
@@ -36,7 +41,7 @@ def raising(error: BaseException) -> int:
         (ZeroDivisionError("oops"), 1, "defect"),
     ],
 )
-def test_exit_code_and_one_paragraph(error: Exception, code: int, kind: str, capsys: pytest.CaptureFixture) -> None:
+def test_exit_code_and_one_paragraph(error: BaseException, code: int, kind: str, capsys: pytest.CaptureFixture) -> None:
     assert raising(error) == code
     assert kind in capsys.readouterr().err
 
@@ -55,7 +60,8 @@ def test_success_is_zero() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["run", "--conf", "x", "--date", "20261120x"], ["nonsense"], ["run", "--from", "nowhere"], [],
+        ["run", "--conf", "x", "--date", "20261120x"], ["run", "--conf", "x", "--run-id", "a/b"], ["nonsense"],
+        ["run", "--from", "nowhere"], [],
         ["erase", "--conf", "x"], ["export", "--conf", "x", "--user", "u"],
         ["export", "--conf", "x", "--user", "u", "--to", "y", "--classes", "secret"],
     ],

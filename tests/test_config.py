@@ -56,6 +56,14 @@ def test_later_files_and_overrides_win_key_by_key(base: Path, tmp_path: Path) ->
             ["'r' must have at most one of only_for, hide_from"],
         ),
         ({"evaluate": {"primary": "ndcg@7"}}, ["ndcg@7", "ks=[10, 20]"]),
+        ({"evaluate": {"bootstrap": 1}}, ["'evaluate.bootstrap'", "1 resamples", "must be 0, or 100 and more"]),
+        (
+            {
+                "recommend": {"models": ["ranker"], "diversity": {"method": "dpp"}},
+                "ranker": {"sources": ["popularity", "recent"]},
+            },
+            ["method is dpp, and none of ranker.sources says how alike", "Add als or two_tower"],
+        ),
         ({"recommend": {"k": 5}}, ["evaluate.ks asks for 20 items but recommend.k writes 5"]),
         ({"source": {"path": "${SPARKREC_NOT_SET}"}}, ["SPARKREC_NOT_SET is not set"]),
         ({"recommend": {"models": ["ranker"]}}, ["features.neighbors is 0", "for instance to 20"]),
@@ -158,3 +166,46 @@ def test_importing_the_package_is_light() -> None:
     code = f"import sys, {modules}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: x\ntwo_tower: {epochs: 3}\nsource: {name: simulator, path: logs}\ntwo_tower:\n  ranks: 1\n")
+    with pytest.raises(ConfigError, match=r"'two_tower' stands there a second time(.|\n)*line 4"):
+        config.load([path])
+    path.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n")
+    assert config._read(path)["b"] == {"x": 2}, "what is merged in may be said anew"
+
+
+def test_a_configuration_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("name: caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin.yaml is not UTF-8.*Save it as UTF-8"):
+        config.load([path])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("recommend.models=[popularity, als, twotower]", "recommend.models.2"),
+        ("recommend.models=[]", "recommend.models"),
+        ("similar.models=[alz]", "similar.models.0"),
+        ("name=a/b's", "name"),
+        ("similar.bought_together=true", "features.neighbors is 0"),
+    ],
+)
+def test_what_could_only_fail_after_hours_is_refused_at_once(override, said):
+    with pytest.raises(ConfigError, match=said):
+        config.load(["conf/demo.yaml"], [override])
+
+
+def test_a_model_is_trained_where_some_list_asks_for_it():
+    settings = config.load(["conf/demo.yaml"], ["recommend.models=[popularity, als]"])
+    assert (settings.uses("als"), settings.uses("two_tower")) == (True, False)
+    assert settings.similar_models == ("als",)
+    beside = config.load(["conf/demo.yaml"], ["recommend.models=[popularity]", "similar.models=[two_tower]"])
+    assert (beside.uses("als"), beside.uses("two_tower")) == (False, True)
+    ranked = config.load(
+        ["conf/demo.yaml"], ["recommend.models=[popularity, ranker]", "ranker.sources=[als, popularity]"]
+    )
+    assert (ranked.uses("als"), ranked.uses("two_tower")) == (True, False)

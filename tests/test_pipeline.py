@@ -7,12 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import handmade
 import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import COMMANDS
 from sparkrec.errors import DataError
+from sparkrec.jobs.embed import embed
+from sparkrec.jobs.train_als import train_als
+from sparkrec.jobs.train_two_tower import train_two_tower
 from sparkrec.pipeline import STAGES, Run, execute
 
 pytestmark = pytest.mark.spark
@@ -117,3 +121,12 @@ def test_every_stage_has_its_job() -> None:
         page = (jobs / f"{stage}.py").read_text()
         assert f"run_job({stage})" in page
         assert len(page.splitlines()) < 120, f"jobs/{stage}.py is longer than a page or two"
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("job", [train_als, train_two_tower, embed])
+def test_a_model_that_no_list_asks_for_is_neither_trained_nor_embedded(job, tmp_path, capsys):
+    run = Run(handmade.settings(tmp_path, recommend={"models": ["popularity"]}), job.__name__)
+    job(run)  # it would need gold, and there is none
+    assert run.outputs == {}
+    assert "no list asks for" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from sparkrec import tracking
 from sparkrec.config import Settings
+from sparkrec.errors import RetryableError
 
 pytestmark = pytest.mark.unit
 
@@ -22,7 +23,7 @@ def settings(tmp_path: Path) -> Settings:
             "name": "shop",
             "lake": {"path": str(tmp_path / "lake")},
             "source": {"name": "simulator", "path": "logs"},
-            "tracking": {"password": "hunter2"},
+            "tracking": {"password": "hunter2", "required": True},
         }
     )
 
@@ -85,3 +86,61 @@ def test_a_rerun_ends_the_parent_well(settings: Settings) -> None:
     with tracking.stage(settings, "shop-all", "clean"):
         pass
     assert runs(settings)["pipeline"].info.status == "FINISHED"
+
+
+@pytest.fixture
+def unreachable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A server that refuses connections."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    address = {"uri": "http://someone:hunter2@127.0.0.1:9", "required": False}
+    return settings.model_copy(update={"tracking": settings.tracking.model_copy(update=address)})
+
+
+def test_a_stage_outlives_its_tracking(unreachable: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    with tracking.stage(unreachable, "shop-all", "clean") as tracker:
+        tracker.metrics({"seconds": 3})
+    said = capsys.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if "MLflow at http://127.0.0.1:9" in line]
+    assert len(lines) == 1
+    assert "not tracked" in lines[0]
+    assert "hunter2" not in said.out + said.err
+
+
+def test_tracking_that_stops_in_the_middle_is_said_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def fails(*_: object, **__: object) -> None:
+        calls.append(1)
+        raise ConnectionError("gone\nand more")
+
+    loose = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"required": False})})
+    with tracking.stage(loose, "shop-all", "clean") as tracker:
+        monkeypatch.setattr(MlflowClient, "log_batch", fails)
+        for step in range(3):
+            tracker.metrics({"loss": 1.0}, step)
+            tracker.artifact(__file__)
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("ConnectionError: gone.") == 1
+    assert len(calls) == 1
+
+
+def test_where_tracking_must_hold_the_stage_fails_and_its_own_error_comes_first(unreachable: Settings) -> None:
+    must = unreachable.model_copy(update={"tracking": unreachable.tracking.model_copy(update={"required": True})})
+    with pytest.raises(
+        RetryableError, match=r"MLflow at http://127.0.0.1:9 \(tracking.uri\) failed.*tracking.required"
+    ):
+        tracking.stage(must, "shop-all", "clean").__enter__()
+
+
+def test_the_error_of_the_stage_is_told_and_not_that_of_its_tracking(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ConnectionError("gone")
+
+    stage, cause = tracking.stage(settings, "shop-all", "clean"), ValueError("the cause")
+    stage.__enter__()
+    monkeypatch.setattr(MlflowClient, "set_terminated", fails)
+    assert stage.__exit__(ValueError, cause, None) is False, "the cause goes on to whoever called, and nothing else"

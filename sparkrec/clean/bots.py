@@ -111,8 +111,11 @@ def scored(days: DataFrame, settings: Bots) -> DataFrame:
 
 
 def since(suspects: DataFrame) -> DataFrame:
-    """``user_id``, ``since``: midnight before the first day on which the user was flagged. One row a suspect."""
-    return suspects.groupBy(c.USER_ID).agg(F.min(F.col(c.EVENT_DATE).cast("timestamp")).alias("since"))
+    """``user_id``, ``since``: the midnight after the first day on which the user was flagged. One row a suspect.
+
+    A day is judged by all of its events, so nothing is known of it before it has ended.
+    """
+    return suspects.groupBy(c.USER_ID).agg(F.date_add(F.min(c.EVENT_DATE), 1).cast("timestamp").alias("since"))
 
 
 def _signs(settings: Bots) -> list[tuple[str, Column, Signal]]:

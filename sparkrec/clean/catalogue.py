@@ -163,10 +163,15 @@ def from_log(item_days: DataFrame) -> DataFrame:
 
 
 def finished(catalogue: DataFrame, log_items: DataFrame | None, is_goods: Callable[[Column], Column]) -> DataFrame:
-    """The catalogue and, where it lacks items of the log, those; what is not goods is not for sale."""
+    """The catalogue, and the items that it lacks as the log has them; what is not goods is not for sale.
+
+    What the log says of an item also holds before its first row in the catalogue, which says nothing of the past.
+    """
     items = catalogue
     if log_items is not None:
-        items = catalogue.unionByName(log_items.join(catalogue.select(c.ITEM_ID).distinct(), c.ITEM_ID, "left_anti"))
+        since = catalogue.groupBy(c.ITEM_ID).agg(F.min(c.VALID_FROM).alias("_since"))
+        before = F.col("_since").isNull() | (F.col(c.VALID_FROM) < F.col("_since"))
+        items = catalogue.unionByName(log_items.join(since, c.ITEM_ID, "left").where(before).drop("_since"))
     return items.withColumn(c.FOR_SALE, F.col(c.FOR_SALE) & F.coalesce(is_goods(F.col(c.ITEM_ID)), F.lit(True)))
 
 

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.clean import cancellations, catalogue, duplicates, sessions, silver
+from sparkrec.clean import cancellations, catalogue, duplicates, rules, sessions, silver
 from sparkrec.clean.duplicates import HELD
 from sparkrec.clean.sessions import on
 from sparkrec.clean.state import Days, State
@@ -36,6 +36,18 @@ def held(run: Run, state: State) -> DataFrame:
     return silver.held(state.held(run, schemas.SILVER_EVENTS), state.held(run, schemas.SILVER_REPEATS))
 
 
+def notes_hold(run: Run, state: State, known: DataFrame | None, settings: Clean) -> bool:
+    """Whether no kept row is noted for an item that the catalogue did not have, and now has.
+
+    Where that only warns. A refused row is judged again; of a kept one silver has no raw text.
+    """
+    own = settings.rules.get(rules.UNKNOWN_ITEM)
+    if own is None or own.severity != "warn" or known is None or state.full or not state.items_changed(run):
+        return True
+    noted = held(run, state).where(F.array_contains(c.NOTES, rules.UNKNOWN_ITEM))
+    return noted.join(_came(run, state, known), c.ITEM_ID, "left_semi").isEmpty()
+
+
 def touched(
     run: Run, state: State, new: DataFrame, known: DataFrame | None, judge: Callable[[DataFrame], DataFrame]
 ) -> Days:
@@ -50,10 +62,8 @@ def touched(
     who = (c.USER_ID, c.EVENT_TIME, c.EVENT_DATE)
     events = silver.accepted(new).select(*who)
     if known is not None and state.items_changed(run):
-        before = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
-        came = known.select(c.ITEM_ID).distinct().join(before, c.ITEM_ID, "left_anti")
-        waiting = state.held(run, schemas.QUARANTINE).where(F.array_contains(c.RULES, "unknown_item"))
-        known_now = waiting.join(came, c.ITEM_ID, "left_semi")
+        waiting = state.held(run, schemas.QUARANTINE).where(F.array_contains(c.RULES, rules.UNKNOWN_ITEM))
+        known_now = waiting.join(_came(run, state, known), c.ITEM_ID, "left_semi")
         judged |= {row[0] for row in known_now.select(c.EVENT_DATE).distinct().collect()}
         events = events.unionByName(silver.accepted(judge(silver.as_raw(known_now))).select(*who))
     days = {day for day in judged if day is not None}
@@ -142,6 +152,12 @@ def write(run: Run, state: State, table: Table, rows: DataFrame, days: Days) -> 
         run.keep(table, state.bases[table.name])
     else:
         run.write(table, rows, where, state.bases[table.name])
+
+
+def _came(run: Run, state: State, known: DataFrame) -> DataFrame:
+    """The items that the catalogue has and had not when the last run looked."""
+    before = run.lake.read(schemas.SILVER_ITEMS, state.versions[schemas.SILVER_ITEMS.name])
+    return known.select(c.ITEM_ID).distinct().join(before, c.ITEM_ID, "left_anti")
 
 
 def _condition(days: frozenset[dt.date | None] | frozenset[dt.date]) -> str:

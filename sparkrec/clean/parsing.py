@@ -5,8 +5,9 @@ from __future__ import annotations
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-# Spark's own casts also take "12:30" (today), "2011" (New Year) and "1d" (Java's notation of 1.0).
-_TIMESTAMP = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2})?)?$"
+# Spark's own casts also take "12:30" (today), "2011" (New Year) and "1d" (Java's notation of 1.0). Python's days
+# end with the year 9999, where databases have their placeholders: there is no day after its last one.
+_TIMESTAMP = r"^(?!0000|9999)\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2})?)?$"
 _OFFSET = r"(Z|[+-]\d{2}:\d{2})$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 #: White space (of Unicode too), control characters and byte-order marks: nothing at the ends of a text.
@@ -26,7 +27,9 @@ def trimmed(text: Column) -> Column:
 
 
 def timestamp(text: Column, zone: str = "UTC") -> Column:
-    """ISO 8601 text as a timestamp, else null. Without an offset it is the time of clocks in ``zone``.
+    """ISO 8601 text as a timestamp, else null; null too in the years 0 and 9999.
+
+    Without an offset it is the time of clocks in ``zone``.
 
     Where clocks go back, a time that occurs twice is the first of the two; where they go forward, a time that does
     not occur is as much later as the clocks jump (as java.time and Spark have it).

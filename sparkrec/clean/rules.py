@@ -20,13 +20,13 @@ from sparkrec.clean.verdicts import PARSED, Rule, added, check, found, require_k
 from sparkrec.config import Clean
 
 __all__ = [
-    "IMPOSSIBLE_TIME", "KNOWN_ITEM", "PARSED", "Rule", "check", "event_rules", "item_rules", "parse_events",
-    "parse_items",
+    "IMPOSSIBLE_TIME", "KNOWN_ITEM", "PARSED", "UNKNOWN_ITEM", "Rule", "check", "event_rules", "item_rules",
+    "parse_events", "parse_items",
 ]  # fmt: skip
 
 #: Whether the catalogue holds the event's item; true where there is no catalogue.
 KNOWN_ITEM = "known_item"
-IMPOSSIBLE_TIME = "impossible_time"
+IMPOSSIBLE_TIME, UNKNOWN_ITEM = "impossible_time", "unknown_item"
 _MENDED = "mended"
 _FREE_TEXTS = (c.QUERY, c.TEXT, c.COUNTRY, c.ITEM_NAME, c.ITEM_BRAND, c.ITEM_CATEGORY)
 _EVENT_IDS = (c.USER_ID, c.ITEM_ID, c.SESSION_ID, c.ORDER_ID, c.SPLIT)
@@ -116,7 +116,8 @@ def _events(settings: Clean, latest: dt.date | None) -> list[Rule]:
         Rule("unusable_id", "ids of at most 256 characters that can be printed",
              _parsed(c.USER_ID).rlike(_UNUSABLE) | _parsed(c.ITEM_ID).rlike(_UNUSABLE),
              F.concat(found(c.USER_ID), F.lit(", "), found(c.ITEM_ID)), needed=True),
-        Rule("unreadable_time", "an ISO 8601 time", time.isNull(), found(c.EVENT_TIME), needed=True),
+        Rule("unreadable_time", "an ISO 8601 time of the years 1 to 9998", time.isNull(), found(c.EVENT_TIME),
+             needed=True),
         Rule(IMPOSSIBLE_TIME, f"a day from {settings.earliest} to {latest or 'the day of its ingest'}",
              (time < F.lit(str(settings.earliest)).cast("timestamp"))
              | (time >= F.date_add(last_day, 1).cast("timestamp")), found(c.EVENT_TIME)),
@@ -129,7 +130,7 @@ def _events(settings: Clean, latest: dt.date | None) -> list[Rule]:
              | ((kind == c.CANCEL) & (value == 0)), found(c.VALUE)),
         Rule("bad_price", f"a price of at most {settings.max_price:,.0f}, and above 0 for a purchase",
              ((kind == c.PURCHASE) & (price <= 0)) | (price < 0) | (price > settings.max_price), found(c.PRICE)),
-        Rule("unknown_item", "an item that the catalogue holds",
+        Rule(UNKNOWN_ITEM, "an item that the catalogue holds",
              ~F.col(KNOWN_ITEM) & _parsed(c.ITEM_ID).isNotNull(), found(c.ITEM_ID)),
         *_repairing(mended, {repairs.GAP: c.EVENT_TIME, repairs.UNIT: c.VALUE, repairs.TEXT: None}),
         Rule("time_twice", "a time that the clocks show once (the first of the two is taken)",
@@ -148,7 +149,7 @@ def _items(settings: Clean) -> list[Rule]:
         Rule("missing_item", "an item id", _parsed(c.ITEM_ID).isNull(), found(c.ITEM_ID), needed=True),
         Rule("unusable_id", "an id of at most 256 characters that can be printed",
              _parsed(c.ITEM_ID).rlike(_UNUSABLE), found(c.ITEM_ID), needed=True),
-        Rule("unreadable_time", "an ISO 8601 time, or none",
+        Rule("unreadable_time", "an ISO 8601 time of the years 1 to 9998, or none",
              parsing.present(F.col(c.VALID_FROM)).isNotNull() & _parsed(c.VALID_FROM).isNull(), found(c.VALID_FROM),
              needed=True),
         _not_a_number(c.PRICE),

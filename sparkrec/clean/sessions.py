@@ -68,7 +68,7 @@ def linked_days(changed: DataFrame, events: DataFrame, days: Collection[dt.date]
 
 def before(events: DataFrame, days: set[dt.date], seconds: float) -> DataFrame:
     """The events in the last ``seconds`` of each day before one of ``days`` that is not one of them itself."""
-    eves = {day - dt.timedelta(days=1) for day in days} - days
+    eves = {day - dt.timedelta(days=1) for day in days if day > dt.date.min} - days
     return events.where(on(eves) & (_time_of_day() >= _DAY - int(seconds * 1e6)))
 
 

@@ -24,7 +24,6 @@ from sparkrec.lake.records import recorded
 if TYPE_CHECKING:
     from sparkrec.config import Settings
     from sparkrec.ingest.sources.base import Source
-    from sparkrec.lake.tables import Commit
     from sparkrec.pipeline import Run
 
 #: The tables that are continued.
@@ -36,6 +35,8 @@ CONTINUED = (
     schemas.QUARANTINE,
 )
 _WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
+# Another number where a row is now read otherwise than it was: silver is then computed anew.
+_READING = 2
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,18 @@ class State(continued.Start):
     counts: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
-    def if_still(self, run: Run, strict: bool) -> State:
-        """This state, if the catalogue still decides, or not, which items there are: else everything is new."""
-        if self.full or self.details.get("strict") == strict:
+    def if_still(self, run: Run, strict: bool, notes_hold: bool) -> State:
+        """This state, if the catalogue still decides, or not, which items there are: else everything is new.
+
+        And if the notes of the rows that are held are still right (:func:`sparkrec.clean.increments.notes_hold`).
+        """
+        if self.full:
             return self
-        return _from_nothing(run, "there was no catalogue before" if strict else "there is no catalogue any more")
+        if self.details.get("strict") != strict:
+            return _from_nothing(run, "there was no catalogue before" if strict else "there is no catalogue any more")
+        if not notes_hold:
+            return _from_nothing(run, "the catalogue now has items whose events were kept with the note 'unknown_item'")
+        return self
 
     def nothing_new(self, run: Run) -> bool:
         """Neither events nor catalogue rows have come."""
@@ -98,7 +106,7 @@ def shape(settings: Settings, source: Source) -> str:
     read = settings.source.model_dump(mode="json", exclude={"path"})
     # Silver of a time when made-up times were taken for real is computed anew; no other is.
     made_up = [] if source.has_times else ["made-up times"]
-    text = json.dumps([schemas.SCHEMA_VERSION, clean, read, *made_up], sort_keys=True)
+    text = json.dumps([schemas.SCHEMA_VERSION, _READING, clean, read, *made_up], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -125,9 +133,8 @@ def begin(run: Run, source: Source) -> State:
         since = {t.name: run.lake.commits(t, versions[t.name]) for t in _WRITTEN}
     except DataError as error:
         return _from_nothing(run, str(error))
-    first = max([commit.version for commit in arrivals if not _harmless(commit)], default=cleaned) + 1
-    if any(commit.appends and commit.version < first for commit in arrivals):
-        return _from_nothing(run, "rows of bronze.events were changed after they had come and before they were cleaned")
+    if not all(commit.appends or commit.keeps_content for commit in arrivals):
+        return _from_nothing(run, "rows of bronze.events were changed or deleted since the last run")
     if foreign := continued.foreign(since):
         return _from_nothing(run, f"{foreign} was changed by something that left no run record")
     arrived = [commit.version for commit in arrivals if commit.appends]
@@ -144,7 +151,3 @@ def begin(run: Run, source: Source) -> State:
 
 def _from_nothing(run: Run, why: str) -> State:
     return State(why, {table.name: run.lake.prepare(table) for table in _WRITTEN})
-
-
-def _harmless(commit: Commit) -> bool:
-    return commit.appends or commit.keeps_content

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
-from sparkrec.config.base import EventType, Section
+from sparkrec.config.base import EventType, Model, Section
 from sparkrec.config.clean import Clean
 from sparkrec.config.features import Features
 from sparkrec.config.popularity import Popularity
@@ -87,7 +87,7 @@ class Als(Section):
 class Evaluate(Section):
     ks: tuple[int, ...] = Field((10, 20), description="list lengths")
     primary: str = Field("ndcg@20", description="the metric the report leads with")
-    bootstrap: int = Field(1000, ge=0, description="resamples of the users")
+    bootstrap: int = Field(1000, ge=0, description="resamples of the users, 100 or more; 0: nothing is tested")
     sample_users: int = Field(10, ge=0, description="users shown in the report with history and lists")
     tradeoff_users: int = Field(
         2000, ge=0, le=20_000, description="test users on whom the price of diversity is measured; 0: it is not"
@@ -99,6 +99,13 @@ class Evaluate(Section):
         description="test users on whom the lists of new users, and those of new items, are measured; 0: they are not",
     )
     seed: int = 7
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _ends_of_an_interval_are_seen(cls, bootstrap: int) -> int:
+        if 0 < bootstrap < 100:
+            raise ValueError(f"{bootstrap} resamples have no 2.5 % at either end: must be 0, or 100 and more")
+        return bootstrap
 
     @model_validator(mode="after")
     def _primary_is_measured(self) -> Evaluate:
@@ -113,6 +120,9 @@ class Tracking(Section):
     enabled: bool = True
     uri: str | None = Field(None, description="MLflow server; default: sqlite and a folder inside the lake")
     experiment: str | None = Field(None, description="default: the configuration's name")
+    required: bool = Field(
+        False, description="true: a stage fails where MLflow does; false: it says so and goes on, untracked"
+    )
     username: str | None = None
     password: SecretStr | None = None
     token: SecretStr | None = None
@@ -121,7 +131,7 @@ class Tracking(Section):
 class Settings(Section):
     """One run's whole configuration."""
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$", description="in run ids, paths and MLflow")
     lake: Lake = Field(default_factory=Lake)
     spark: Spark = Field(default_factory=Spark)
     source: Source
@@ -153,11 +163,33 @@ class Settings(Section):
             )
         if "ranker" in self.recommend.models:
             self._the_ranker_has_its_sources()
+        if self.similar.bought_together and not self.features.neighbors:
+            raise ValueError(
+                "similar.bought_together needs what was bought together, and features.neighbors is 0. Set "
+                "features.neighbors, for instance to 20"
+            )
         if "segment_popularity" in self.ranker.sources and "country" not in self.popularity.segments:
             raise ValueError("ranker.sources has segment_popularity: add country to popularity.segments")
         return self
 
+    def uses(self, model: str) -> bool:
+        """Whether any list is made with the model's vectors, or from candidates that it brings."""
+        ranked = self.ranker.sources if "ranker" in self.recommend.models else ()
+        return model in (*self.recommend.models, *ranked, *self.similar_models)
+
+    @property
+    def similar_models(self) -> tuple[Model, ...]:
+        """Whose item vectors are compared: as configured, else those of the lists that know what is alike."""
+        if self.similar.models is not None:
+            return self.similar.models
+        return tuple(name for name in self.recommend.models if name in ("als", "two_tower"))
+
     def _the_ranker_has_its_sources(self) -> None:
+        if self.recommend.diversity.method in ("mmr", "dpp") and self.ranker.alike is None:
+            raise ValueError(
+                f"recommend.diversity.method is {self.recommend.diversity.method}, and none of ranker.sources says how "
+                "alike two items are. Add als or two_tower to ranker.sources, or set another method"
+            )
         if "neighbors" in self.ranker.sources and not self.features.neighbors:
             raise ValueError(
                 "ranker.sources has neighbors, and features.neighbors is 0, so that there are none. Set "
@@ -196,16 +228,34 @@ _SECRET = re.compile(r"secret|password|passwd|token|credential|access.?key|accou
 _LOGIN = re.compile(r"^(\w+://)[^/@]+@")
 
 
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name holds one, where nobody says so but the name."""
+    return _SECRET.search(name) is not None
+
+
 def _masked(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         return {key: _masked(item, str(key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_masked(item, name) for item in value]
-    return _MASK if value is not None and _SECRET.search(name) else value
+    return _MASK if value is not None and is_secret(name) else value
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values: ``on`` is a key of ``clean.rules``, and NO a country."""
+    """YAML in which only true and false are truth values, and no key stands twice.
+
+    ``on`` is a key of ``clean.rules``, and NO a country; of two values of a key YAML would drop one in silence.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        merging = "tag:yaml.org,2002:merge"  # what << brings in may be said anew
+        keys = [key for key, _ in node.value if key.tag != merging]
+        for before, key in enumerate(keys):
+            if any(key.value == earlier.value for earlier in keys[:before]):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' stands there a second time", key.start_mark
+                )
+        return dict(super().construct_mapping(node, deep))
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -245,6 +295,8 @@ def _read(path: Path) -> dict[str, Any]:
             f"The configuration {path} cannot be read: {error.strerror}. "
             "Pass a file that exists, for instance --conf conf/demo.yaml."
         ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration {path} is not UTF-8: {error}. Save it as UTF-8.") from None
     try:
         content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

@@ -11,6 +11,10 @@ from sparkrec import columns as c
 EventType = Literal["view", "click", "cart", "purchase", "search", "rating", "review", "remove", "cancel"]
 
 
+#: Who makes lists. The ranker orders what the others bring; they are vectors.
+Model = Literal["popularity", "segment_popularity", "als", "two_tower", "ranker"]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

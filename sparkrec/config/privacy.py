@@ -26,5 +26,11 @@ class Maintenance(Section):
     retention_hours: float = Field(168, ge=0, description="files that no version of so many hours needs are removed")
     log_retention_days: int = Field(30, ge=1, description="commits that are older leave the tables' logs")
     keep_runs: int = Field(3, ge=0, description="what the newest runs read stays readable, however old it is")
+    drop_runs_after_days: float | None = Field(
+        None,
+        gt=0,
+        description="lists, vectors, models and reports of runs that ended longer ago are removed, but for the newest "
+        "keep_runs; null: never",
+    )
     file_mb: int = Field(128, ge=1, description="compaction makes files of about this size")
     min_small_files: int = Field(4, ge=2, description="a partition with fewer small files is left as it is")

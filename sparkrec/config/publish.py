@@ -19,6 +19,15 @@ class Publish(Section):
     )
     table: Literal["recommendations", "similar_items"] = Field("recommendations", description="what is served")
     model: str | None = Field(None, description="whose lists; null: the last of recommend.models (similar.models)")
+    min_share: float = Field(
+        0.5, ge=0, description="gate: fewer lists than this share of the last publication's are not switched to"
+    )
+    max_churn: float | None = Field(
+        None, ge=0, le=1, description="gate: a larger share of the lists that is new since the run before is not"
+    )
+    must_beat: str | None = Field(
+        None, description="gate: nor are lists whose evaluate.primary is not above that of this model, in the same run"
+    )
     prefix: str = Field("sparkrec", pattern=r"^[\w.-]+$", description="Redis: the keys begin with it")
     username: str | None = None
     password: SecretStr | None = None

@@ -45,6 +45,11 @@ class Ranker(Section):
     step_size: float = Field(1e-3, gt=0, description="neural: learning rate of Adam")
     patience: int = Field(30, ge=1, description="rounds (neural: a tenth as many epochs) without a better one")
 
+    @property
+    def alike(self) -> Source | None:
+        """The source whose item vectors say how alike two items are: the first that is a model of tastes."""
+        return next((source for source in self.sources if source in ("two_tower", "als")), None)
+
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Ranker:
         if len(set(self.sources)) < len(self.sources) or not self.sources:

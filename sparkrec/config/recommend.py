@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sparkrec.config.base import EventType, Section
+from sparkrec.config.base import EventType, Model, Section
 
 Cap = Literal["category", "root_category", "brand", "price_bucket", "promoted"]
 
@@ -89,7 +89,9 @@ class Recommend(Section):
     """Rules and reranking, explained: docs/recommending.md."""
 
     k: int = Field(20, ge=1, description="length of a list")
-    models: tuple[str, ...] = Field(("popularity", "als", "two_tower"), description="models with lists")
+    models: tuple[Model, ...] = Field(
+        ("popularity", "als", "two_tower"), min_length=1, description="models with lists; others are not trained"
+    )
     exclude_seen: tuple[EventType, ...] = Field(
         ("view", "click", "cart", "purchase", "rating", "review"),
         description="items that the user met in these ways are not recommended",

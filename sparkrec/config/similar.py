@@ -6,14 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from sparkrec.config.base import Section
+from sparkrec.config.base import Model, Section
 
 
 class Similar(Section):
     """`sparkrec similar`: docs/recommending.md."""
 
     k: int = Field(20, ge=1, description="neighbours of an item, of each kind")
-    models: tuple[str, ...] = Field(("als", "two_tower"), description="models whose item vectors are compared")
+    models: tuple[Model, ...] | None = Field(
+        None,
+        description="models whose item vectors are compared; null: als and two_tower of recommend.models",
+    )
     similarity: Literal["cosine", "dot", "euclidean"] = Field(
         "cosine", description="euclidean: the score is minus the distance"
     )

@@ -101,7 +101,7 @@ class TwoTower(Section):
     keep_checkpoints: int = Field(2, ge=1)
     start_timeout_seconds: int = Field(120, ge=1, description="wait for free slots no longer than this")
     timeout_minutes: float = Field(720, gt=0, description="outer limit of the whole training")
-    heartbeat_seconds: float = Field(300, gt=0, description="a training without a step for so long is hung")
+    heartbeat_seconds: float = Field(300, gt=0, description="a training of which no rank is heard for so long is hung")
     restarts: int = Field(1, ge=0, description="from the last checkpoint, after a lost rank")
     elastic: bool = Field(False, description="starts, and starts again, on fewer ranks where there is no room for all")
     min_ranks: int = Field(1, ge=1, description="elastic: not on fewer than these")

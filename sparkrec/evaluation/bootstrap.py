@@ -16,14 +16,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkrec.splitmix import STEP, U64, finalised
+
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
 
 #: Fixed point of the sums. 2³⁰ · 10⁸ users · the weights stays below 2⁶³.
 SCALE = 1 << 30
 #: Users in one matrix product: 2³⁰ · 2¹² · the largest weight stays below 2⁵³, where doubles are exact.
 BLOCK = 1 << 12
+#: Users with different results below which a difference is not judged: however the others are, they say nothing, and a
+#: resample cannot bring what was not seen. Where there is no difference, gaps of NDCG or recall of either sign were
+#: called one in 6 to 7 of 100 simulations with 20 such users, in 8 to 9 with 6 to 10, in 12 with 4 (5 is what is said).
+FEWEST = 20
 
 
 def _poisson_table() -> NDArray[np.uint8]:
@@ -38,14 +43,11 @@ _TABLE = _poisson_table()
 def weights(keys: U64, resamples: int) -> NDArray[np.uint8]:
     """Poisson(1) weights ``[n, resamples]`` of users with these 64-bit hashes.
 
-    One round of splitmix64 (Steele, Lea and Flood, OOPSLA 2014) a user and four resamples, 16 bits for each.
+    One round of SplitMix64 a user and four resamples, 16 bits for each.
     """
     rounds = -(-resamples // 4)
     with np.errstate(over="ignore"):
-        state = keys[:, None] + np.arange(1, rounds + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
+        state = finalised(keys[:, None] + np.arange(1, rounds + 1, dtype=np.uint64) * STEP)
     return _TABLE[state.view(np.uint16).reshape(len(keys), 4 * rounds)[:, :resamples]]
 
 
@@ -83,9 +85,15 @@ def interval(resampled: F64, level: float = 0.95) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def verdict(difference: tuple[float, float] | None) -> str:
-    """What the interval of a difference says in words: ``ahead``, ``behind`` or ``inside the noise``."""
+#: The words of :func:`verdict` besides ``ahead`` and ``behind``.
+NOISE, TOO_FEW, UNTESTED = "inside the noise", "too few to tell", "not tested"
+
+
+def verdict(difference: tuple[float, float] | None, apart: int) -> str:
+    """What the interval of a difference says in words, if ``apart`` users at least have different results."""
     if difference is None:
-        return "not tested"
+        return UNTESTED
+    if 0 < apart < FEWEST:
+        return TOO_FEW
     low, high = difference
-    return "ahead" if low > 0 else "behind" if high < 0 else "inside the noise"
+    return "ahead" if low > 0 else "behind" if high < 0 else NOISE

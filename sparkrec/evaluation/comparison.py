@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparkrec.evaluation import bootstrap, metrics
-from sparkrec.evaluation.outcomes import SEGMENTS
-
-F64 = NDArray[np.float64]
+from sparkrec.evaluation.outcomes import SEGMENTS, Totals
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Difference:
-    """One model minus another on the same users: mean, 95 % interval, and what that says in words."""
+    """One model minus another on the same users: mean, 95 % interval, and what that says in words.
+
+    ``apart`` : how many users have different results by the two. Where they are too few, there is no interval.
+    """
 
     model: str
     other: str
@@ -40,6 +42,7 @@ class Difference:
     low: float | None
     high: float | None
     verdict: str
+    apart: int
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,21 @@ class Comparison:
     ``base`` is the model that the others are held against in :meth:`gains`.
     """
 
-    totals: NDArray[np.int64]
+    totals: Totals
     models: tuple[str, ...]
     ks: tuple[int, ...]
     segments: tuple[str, ...] = SEGMENTS
     base: str = "popularity"
 
+    @property
+    def users(self) -> int:
+        """How many were tested."""
+        return int(self.totals.sums[:, 0, 0].sum())
+
     def measures(self) -> list[Measure]:
         """Every model, metric and k: over all test users, and over each segment that has any."""
-        parts = {"all": self.totals.sum(axis=0)} | dict(zip(self.segments, self.totals, strict=True))
+        every = self.totals.sums
+        parts = {"all": every.sum(axis=0)} | dict(zip(self.segments, every, strict=True))
         found = []
         for segment, sums in parts.items():
             n_users = int(sums[0, 0])
@@ -71,7 +80,9 @@ class Comparison:
 
     def differences(self, metric: str, k: int, segment: str = "all") -> list[Difference]:
         """Every model against every other on one metric, over a segment; none where nobody was tested."""
-        means = self._means(segment)
+        means, apart = bootstrap.means(self._of(segment, self.totals.sums)), self._of(segment, self.totals.apart)
+        pairs = [frozenset(pair) for pair in combinations(self.models, 2)]
+        place, width = metrics.names(self.ks).index((metric, k)), len(metrics.names(self.ks))
         columns = {model: self._columns().index((model, metric, k)) for model in self.models}
         found = []
         for model in self.models:
@@ -80,9 +91,10 @@ class Comparison:
                     continue
                 gap = means[:, columns[model]] - means[:, columns[other]]
                 between = bootstrap.interval(gap[1:])
-                low, high = between or (None, None)
-                verdict = bootstrap.verdict(between)
-                found.append(Difference(model, other, metric, k, float(gap[0]), low, high, verdict))
+                differ = int(apart[pairs.index(frozenset((model, other))) * width + place])
+                verdict = bootstrap.verdict(between, differ)
+                low, high = (None, None) if between is None or verdict == bootstrap.TOO_FEW else between
+                found.append(Difference(model, other, metric, k, float(gap[0]), low, high, verdict, differ))
         return found
 
     def gains(self, metric: str, k: int) -> dict[str, list[Difference]]:
@@ -90,9 +102,9 @@ class Comparison:
         found = {segment: self.differences(metric, k, segment) for segment in self.segments}
         return {segment: [d for d in gaps if d.other == self.base] for segment, gaps in found.items()}
 
-    def _means(self, segment: str) -> F64:
-        one = segment != "all"
-        return bootstrap.means(self.totals[self.segments.index(segment)] if one else self.totals.sum(axis=0))
+    def _of(self, segment: str, parts: NDArray[np.int64]) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = parts.sum(axis=0) if segment == "all" else parts[self.segments.index(segment)]
+        return found
 
     def _columns(self) -> Sequence[tuple[str, str, int]]:
         return [(model, metric, k) for model in self.models for metric, k in metrics.names(self.ks)]

@@ -76,12 +76,14 @@ def _remembered(sequences: DataFrame, items: DataFrame, settings: Settings) -> D
     return events.join(known, c.ITEM_INDEX).where((F.col("_at") - F.col(c.EVENT_TIME)) / 86400 <= F.col("_days"))
 
 
-def counts(written: DataFrame) -> dict[str, int]:
-    """test_users, those without a training event, and the items that were not known before the split."""
+def counts(written: DataFrame, asked: DataFrame) -> dict[str, int]:
+    """test_users, those without a training event, the items that were not known before the split, and the users who
+    chose nothing but what :func:`answerable` takes out of ``asked`` (:func:`indexed`): they are no test users."""
     row = written.agg(
         F.count_distinct(c.USER_ID).alias("test_users"),
         F.count_distinct(F.when(F.col(c.USER_INDEX).isNull(), F.col(c.USER_ID))).alias("test_users_unseen"),
         F.count_distinct(F.when(F.col(c.ITEM_INDEX).isNull(), F.col(c.ITEM_ID))).alias("test_items_unseen"),
     ).first()
     assert row is not None
-    return dict(row.asDict())
+    everyone = asked.select(c.USER_ID).distinct().count()
+    return {**row.asDict(), "test_users_only_seen": everyone - row["test_users"]}

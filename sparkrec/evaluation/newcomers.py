@@ -18,7 +18,7 @@ from sparkrec import schemas
 from sparkrec.config import TwoTower
 from sparkrec.evaluation import outcomes
 from sparkrec.evaluation.comparison import Comparison
-from sparkrec.models import popularity, segments
+from sparkrec.models import popularity, segments, two_tower
 from sparkrec.models.two_tower import exported
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
@@ -29,7 +29,6 @@ from sparkrec.training.driver import model_folder
 #: How many items of a person are known.
 GIVEN = (0, 1, 3, 5)
 NAMES = tuple(f"new_users_{n}" for n in GIVEN)
-TOWER = "two_tower"
 _MET, _ASKED, _HISTORY = "_met", "_asked", "_history"
 
 
@@ -43,11 +42,14 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> Comparison | None:
     found = persisted(cases(holdout, settings.newcomers, settings.seed))
     if found.isEmpty():
         return None
-    folder = str(model_folder(run) / "model")
-    tower = exported.load(folder).settings if TOWER in run.settings.recommend.models else None
-    tower = None if tower is None or tower.history == "none" else tower
+    folder, tower = "", None
+    if two_tower.NAME in run.settings.recommend.models:
+        folder = str(model_folder(run) / "model")
+        tower = exported.load(folder).settings
+        tower = None if tower.history == "none" else tower
     lists = _lists(run, shop, found, tower, folder)
-    models = [popularity.NAME, *([segments.NAME] if shop.segments is not None else []), *([TOWER] if tower else [])]
+    models = [popularity.NAME]
+    models += [name for name, there in ((segments.NAME, shop.segments is not None), (two_tower.NAME, tower)) if there]
     wanted = found.select(c.USER_ID, F.lit(0).alias(c.USER_INDEX), F.explode(_ASKED).alias(c.ITEM_ID))
     hits = outcomes.hits(wanted, reduce(DataFrame.unionByName, [lists[x] for x in models]), models, max(settings.ks))
     sums = outcomes.totals(found, hits, len(models), settings.ks, settings.bootstrap, len(GIVEN))
@@ -98,9 +100,9 @@ def _lists(run: Run, shop: Shop, found: DataFrame, tower: TwoTower | None, folde
         segments.NAME: shop.lists(users.withColumn(c.VECTOR, none), popularity.NAME),
     }
     if tower is not None:
-        known = run.read(schemas.VECTORS_USERS, {c.RUN_ID: run.run_id, c.MODEL: TOWER})
+        known = run.read(schemas.VECTORS_USERS, {c.RUN_ID: run.run_id, c.MODEL: two_tower.NAME})
         mean, prior = newcomers.mean_user(known, tower.width), run.settings.recommend.newcomer_prior
-        lists[TOWER] = shop.lists(newcomers.with_vectors(users, folder, mean, prior), TOWER)
+        lists[two_tower.NAME] = shop.lists(newcomers.with_vectors(users, folder, mean, prior), two_tower.NAME)
     return {
         model: rows.select(c.USER_ID, c.RANK, c.ITEM_ID, F.lit(model).alias(c.MODEL)) for model, rows in lists.items()
     }

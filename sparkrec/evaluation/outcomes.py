@@ -7,6 +7,8 @@ The denominator is every user of gold.holdout. A user who was not known before t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -58,39 +60,50 @@ def hits(holdout: DataFrame, lists: DataFrame, models: Sequence[str], k: int) ->
     return wanted.join(offered, ["served", c.ITEM_ID]).groupBy(c.USER_ID).agg(F.collect_list("place").alias(PLACES))
 
 
+class Totals(NamedTuple):
+    """All that is known of the test users, by segment.
+
+    ``sums`` : those of :func:`bootstrap.sums`, ``[segments, 1 + resamples, 1 + models · metrics]``; columns after the
+    first are model by model, within a model as :func:`metrics.names`. ``apart`` : users to whom two models gave
+    different results, ``[segments, pairs · metrics]``, pairs in the order of :func:`itertools.combinations`.
+    """
+
+    sums: NDArray[np.int64]
+    apart: NDArray[np.int64]
+
+
 def totals(
     users: DataFrame, found: DataFrame, n_models: int, ks: Sequence[int], resamples: int, segments: int = len(SEGMENTS)
-) -> NDArray[np.int64]:
-    """The exact sums of :func:`bootstrap.sums` by segment: ``[segments, 1 + resamples, 1 + n_models · metrics]``.
-
-    Columns after the first are model by model, within a model as :func:`metrics.names`. Only these sums reach the
-    driver; users never do.
-    """
-    shape = (segments, 1 + resamples, 1 + n_models * len(metrics.names(ks)))
+) -> Totals:
+    """What came of the lists, as exact sums. Only these reach the driver; users never do."""
+    width, n_pairs = len(metrics.names(ks)), n_models * (n_models - 1) // 2
+    shapes = (segments, 1 + resamples, 1 + n_models * width), (segments, n_pairs * width)
     joined = users.join(found, c.USER_ID, "left").select(N_RELEVANT, c.SEGMENT, KEY, PLACES)
-    cells = joined.mapInArrow(_kernel(n_models, tuple(ks), shape), f"{_CELL} bigint, {_TOTAL} bigint")
+    cells = joined.mapInArrow(_kernel(n_models, tuple(ks), shapes), f"{_CELL} bigint, {_TOTAL} bigint")
     summed = cells.groupBy(_CELL).agg(F.sum(_TOTAL).alias(_TOTAL)).toArrow()
-    result = np.zeros(int(np.prod(shape)), np.int64)
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    result = np.zeros(sum(sizes), np.int64)
     result[summed[_CELL].to_numpy()] = summed[_TOTAL].to_numpy()
-    return result.reshape(shape)
+    sums, apart = np.split(result, sizes[:1])
+    return Totals(sums.reshape(shapes[0]), apart.reshape(shapes[1]))
 
 
 def _kernel(
-    n_models: int, ks: tuple[int, ...], shape: tuple[int, ...]
+    n_models: int, ks: tuple[int, ...], shapes: tuple[tuple[int, ...], tuple[int, ...]]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        total = np.zeros(shape, np.int64)
+        total = Totals(*(np.zeros(shape, np.int64) for shape in shapes))
         for batch in batches:
             for start in range(0, batch.num_rows, bootstrap.BLOCK):
-                total += _block(batch.slice(start, bootstrap.BLOCK), n_models, ks, shape)
-        flat = total.ravel()
+                _add(total, batch.slice(start, bootstrap.BLOCK), n_models, ks)
+        flat = np.concatenate([part.ravel() for part in total])
         cell = np.flatnonzero(flat)
         yield pa.RecordBatch.from_arrays([pa.array(cell, pa.int64()), pa.array(flat[cell])], [_CELL, _TOTAL])
 
     return kernel
 
 
-def _block(batch: pa.RecordBatch, n_models: int, ks: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.int64]:
+def _add(total: Totals, batch: pa.RecordBatch, n_models: int, ks: tuple[int, ...]) -> None:
     k, n = max(ks), batch.num_rows
     lengths = batch.column(PLACES).value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     found = np.zeros((n, n_models * k), bool)
@@ -100,8 +113,10 @@ def _block(batch: pa.RecordBatch, n_models: int, ks: tuple[int, ...], shape: tup
     values = np.concatenate(by_model, axis=1)
     keys = batch.column(KEY).to_numpy().view(np.uint64)
     segment = batch.column(c.SEGMENT).to_numpy()
-    result = np.zeros(shape, np.int64)
+    apart = np.concatenate(
+        [np.zeros((n, 0), bool), *[one != other for one, other in combinations(by_model, 2)]], axis=1
+    )
     for number in np.unique(segment):
         inside = segment == number
-        result[number] = bootstrap.sums(values[inside], keys[inside], shape[1] - 1)
-    return result
+        total.sums[number] += bootstrap.sums(values[inside], keys[inside], total.sums.shape[1] - 1)
+        total.apart[number] += apart[inside].sum(axis=0)

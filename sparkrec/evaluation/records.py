@@ -15,11 +15,10 @@ from sparkrec import schemas
 from sparkrec.evaluation.comparison import Comparison, Measure
 from sparkrec.evaluation.exposure import Exposure
 from sparkrec.evaluation.report import Report
+from sparkrec.models import two_tower
 from sparkrec.pipeline import STAGES, Run
 from sparkrec.training.warm_start import STAGE as TRAINING
 from sparkrec.training.warm_start import last_full
-
-_MODEL = "two_tower"
 
 Shown = Mapping[tuple[str, int], Exposure]
 
@@ -82,7 +81,7 @@ def report(
         models=comparison.models,
         measures=comparison.measures(),
         differences=comparison.differences(metric, int(k)),
-        test_users=int(comparison.totals[:, 0, 0].sum()),
+        test_users=comparison.users,
         test_pairs=int(pairs[0]),
         test_pairs_unknown=int(pairs[1]),
         breadth=breadth(shown),
@@ -107,17 +106,16 @@ def warm_start(run: Run, comparison: Comparison, metric: str, k: int) -> dict[st
     days and number of users. ``gain`` : the metric less the other's; ``seconds_saved`` : the other's less these.
     """
     own = [row for row in run.records() if row[c.STAGE] == TRAINING]
-    result = json.loads(own[-1][c.DETAILS] or "{}").get("two_tower", {}) if own else {}
+    result = json.loads(own[-1][c.DETAILS] or "{}").get(two_tower.NAME, {}) if own else {}
     if not result.get("warm_start"):
         return None
-    mine = next(
-        (m for m in comparison.measures() if (m.model, m.metric, m.k, m.segment) == (_MODEL, metric, k, "all")), None
-    )
+    wanted = two_tower.NAME, metric, k, "all"
+    mine = next((m for m in comparison.measures() if (m.model, m.metric, m.k, m.segment) == wanted), None)
     values = [(mine.value, mine.n_users) if mine else None]
     rows = own[-1:]
     if full := last_full(run, result["as_of"]):
         rows, values = [*rows, full], [*values, _measured(run, full[c.RUN_ID], metric, k)]
-    results = [json.loads(row[c.DETAILS])["two_tower"] for row in rows]
+    results = [json.loads(row[c.DETAILS])[two_tower.NAME] for row in rows]
     found = {
         **result["warm_start"],
         "trainings": [
@@ -140,7 +138,7 @@ def _measured(run: Run, run_id: str, metric: str, k: int) -> tuple[float, int] |
     """A metric of another run's two-tower lists, and over how many users; None where it was not evaluated."""
     if not run.lake.exists(schemas.METRICS):
         return None
-    wanted = {c.RUN_ID: run_id, c.MODEL: _MODEL, c.METRIC: metric, c.K: k, c.SEGMENT: "all"}
+    wanted = {c.RUN_ID: run_id, c.MODEL: two_tower.NAME, c.METRIC: metric, c.K: k, c.SEGMENT: "all"}
     rows = run.lake.read(schemas.METRICS)
     for column, value in wanted.items():
         rows = rows.where(F.col(column) == F.lit(value))

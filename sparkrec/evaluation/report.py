@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from sparkrec.evaluation import plots
+from sparkrec.evaluation import bootstrap, plots
 from sparkrec.evaluation.comparison import Comparison, Difference, Measure
 from sparkrec.evaluation.outcomes import SEGMENT_DOCS
 
@@ -42,6 +42,12 @@ _SPLITS = {
     "models were then trained on everything but the test event. This is the protocol of published next-item numbers.",
     "given": "The data comes with its own train and test part, and both were used as they are.",
     "none": "Nothing was held out: all events train, and there is no test.",
+}
+#: What a verdict other than ahead means for the best model.
+_SAID = {
+    bootstrap.NOISE: "It is level with {}: the difference is inside the noise",
+    bootstrap.TOO_FEW: "Whether it is better than {} cannot be told: too few users have different results by the two",
+    bootstrap.UNTESTED: "Whether it is better than {} by more than chance was not tested",
 }
 _SEVERITIES = {"quarantine": "refused", "repair": "mended", "warn": "noted"}
 _TABLES = {
@@ -122,19 +128,17 @@ def headline(report: Report) -> str:
     text = f"{model_name(best.model)} has the best lists: {name} is {best.value:.4f}"
     if best.low is not None and best.high is not None:
         text += f" (95\u00a0% interval {best.low:.4f} to {best.high:.4f})"
-    ahead, level = [], []
+    ahead: list[str] = []
+    others: dict[str, list[str]] = {bootstrap.NOISE: [], bootstrap.TOO_FEW: [], bootstrap.UNTESTED: []}
     for other in ranking[1:]:
         gap = next(d for d in report.differences if (d.model, d.other) == (best.model, other.model))
         where = f"{model_name(other.model)} ({other.value:.4f})"
-        if gap.verdict == "inside the noise":
-            level.append(where)
+        if gap.verdict in others:
+            others[gap.verdict].append(where)
         else:
             ahead.append(f"{gap.value / other.value:.0%} above {where}" if other.value else f"above {where}")
-    sentences = [text]
-    if ahead:
-        sentences.append(f"That is {' and '.join(ahead)}")
-    if level:
-        sentences.append(f"It is level with {' and '.join(level)}: the difference is inside the noise")
+    sentences = [text, *([f"That is {' and '.join(ahead)}"] if ahead else [])]
+    sentences += [_SAID[verdict].format(" and ".join(rows)) for verdict, rows in others.items() if rows]
     return ". ".join(sentences) + "."
 
 
@@ -170,6 +174,9 @@ def render(report: Report) -> str:
             _FACTS.get(n, n.replace("_", " ")): v for n, v in report.record("clean")["details"].get("facts", {}).items()
         },
         split=_split(report),
+        search=_search(report),
+        fewest=bootstrap.FEWEST,
+        left_out=report.record("featurize")["counts"].get("test_users_only_seen", 0),
         configuration=yaml.safe_dump(dict(report.settings), sort_keys=False, allow_unicode=True),
         made=f"{dt.datetime.now(dt.UTC):%d %B %Y, %H:%M} UTC",
     )
@@ -341,6 +348,7 @@ def _flow(report: Report) -> list[tuple[str, int]]:
         ("test users who were not known before", featurize.get("test_users_unseen")),
         ("test items that were not known before", featurize.get("test_items_unseen")),
         ("pairs met again in the test part, not asked for", featurize.get("holdout_already_seen")),
+        ("users who came back to nothing else, not asked", featurize.get("test_users_only_seen")),
     ]  # fmt: skip
     return [(words, int(n)) for words, n in steps if n is not None]
 
@@ -351,3 +359,15 @@ def _split(report: Report) -> str:
     test = split.get("test", "the split")
     as_of, end = split.get("as_of", test), split.get("end", "the end of the log")
     return _SPLITS[kind].format(as_of=as_of, test=test, end=end)
+
+
+def _search(report: Report) -> str:
+    """Whether lists are exact, and how much of the exact ones an approximate search was found to find."""
+    found = report.record("recommend")["details"].get("search", {})
+    missing = [f"{how['recall']:.1%} for {use.replace('_', ' ')}" for use, how in found.items() if "recall" in how]
+    if not missing:
+        return "Lists of every model are made from the same items by the same exact search."
+    return (
+        "Lists of every model are made from the same items by the same search, which is approximate: of the best items "
+        f"that an exact one finds, it found {', '.join(missing)}, measured on users of this run."
+    )

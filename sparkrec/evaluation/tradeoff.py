@@ -237,7 +237,8 @@ def _lists(run: Run, model: str, indices: Sequence[int], shelf: DataFrame, metho
     traits = item_traits.publish(rules.item_traits(gold, settings))
     matrix = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, place), model)
     vectors = run.read(schemas.VECTORS_USERS, place).where(F.col(c.USER_INDEX).isin(*indices))
-    everyone = rules.users(run, rules.read_lists(run.spark, settings))
+    drawn = run.spark.createDataFrame([(index,) for index in indices], f"{c.USER_INDEX} int")
+    everyone = rules.users(run, rules.read_lists(run), only=drawn)
     frame = persisted(join.with_vectors(everyone.join(vectors, c.USER_INDEX, "left_semi"), vectors))
     frames = []
     for weight in WEIGHTS:

@@ -241,7 +241,8 @@ def _suspected(run: Run, state: State, before: View, now: View) -> list[DataFram
     if before.at.as_of == now.at.as_of and _same(run, state, schemas.SILVER_SUSPECTS):
         return []
     since = [
-        bots.since(view.suspects).where(F.col("since") < utc(view.at.as_of)).select(c.USER_ID) for view in (before, now)
+        bots.since(view.suspects).where(F.col("since") <= utc(view.at.as_of)).select(c.USER_ID)
+        for view in (before, now)
     ]
     return [_difference(*since)]
 

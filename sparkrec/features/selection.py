@@ -1,7 +1,7 @@
 """Which events of silver gold is made of, and why the others are left out.
 
-What is known of an event is taken as of the split: a cancellation, or a user's first day as a bot, after ``as_of``
-changes nothing about the events before it.
+What is known of an event is taken as of the split: a cancellation, or the end of a user's first day as a bot, after
+``as_of`` changes nothing about the events before it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from sparkrec.evaluation.splits import PART, TRAIN, VALIDATION, Borders, midnigh
 LEFT_OUT = "left_out"
 #: Of an event: gold forgets what it holds of the user, so older events count as new.
 AGAIN = "again"
+
+# Rows of silver.suspects, of which a user may have several: their ids fit into the memory of every executor, 200 MB.
+_FEW = 2_000_000
 
 #: What later steps need of an event; line and event_id only to order events of the same second.
 COLUMNS = (
@@ -76,8 +79,9 @@ def mark(events: DataFrame, suspects: DataFrame, items: DataFrame, settings: Fea
     seen = events.where((F.col(c.EVENT_TIME) < utc(at.end)) & (F.col(c.EVENT_DATE) <= utc(at.end).cast("date")))
     since = bots.since(suspects).withColumnRenamed("since", "_since")
     no_goods = items.where(~F.col(c.FOR_SALE)).select(c.ITEM_ID, F.lit(True).alias("_no_goods"))
-    # Bots are few, and so are the things in a shop that are no goods: no shuffle of the events for them.
-    joined = seen.join(F.broadcast(since), c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
+    # Bots are few as a rule, and so are the things in a shop that are no goods: no shuffle of the events for them.
+    since = F.broadcast(since) if suspects.count() <= _FEW else since
+    joined = seen.join(since, c.USER_ID, "left").join(no_goods, c.ITEM_ID, "left")
     return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*COLUMNS, AGAIN, LEFT_OUT)
 
 
@@ -114,7 +118,7 @@ def _reason(settings: Features, at: Borders) -> Column:
     rated = F.col(c.EVENT_TYPE).isin(c.RATING, c.REVIEW)
     reasons = {
         "other_type": ~F.col(c.EVENT_TYPE).isin(*settings.event_types) | F.col(c.ITEM_ID).isNull(),
-        "suspect": F.col("_since") < horizon,
+        "suspect": F.col("_since") <= horizon,
         "cancelled": F.col(c.CANCELLED_AT) < horizon,
         "not_for_sale": F.col("_no_goods"),
     }

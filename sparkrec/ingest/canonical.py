@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
+from sparkrec.ingest import json_text
 from sparkrec.ingest.formats import FIELDS
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def time_from_pattern(text: Column, pattern: str) -> Column:
 
     literal = re.search("'[^']*(UTC|GMT|Z)[^']*'", pattern)
     has_offset = literal or re.search("[VzOXxZ]", re.sub("'[^']*'", "", pattern))
-    time = _iso(F.try_to_timestamp(text, F.lit(pattern)))
+    time = F.try_to_timestamp(text, F.lit(pattern))
+    time = json_text.iso(time, "'Z'") if "SSSS" in pattern else _iso(time)
     return F.coalesce(time if has_offset else F.rtrim(time, F.lit("Z")), text)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
+from sparkrec.ingest import json_text
 from sparkrec.ingest.files import File, Folder
 from sparkrec.ingest.lines import number, read_lines
 
@@ -172,7 +173,7 @@ _PAIR = Csv(" ", ("user", "item"), quote="")
 
 @dataclass(frozen=True)
 class JsonLines(Format):
-    """One JSON object a line. Nested values stay JSON text."""
+    """One JSON object a line; a line that goes on after it is malformed. Nested values stay JSON text."""
 
     encoding: str = "utf-8"
 
@@ -182,25 +183,31 @@ class JsonLines(Format):
     def parse(
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
     ) -> DataFrame:
-        return _parse_json(rows, names)
+        from pyspark.sql import functions as F
+
+        return _parse_json(rows, names, ~json_text.goes_on(F.col(c.RAW)))
 
 
 @dataclass(frozen=True)
 class JsonObject(Format):
     """A file that is one JSON object: a row for each of its keys, with the fields ``key`` and ``value``.
 
-    The whole file is one task's work: for catalogues, not for logs.
+    The whole file is one task's work: for catalogues, not for logs. One that is no JSON object, or goes on after it, is
+    damaged (:func:`sparkrec.ingest.files.reading` names it).
     """
 
     def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
         from pyspark.sql import functions as F
 
         whole = folder.spark.read.text([file.for_spark for file in files], wholetext=True)
+        path, text = F.col("_metadata.file_path"), F.col("value")
+        found = F.when(~json_text.goes_on(text), F.from_json(text, "map<string,string>"))
+        damaged = F.raise_error(F.concat(F.lit("sparkrec: no JSON object while reading file "), path))
         entries = whole.select(
-            F.col("_metadata.file_path").alias("_path"),
+            path.alias("_path"),
             F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
-            F.posexplode(F.map_entries(F.from_json("value", "map<string,string>"))).alias("_position", "_entry"),
-        )
+            F.map_entries(F.coalesce(found, damaged.cast("map<string,string>"))).alias("_entries"),
+        ).select("_path", c.SOURCE_BYTES, F.posexplode("_entries").alias("_position", "_entry"))
         rows = entries.select(
             "_path",
             (F.col("_position") + 1).cast("bigint").alias(c.LINE),
@@ -273,7 +280,7 @@ class Parquet(Format):
             F.col("_metadata.file_path").alias("_path"),
             (F.col("_metadata.row_index") + 1).alias(c.LINE),
             F.lit(None).cast("string").alias(c.HEADER),
-            _as_json(frame).alias(c.RAW),
+            json_text.of_rows(frame).alias(c.RAW),
             F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
         )
 
@@ -308,7 +315,7 @@ class Delta(Format):
         _check_columns(folder, files[0].uri, frame.columns, needs)
         names = folder.spark.createDataFrame([(file.name,) for file in files], f"{c.SOURCE_FILE} string")
         # Delta's rows have no row_index; they come in the file's order, as lines do.
-        return number(folder, frame, _as_json(frame))[0].join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
+        return number(folder, frame, json_text.of_rows(frame))[0].join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
 
     def parse(
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
@@ -333,12 +340,6 @@ def _of_one_schema(folder: Folder, files: Sequence[File]) -> list[DataFrame]:
     return [folder.spark.read.parquet(*paths) for paths in by_schema.values()]
 
 
-def _as_json(frame: DataFrame) -> Column:
-    from pyspark.sql import functions as F
-
-    return F.to_json(F.struct(*[F.col(f"`{name}`") for name in frame.columns]))
-
-
 def _with_names(folder: Folder, rows: DataFrame) -> DataFrame:
     """``source_file`` instead of Spark's encoded path."""
     from pyspark.sql import functions as F
@@ -349,18 +350,20 @@ def _with_names(folder: Folder, rows: DataFrame) -> DataFrame:
     return rows.join(F.broadcast(names), "_path").select(c.SOURCE_FILE, c.LINE, c.HEADER, c.RAW, c.SOURCE_BYTES)
 
 
-def _parse_json(rows: DataFrame, names: Sequence[str] | None) -> DataFrame:
+def _parse_json(rows: DataFrame, names: Sequence[str] | None, whole: Column | None = None) -> DataFrame:
+    """``whole`` : whether a row's object is all of its text, where that is not known."""
     from pyspark.sql import functions as F
 
+    whole = F.lit(True) if whole is None else whole
     names = (*(names or ()), _CORRUPT)
     if len(names) == 1 or len({name.lower() for name in names}) < len(names):
-        parsed = rows.withColumn(FIELDS, F.from_json(c.RAW, "map<string,string>"))
+        parsed = rows.withColumn(FIELDS, F.when(whole, F.from_json(c.RAW, "map<string,string>")))
     else:
         # A few known fields: a row of them, not a map of all that the line has, which is searched for each of them.
         schema = ", ".join(f"`{name.replace('`', '``')}` string" for name in names)
         parsed = rows.withColumn(FIELDS, F.from_json(c.RAW, schema, {"columnNameOfCorruptRecord": _CORRUPT}))
-        parsed = parsed.withColumn(FIELDS, F.when(F.col(FIELDS)[_CORRUPT].isNull(), F.col(FIELDS)))
-    sentence = F.when(F.col(FIELDS).isNull(), F.lit("the line is not a JSON object"))
+        parsed = parsed.withColumn(FIELDS, F.when(F.col(FIELDS)[_CORRUPT].isNull() & whole, F.col(FIELDS)))
+    sentence = F.when(F.col(FIELDS).isNull(), F.lit("the line is not one JSON object"))
     return parsed.withColumn(c.MALFORMED, sentence)
 
 

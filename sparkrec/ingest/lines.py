@@ -6,7 +6,7 @@ number of lines of every split, which are few, give each line its number: id - f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -50,13 +50,9 @@ def number(folder: Folder, records: DataFrame, raw: Column, header: bool = False
         F.monotonically_increasing_id().alias(_ID),
         raw.alias(c.RAW),
     )
-    first = F.min_by(c.RAW, _ID) if header else F.lit(None).cast("string")
-    splits = (
-        rows.groupBy(_PATH, _BLOCK)
-        .agg(F.min(_ID).alias(_FIRST_ID), F.count("*").alias(c.COUNT), first.alias(c.HEADER))
-        .collect()
-    )
-    headers, placed = _place(folder, splits)
+    splits = rows.groupBy(_PATH, _BLOCK).agg(F.min(_ID).alias(_FIRST_ID), F.count("*").alias(c.COUNT)).collect()
+    headers = _headers(rows, splits) if header else {}
+    placed = _place(folder, splits, headers)
     numbers = f"{_BLOCK} bigint, {_FIRST_ID} bigint, {_BEFORE} bigint"
     schema = f"{_PATH} string, {numbers}, {c.SOURCE_FILE} string, {c.HEADER} string"
     index = F.broadcast(folder.spark.createDataFrame(placed, schema))
@@ -65,7 +61,7 @@ def number(folder: Folder, records: DataFrame, raw: Column, header: bool = False
     numbered = rows.join(index, [_PATH, _BLOCK], "left").select(
         c.SOURCE_FILE, F.coalesce(line, moved.cast("bigint")).alias(c.LINE), c.HEADER, c.RAW, c.SOURCE_BYTES
     )
-    return numbered, headers
+    return numbered, {folder.relative(path): first for path, first in headers.items()}
 
 
 def offsets(counts: Sequence[int]) -> list[int]:
@@ -84,17 +80,27 @@ def with_fixed_splits(spark: SparkSession) -> None:
         spark.conf.set(key, str(spark.sparkContext.defaultParallelism))
 
 
-def _place(folder: Folder, splits: Sequence[Row]) -> tuple[dict[str, str], list[tuple[object, ...]]]:
-    headers: dict[str, str] = {}
+def _by_file(splits: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    for path, blocks in groupby(sorted(splits, key=itemgetter(_PATH, _BLOCK)), key=itemgetter(_PATH)):
+        yield path, list(blocks)
+
+
+def _headers(rows: DataFrame, splits: Sequence[Row]) -> dict[str, str]:
+    """Path → first line, by a pass of its own: Spark sorts all rows for an aggregate that holds a text."""
+    from pyspark.sql import functions as F
+
+    firsts = {path: blocks[0][_FIRST_ID] for path, blocks in _by_file(splits)}
+    wanted = F.broadcast(rows.sparkSession.createDataFrame([(id_,) for id_ in firsts.values()], f"{_ID} bigint"))
+    found = {row[_PATH]: row[c.RAW] for row in rows.join(wanted, _ID, "left_semi").select(_PATH, c.RAW).collect()}
+    return {path: found[path] for path in firsts}
+
+
+def _place(folder: Folder, splits: Sequence[Row], headers: Mapping[str, str]) -> list[tuple[object, ...]]:
     placed: list[tuple[object, ...]] = []
-    for path, group in groupby(sorted(splits, key=itemgetter(_PATH, _BLOCK)), key=itemgetter(_PATH)):
-        blocks = list(group)
-        name, header = folder.relative(path), blocks[0][c.HEADER]
-        if header is not None:
-            headers[name] = header
+    for path, blocks in _by_file(splits):
         for block, before in zip(blocks, offsets([block[c.COUNT] for block in blocks]), strict=True):
-            placed.append((path, block[_BLOCK], block[_FIRST_ID], before, name, header))
-    return headers, placed
+            placed.append((path, block[_BLOCK], block[_FIRST_ID], before, folder.relative(path), headers.get(path)))
+    return placed
 
 
 def _decoded(value: Column, encoding: str) -> Column:

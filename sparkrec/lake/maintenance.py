@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
-_FILE_BYTES = "spark.databricks.delta.optimize.maxFileSize"
+#: A smaller file is joined with others, and what comes of it is at most so large.
+_FILE_BYTES = ("spark.databricks.delta.optimize.minFileSize", "spark.databricks.delta.optimize.maxFileSize")
 _WEEK = 168
 #: Between one upkeep and the next.
 _MORE_WEEKS = 3
@@ -61,11 +62,24 @@ def crowded(lake: Lake, table: Table, small_bytes: int, at_least: int) -> list[M
     return [dict(row[0]) for row in rows]
 
 
+def partitions(lake: Lake, table: Table, column: str) -> set[str]:
+    """The values that a column of the partitioning has in the newest version; no file is opened."""
+    return {row[0] for row in _listed(lake, table).selectExpr(f"partitionValues['{column}']").distinct().collect()}
+
+
+def delete_partitions(lake: Lake, table: Table, column: str, values: Sequence[str]) -> None:
+    """Leave out the partitions with these values, in one commit; :func:`vacuum` removes their files later."""
+    from delta.tables import DeltaTable
+    from pyspark.sql import functions as F
+
+    DeltaTable.forPath(lake.spark, lake.path(table)).delete(F.col(column).isin(*values))
+
+
 def compact(lake: Lake, table: Table, partitions: list[Mapping[str, str | None]], file_bytes: int) -> None:
     """Join the small files of these partitions, and sort them by user where the table is read so."""
     from delta.tables import DeltaTable
 
-    with _settings(lake.spark, {_FILE_BYTES: str(file_bytes), f"{_FILE_BYTES[:-11]}minFileSize": str(file_bytes)}):
+    with _settings(lake.spark, dict.fromkeys(_FILE_BYTES, str(file_bytes))):
         optimize = DeltaTable.forPath(lake.spark, lake.path(table)).optimize()
         if table.partition_by:
             optimize = optimize.where(" OR ".join(f"({_condition(values)})" for values in partitions))

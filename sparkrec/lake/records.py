@@ -9,6 +9,9 @@ from typing import Any
 from sparkrec import columns as c
 from sparkrec.schemas import Table
 
+#: Commands on a lake, not on a run: their records say nothing of which runs are still in use.
+UPKEEP = ("maintain", "erase", "export")
+
 
 def finished(record: Any) -> dt.datetime:
     """When a run record was written. A stage that began earlier may have read, and written, later."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.lake import maintenance
-from sparkrec.lake.records import finished
+from sparkrec.lake.records import UPKEEP, finished
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def needed_hours(run: Run, table: Table) -> float:
     wanted = run.settings.maintenance.retention_hours
     if not run.lake.exists(schemas.RUNS):
         return wanted
-    records = run.lake.read(schemas.RUNS).where(~F.col(c.STAGE).isin("maintain", "erase", "export"))
+    records = run.lake.read(schemas.RUNS).where(~F.col(c.STAGE).isin(*UPKEEP))
     rows = sorted(records.collect(), key=finished, reverse=True)
     kept = list(dict.fromkeys(row[c.RUN_ID] for row in rows))[: run.settings.maintenance.keep_runs]
     newest = {(row[c.RUN_ID], row[c.STAGE]): row for row in reversed(rows) if row[c.RUN_ID] in kept}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from pyspark.errors import IllegalArgumentException
 from pyspark.ml.recommendation import ALS, ALSModel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,6 +20,8 @@ from sparkrec.errors import DataError
 
 NAME = "als"
 
+#: What MLlib says of an empty input; to ask beforehand would compute the ratings twice.
+_EMPTY = "No ratings available"
 _EXACT = "decimal(20,6)"  # sums of decimals are the same in any order
 
 
@@ -43,9 +46,10 @@ def ratings(sequences: DataFrame, settings: Als) -> DataFrame:
 
 
 def train(ratings: DataFrame, settings: Als) -> ALSModel:
-    """Fits the model. The same ratings and seed give the same factors, on the same number of blocks.
+    """Fits the model. On one machine the same ratings and seed give the same factors, on the same number of blocks.
 
-    Rows are put in order first, because the solver adds them up in the order in which they come.
+    Rows are put in order first, because the solver adds them up in the order in which they come; on several machines
+    blocks come from the network in any order, and the factors are the same to rounding.
 
     Raises
     ------
@@ -53,12 +57,7 @@ def train(ratings: DataFrame, settings: Als) -> ALSModel:
         There is nothing to learn from.
     """
     ordered = ratings.repartition(settings.blocks, c.USER_INDEX).sortWithinPartitions(c.USER_INDEX, c.ITEM_INDEX)
-    if ordered.isEmpty():
-        raise DataError(
-            "ALS has no ratings to learn from: gold.sequences holds no event with a positive als.weights entry (or, "
-            "with als.implicit: false, no rating with stars). Look at features.event_types and als.weights."
-        )
-    return ALS(
+    solver = ALS(
         userCol=c.USER_INDEX,
         itemCol=c.ITEM_INDEX,
         ratingCol=c.VALUE,
@@ -71,7 +70,16 @@ def train(ratings: DataFrame, settings: Als) -> ALSModel:
         numItemBlocks=settings.blocks,
         checkpointInterval=settings.checkpoint_interval,
         seed=settings.seed,
-    ).fit(ordered)
+    )
+    try:
+        return solver.fit(ordered)
+    except IllegalArgumentException as error:
+        if _EMPTY not in str(error):
+            raise
+        raise DataError(
+            "ALS has no ratings to learn from: gold.sequences holds no event with a positive als.weights entry (or, "
+            "with als.implicit: false, no rating with stars). Look at features.event_types and als.weights."
+        ) from error
 
 
 def with_ids(factors: DataFrame, vocabulary: DataFrame, index: str, identifier: str) -> DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from sparkrec.privacy.scan import Needles, in_file
+from sparkrec.training import checkpoint
 
 _TABLE = "user_id"
-_MANIFEST = "manifest.json"
 #: Folders below the lake: trained models with their checkpoints, MLflow's copies of them, reports.
 _MODELS, _TRACKED, _REPORTS, _SCRATCH = "models", "mlruns", "reports", "checkpoints"
 _BLOCK = 4096
@@ -30,8 +29,8 @@ def forget_rows(lake: Path, indices: Sequence[int]) -> int:
     for folder in sorted({path.parent for path in _arrays(lake)}):
         manifest = _manifest(folder)
         for path in sorted(folder.glob("*.npy")):
-            if place := _place(path, manifest):
-                changed += _forget(path, np.asarray(indices, np.int64), *place, manifest)
+            if _is_of_users(path):
+                changed += _forget(path, np.asarray(indices, np.int64), manifest)
         if manifest:
             _write_manifest(folder, manifest)
     return changed
@@ -53,22 +52,19 @@ def remove_scratch(lake: Path) -> None:
 
 def _arrays(lake: Path) -> Iterator[Path]:
     for root in (_MODELS, _TRACKED):
-        yield from (path for path in (lake / root).rglob("*.npy") if _TABLE in path.name.split("."))
+        yield from filter(_is_of_users, (lake / root).rglob("*.npy"))
 
 
-def _place(path: Path, manifest: dict | None) -> tuple[int, int] | None:
-    """Of a table of users: the rank whose rows the file holds, and the number of ranks; of other files None."""
-    parts = path.name.removesuffix(".npy").split(".")
-    if _TABLE not in parts:
-        return None
-    rank = parts[parts.index(_TABLE) + 1 :]
-    return (int(rank[0]), int(manifest["ranks"])) if rank and manifest else (0, 1)
+def _is_of_users(path: Path) -> bool:
+    """By the name of the array, which has a row for each user."""
+    return _TABLE in path.name.split(".")
 
 
-def _forget(path: Path, indices: np.ndarray, rank: int, ranks: int, manifest: dict | None) -> bool:
-    whole = manifest is None or manifest["files"].get(path.name) == _checksum(path)
+def _forget(path: Path, indices: np.ndarray, manifest: dict | None) -> bool:
+    whole = manifest is None or manifest["files"].get(path.name) == checkpoint.checksum(path)
+    first, step = checkpoint.rows_of(path.name, manifest) if manifest else (0, 1)
     array = np.load(path, mmap_mode="r+")
-    rows = indices[indices % ranks == rank] // ranks
+    rows = indices[indices % step == first] // step
     rows = rows[rows < len(array)]
     touched = bool(len(rows)) and any(array[rows[i : i + _BLOCK]].any() for i in range(0, len(rows), _BLOCK))
     if touched:
@@ -77,27 +73,22 @@ def _forget(path: Path, indices: np.ndarray, rank: int, ranks: int, manifest: di
     del array
     # A wrong checksum over rows that are zeros already: an erasure was killed before it could write the right one.
     if manifest and len(rows) and (whole or not touched):
-        manifest["files"][path.name] = _checksum(path)
+        manifest["files"][path.name] = checkpoint.checksum(path)
     return touched
 
 
 def _manifest(folder: Path) -> dict | None:
-    path = folder / _MANIFEST
+    path = folder / checkpoint.MANIFEST
     if not path.is_file():
         return None
     content = json.loads(path.read_text())
-    return content if isinstance(content, dict) and "files" in content else None
+    return content if isinstance(content, dict) and {"files", "sharded", "ranks"} <= content.keys() else None
 
 
 def _write_manifest(folder: Path, manifest: dict) -> None:
-    temporary = folder / f".{_MANIFEST}.tmp"
+    temporary = folder / f".{checkpoint.MANIFEST}.tmp"
     with open(temporary, "w") as file:
         json.dump(manifest, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, folder / _MANIFEST)
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    os.replace(temporary, folder / checkpoint.MANIFEST)

@@ -6,7 +6,6 @@ every step does nothing where it has been done before.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from sparkrec.errors import DataError
 from sparkrec.lake import maintenance
 from sparkrec.lake.maintenance import ERASURE
 from sparkrec.lake.tables import CURRENT
-from sparkrec.privacy import artifacts, persons, pseudonyms, scan
+from sparkrec.privacy import artifacts, persons, scan, suppressed
 from sparkrec.privacy.keys import Key
 from sparkrec.privacy.persons import Persons
 from sparkrec.privacy.scan import Needles, Scanned
@@ -36,12 +35,7 @@ GONE = "[erased]"
 
 def suppress(run: Run, who: Persons, key: Key) -> None:
     """Enter the persons in the list that ingest consults, so that an old file does not bring them back."""
-    wanted = sorted({key.digest(pseudonyms.ERASED, user) for user in who.stored})
-    rows = [(digest, run.started) for digest in wanted]
-    frame = run.spark.createDataFrame(rows, schemas.SUPPRESSED.struct())
-    if run.lake.exists(schemas.SUPPRESSED):
-        frame = frame.join(run.lake.read(schemas.SUPPRESSED).select(c.DIGEST), c.DIGEST, "left_anti")
-    run.lake.append(schemas.SUPPRESSED, frame)
+    suppressed.enter(run, who.stored, key)
 
 
 def forget(run: Run, who: Persons) -> int:
@@ -64,7 +58,7 @@ def delete(run: Run, who: Persons, source: Source) -> dict[str, int]:
     """
     deleted: dict[str, int] = {}
     for table in persons.tables(run):
-        rows, on = persons.keys_of(run, table, who, source)
+        rows, on = persons.keys_of(run, table, who, source, mentioned=who.stored)
         with maintenance.noted(run.spark, ERASURE):
             deleted[table.name] = _delete(run, table, rows, on)
     return deleted
@@ -131,8 +125,8 @@ def _cleaner(who: Persons) -> Callable[[str], str]:
     ids = sorted({x for x in (*who.given, *who.stored) if scan.is_distinctive(x)}, key=len, reverse=True)
     if not ids:
         return lambda text: text
-    written = {spelling for user in ids for spelling in (user, json.dumps(user)[1:-1])}
-    pattern = re.compile(r"(?<![0-9A-Za-z_])(?:" + "|".join(map(re.escape, written)) + r")(?![0-9A-Za-z_])")
+    written = {spelling for user in ids for spelling in scan.spellings(user)}
+    pattern = re.compile(f"(?<!{scan.WITHIN_WORD})(?:{'|'.join(map(re.escape, written))})(?!{scan.WITHIN_WORD})")
     return lambda text: pattern.sub(GONE, text)
 
 

@@ -10,7 +10,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.named import ids
-from sparkrec.privacy import keys, protect, pseudonyms
+from sparkrec.privacy import keys, protect, pseudonyms, scan, suppressed
 from sparkrec.privacy.keys import Key
 from sparkrec.schemas import Table
 
@@ -82,10 +82,9 @@ def as_stored(run: Run, rows: DataFrame) -> DataFrame:
         rows = rows.withColumn(c.USER_ID, F.when(known, F.col(c.USER_ID)).otherwise(F.col("_hashed"))).drop("_hashed")
     if not run.lake.exists(schemas.SUPPRESSED):
         return rows
-    key = keys.load(run.settings, create=False)
-    erased = run.lake.read(schemas.SUPPRESSED).select(c.DIGEST).distinct()
-    marked = rows.withColumn(c.DIGEST, pseudonyms.digests(key, pseudonyms.ERASED)(F.col(c.USER_ID)))
-    return marked.join(F.broadcast(erased), c.DIGEST, "left_anti").drop(c.DIGEST)
+    digests = pseudonyms.digests(suppressed.key(run), pseudonyms.ERASED)
+    marked = rows.withColumn(c.DIGEST, digests(F.col(c.USER_ID)))
+    return marked.join(F.broadcast(suppressed.digests(run)), c.DIGEST, "left_anti").drop(c.DIGEST)
 
 
 def key_of(run: Run, held: str) -> Key:
@@ -114,11 +113,16 @@ def indices(run: Run, who: DataFrame) -> list[int]:
     return sorted(row[0] for row in rows)
 
 
-def keys_of(run: Run, table: Table, persons: Persons, source: Source) -> tuple[DataFrame, tuple[str, ...]]:
-    """The persons' rows of a table, as a frame of key values, and the columns of the table that these are."""
+def keys_of(
+    run: Run, table: Table, persons: Persons, source: Source, mentioned: Sequence[str]
+) -> tuple[DataFrame, tuple[str, ...]]:
+    """The persons' rows of a table, as a frame of key values, and the columns of the table that these are.
+
+    ``mentioned`` : as in :func:`lines`.
+    """
     who = persons.frame(run)
     if table in BY_LINE:
-        return lines(run, who, source), (c.SOURCE_FILE, c.LINE)
+        return lines(run, persons, source, mentioned), (c.SOURCE_FILE, c.LINE)
     if table.person == c.USER_INDEX:
         rows = [(index,) for index in indices(run, who)]
         return run.spark.createDataFrame(rows, f"{c.USER_INDEX} int"), (c.USER_INDEX,)
@@ -127,8 +131,11 @@ def keys_of(run: Run, table: Table, persons: Persons, source: Source) -> tuple[D
     return who, (c.USER_ID,)
 
 
-def lines(run: Run, who: DataFrame, source: Source) -> DataFrame:
-    """Files and lines of the persons' raw events; of a line that cannot be parsed, where an id occurs in it."""
+def lines(run: Run, persons: Persons, source: Source, mentioned: Sequence[str]) -> DataFrame:
+    """Files and lines of the persons' raw events; of lines that cannot be parsed, those with an id of ``mentioned``.
+
+    These by the same rule as in the proof of an erasure, so that it finds none that was passed over here.
+    """
     from pyspark.sql import functions as F
 
     from sparkrec.clean import parsing
@@ -136,19 +143,23 @@ def lines(run: Run, who: DataFrame, source: Source) -> DataFrame:
     events = source.events(run.lake.read(schemas.BRONZE_EVENTS))
     place = (c.SOURCE_FILE, c.LINE)
     by_id = events.withColumn(c.USER_ID, parsing.trimmed(F.col(c.USER_ID)))  # as in silver
-    own = by_id.join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
-    words = F.explode(protect.words())
-    torn = events.where(F.col(c.MALFORMED).isNotNull()).select(*place, words.alias(c.USER_ID))
-    named_in = torn.join(F.broadcast(who), c.USER_ID, "left_semi").select(*place)
-    return own.unionByName(named_in).distinct()
+    own = by_id.join(F.broadcast(persons.frame(run)), c.USER_ID, "left_semi").select(*place)
+    if mentioned:
+        torn = events.where(F.col(c.MALFORMED).isNotNull())
+        own = own.unionByName(torn.where(scan.mentions(mentioned)(F.col(c.RAW))).select(*place))
+    return own.distinct()
 
 
 def rows_of(run: Run, persons: Persons, source: Source) -> Iterator[tuple[Table, DataFrame]]:
-    """Each table with rows of persons, and theirs, as of its newest version."""
+    """Each table with rows of persons, and theirs, as of its newest version.
+
+    A line that cannot be parsed is theirs if it holds an id that can hardly be anything else.
+    """
     from pyspark.sql import functions as F
 
+    mentioned = [user for user in persons.stored if scan.is_distinctive(user)]
     for table in reversed(tables(run)):
-        own, on = keys_of(run, table, persons, source)
+        own, on = keys_of(run, table, persons, source, mentioned)
         rows = run.lake.read(table)
         if table is schemas.QUARANTINE:
             rows = rows.where(F.col(c.TABLE) == schemas.BRONZE_EVENTS.name)

@@ -1,8 +1,9 @@
 """What happens to raw event rows between the file and bronze: pseudonyms, scrubbing, and the erased stay away.
 
 A row is taken apart by its format, changed field by field, and written anew. Fields that the source does not read are
-dropped: nobody can vouch for what is in them. A line that cannot be taken apart may hold an id anywhere, so only its
-length and a keyed digest are kept: enough to count it, to merge its repeats, and to find it in the file by its number.
+dropped: nobody can vouch for what is in them. A line that cannot be taken apart may hold an id anywhere, also that of a
+user who was erased, of whom only a digest is known. So of such a line only its length and a keyed digest are kept:
+enough to count it, to merge its repeats, and to find it in the file by its number.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError
+from sparkrec.ingest import canonical
 from sparkrec.ingest.formats import FIELDS
 from sparkrec.lake import migrations
-from sparkrec.privacy import keys, pseudonyms, scrub
+from sparkrec.privacy import keys, pseudonyms, scrub, suppressed
 from sparkrec.privacy.keys import Key
 from sparkrec.schemas import Table
 
@@ -40,19 +42,19 @@ def guard(run: Run, table: Table) -> Guard:
     Raises
     ------
     ConfigError
-        The lake's ids were written with another key or setting.
+        The lake's ids were written with another key or setting, or its list of the erased was.
     """
     settings = run.settings.privacy
     if table is not schemas.BRONZE_EVENTS:
         return lambda files, rows: rows
     gone = run.lake.exists(schemas.SUPPRESSED)
-    key = keys.load(run.settings, create=settings.pseudonymize) if settings.pseudonymize or gone else None
+    key = suppressed.key(run, create=settings.pseudonymize) if settings.pseudonymize or gone else None
     if key and key.is_new:
         run.say(f"made a privacy key, {key.origin}: keep a copy of it, and keep it apart from the lake")
     _require_same(run, key.id if key and settings.pseudonymize else _PLAIN)
     if not (settings.pseudonymize or settings.scrub or gone):
         return lambda files, rows: rows
-    erased = run.lake.read(schemas.SUPPRESSED).select(c.DIGEST).distinct() if gone else None
+    erased = suppressed.digests(run) if gone else None
 
     def protected(files: Files, rows: DataFrame) -> DataFrame:
         return protect(files, rows, key, settings.pseudonymize, settings.scrub, erased)
@@ -63,7 +65,11 @@ def guard(run: Run, table: Table) -> Guard:
 def protect(
     files: Files, rows: DataFrame, key: Key | None, pseudonymize: bool, scrub_texts: bool, erased: DataFrame | None
 ) -> DataFrame:
-    """Raw rows as they are written: the columns of ``rows``. ``erased``: digests of users who must not come back."""
+    """Raw rows as they are written: the columns of ``rows``. ``erased``: digests of users who must not come back.
+
+    ``key`` : of pseudonyms and of that list, where there is either. Where two ids are read from one field, it holds the
+    pseudonym of the user.
+    """
     from pyspark.sql import functions as F
 
     from sparkrec.clean import parsing
@@ -79,39 +85,27 @@ def protect(
     changes: dict[str, Column] = {}
     user = parsing.trimmed(given[c.USER_ID])  # as in silver
     if pseudonymize and key:
-        for canonical, own in files.ids.items():
-            hashed = pseudonyms.pseudonyms(key, canonical)(parsing.trimmed(given[canonical]))
-            parsed = parsed.withColumn(f"_{canonical}", hashed)
-            changes[own] = F.col(f"_{canonical}")
+        for name, own in files.ids.items():
+            hashed = pseudonyms.pseudonyms(key, name)(parsing.trimmed(given[name]))
+            parsed = parsed.withColumn(f"_{name}", hashed)
+            if name == c.USER_ID or own != files.ids[c.USER_ID]:
+                changes[own] = F.col(f"_{name}")
         user = F.col(f"_{c.USER_ID}")
     if erased is not None and key:
         parsed = parsed.withColumn(c.DIGEST, pseudonyms.digests(key, pseudonyms.ERASED)(user))
         parsed = parsed.join(F.broadcast(erased), c.DIGEST, "left_anti")
-        if not pseudonymize:  # else a torn line is withheld whole
-            place = [c.SOURCE_FILE, c.LINE]
-            torn = parsed.where(F.col(FIELDS).isNull()).select(*place, F.explode(words()).alias("_word"))
-            torn = torn.withColumn(c.DIGEST, pseudonyms.digests(key, pseudonyms.ERASED)(F.col("_word")))
-            named = torn.join(F.broadcast(erased), c.DIGEST, "left_semi").select(*place).distinct()
-            parsed = parsed.join(F.broadcast(named), place, "left_anti")
     if scrub_texts:
-        changes |= {own: scrub.scrubbed(F.col(FIELDS)[own]) for own in files.texts}
-    if not changes:
-        return parsed.select(*rows.columns)
-    changed = parsed.withColumn(FIELDS, _changed(changes, read_by(files) if pseudonymize else None))
-    text = F.when(F.col(FIELDS).isNotNull(), files.format.line(headers)).otherwise(F.col(c.RAW))
-    if pseudonymize and key:
-        whole = pseudonyms.digests(key, WITHHELD)(F.col(c.RAW))
-        changed = changed.withColumn("_digest", F.when(F.col(FIELDS).isNull(), whole))
-        withheld = F.concat_ws("_", F.lit(WITHHELD), F.length(c.RAW), F.lit("characters"), F.col("_digest"))
-        text = F.when(F.col(FIELDS).isNotNull(), files.format.line(headers)).otherwise(withheld)
-    return changed.withColumn(c.RAW, text).select(*rows.columns)
-
-
-def words() -> Column:
-    """The words of a raw line that cannot be taken apart, each once: where an id occurs in it, it is one of them."""
-    from pyspark.sql import functions as F
-
-    return F.array_distinct(F.split(c.RAW, r"[^\p{L}\p{N}_@.+-]+"))
+        changes = {own: scrub.scrubbed(F.col(FIELDS)[own]) for own in files.texts} | changes
+    text = torn = F.col(c.RAW)
+    if changes:
+        parsed = parsed.withColumn(FIELDS, _changed(changes, canonical.fields(files.to) if pseudonymize else None))
+        text = files.format.line(headers)
+    if key:
+        unread = F.when(F.col(FIELDS).isNull(), F.col(c.RAW))
+        parsed = parsed.withColumn("_digest", pseudonyms.digests(key, WITHHELD)(unread))
+        torn = F.concat_ws("_", F.lit(WITHHELD), F.length(c.RAW), F.lit("characters"), F.col("_digest"))
+    raw = F.when(F.col(FIELDS).isNotNull(), text).otherwise(torn)
+    return parsed.withColumn(c.RAW, raw).select(*rows.columns)
 
 
 def count_marks(run: Run, table: Table) -> None:
@@ -124,20 +118,6 @@ def count_marks(run: Run, table: Table) -> None:
     row = own.agg(*[F.coalesce(F.sum(n), F.lit(0)) for n in scrub.marks(F.col(c.RAW)).values()]).first()
     assert row is not None
     run.count(scrubbed_e_mails=row[0], scrubbed_phones=row[1], scrubbed_cards=row[2])
-
-
-def read_by(files: Files) -> tuple[str, ...]:
-    """The names of the fields that a source reads: its mapping is asked for them all."""
-    from pyspark.sql import functions as F
-
-    names: dict[str, None] = {}
-
-    def field(name: str) -> Column:
-        names[name] = None
-        return F.col(FIELDS)[name]
-
-    files.to(field)
-    return tuple(names)
 
 
 def properties(run: Run, table: Table) -> dict[str, str]:

@@ -13,8 +13,9 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,12 +26,16 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Column, SparkSession
 
 _WINDOW = 8 << 20
 _ROWS = 65_536
 #: So many needles are looked for one by one; more, by the words that occur.
 _FEW = 32
+#: So many ids are in one pattern: RE2 has a bound of memory for each.
+_AT_ONCE = 200
+#: What makes a word longer, as a pattern.
+WITHIN_WORD = "[0-9A-Za-z_]"
 _WORD = re.compile(rb"[0-9A-Za-z_]+")
 _WITHIN_WORD = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 _MOST_SHOWN = 20
@@ -49,9 +54,8 @@ class Needles:
         words: dict[bytes, None] = {}
         ids = tuple(dict.fromkeys(ids))
         for user in ids:
-            spellings = (user, json.dumps(user)[1:-1], html.escape(user))
             if is_distinctive(user):
-                words |= dict.fromkeys(text.encode() for text in spellings)
+                words |= dict.fromkeys(text.encode() for text in spellings(user))
             else:
                 quoted = json.dumps(user)
                 escaped = json.dumps(quoted)[1:-1]
@@ -72,6 +76,39 @@ class Scanned:
 def is_distinctive(user: str) -> bool:
     """Whether the id, met somewhere, can hardly be anything else: six characters or more, not digits alone."""
     return len(user) >= 6 and not re.fullmatch(r"[0-9.]+", user)
+
+
+def spellings(user: str) -> tuple[str, ...]:
+    """The id as it is, within JSON, and within HTML."""
+    return user, json.dumps(user)[1:-1], html.escape(user)
+
+
+def mentions(ids: Iterable[str]) -> Callable[[Column], Column]:
+    """Column of texts → whether one of the ids occurs in each, in any spelling: :func:`occurs`, for many texts at once.
+
+    Every id counts here, however short. A function and not an expression, which would show the ids in plans and logs.
+    """
+    from pyspark.sql.functions import arrow_udf
+
+    patterns = _patterns(ids)
+
+    def mentioned(texts: pa.Array) -> pa.Array:
+        return _matches(texts, patterns)
+
+    return arrow_udf(mentioned, "boolean")  # type: ignore[call-overload]
+
+
+def _patterns(ids: Iterable[str]) -> list[str]:
+    written = [re.escape(text) for text in dict.fromkeys(text for user in ids for text in spellings(user))]
+    outside = f"[^{WITHIN_WORD[1:]}"
+    groups = ["|".join(written[at : at + _AT_ONCE]) for at in range(0, len(written), _AT_ONCE)]
+    return [f"(?:^|{outside})(?:{group})(?:{outside}|$)" for group in groups]
+
+
+def _matches(texts: pa.Array, patterns: Sequence[str]) -> pa.Array:
+    """Whether one of the patterns is in each text; in null none is."""
+    found = [pc.match_substring_regex(texts, pattern) for pattern in patterns]
+    return pc.fill_null(reduce(pc.or_, found, pa.repeat(False, len(texts))), False)
 
 
 def scan(spark: SparkSession, root: str, needles: Needles, leave_out: Sequence[str] = ()) -> Scanned:

@@ -42,6 +42,18 @@ def fit(scores: NDArray[np.floating], chosen: NDArray[np.bool_]) -> Platt:
     return Platt(1e-6, float(np.log(share / (1 - share))))
 
 
+def crossed(scores: NDArray[np.floating], chosen: NDArray[np.bool_], side: NDArray[np.bool_]) -> F64:
+    """``[n]``: the probabilities of rows of each side (``[n]``) by what :func:`fit` makes of the other.
+
+    So they say how good such a calibration is for users whom it has not seen.
+    """
+    found = np.zeros(len(scores))
+    for half in (side, ~side):
+        if half.any():
+            found[half] = fit(scores[~half], chosen[~half]).probability(scores[half])
+    return found
+
+
 class Bin(NamedTuple):
     """Rows with similar probabilities: how many, the mean of what was said, and the share of what happened."""
 
@@ -55,9 +67,3 @@ def reliability(probability: NDArray[np.floating], chosen: NDArray[np.bool_], bi
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, bins) if len(part)]
     return [Bin(len(part), float(probability[part].mean()), float(chosen[part].mean())) for part in parts]
-
-
-def expected_error(table: list[Bin]) -> float:
-    """Mean |said − happened| over the rows: the expected calibration error of Naeini et al., AAAI 2015."""
-    rows = sum(row.rows for row in table)
-    return sum(row.rows * abs(row.said - row.happened) for row in table) / rows if rows else 0.0

@@ -6,6 +6,7 @@ not held out.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.features import neighbors, sequences
-from sparkrec.models import als, popularity, segments
+from sparkrec.models import als, popularity, segments, two_tower
 from sparkrec.persistence import persisted
 from sparkrec.ranking import facts
 from sparkrec.ranking.facts import ItemFacts
@@ -28,21 +29,24 @@ from sparkrec.training.driver import chosen_folder
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
-TWO_TOWER = "two_tower"
 #: Sources that are models with vectors.
-MODELS = (TWO_TOWER, als.NAME, popularity.NAME, segments.NAME)
+MODELS = (two_tower.NAME, als.NAME, popularity.NAME, segments.NAME)
 _DAY = 86_400.0
 
 
 @dataclass(frozen=True)
 class Known:
-    """``moment`` : unix seconds. ``users``, ``items`` : vectors by model. ``sequences`` : the events before it."""
+    """``moment`` : unix seconds. ``users``, ``items`` : vectors by model. ``sequences`` : the events before it.
+
+    ``chunks`` : in so many of a user's newest chunks lie the events that features look at; None: in any.
+    """
 
     moment: float
     sequences: DataFrame
     users: dict[str, DataFrame]
     items: dict[str, DataFrame]
     neighbors: DataFrame | None
+    chunks: int | None
 
     def facts(self, run: Run) -> ItemFacts:
         """Of items, on every executor."""
@@ -73,28 +77,38 @@ def now(run: Run) -> Known:
     events = run.read(schemas.GOLD_SEQUENCES)
     for model in models(run):
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
-        if model == TWO_TOWER and run.settings.ranker.model == "neural":
+        if model == two_tower.NAME and run.settings.ranker.model == "neural":
             users[model], items[model] = _by_chosen_towers(run, events, 0)
         else:
             users[model], items[model] = run.read(schemas.VECTORS_USERS, place), run.read(schemas.VECTORS_ITEMS, place)
         if model == segments.NAME:
             users[model] = _of_country(run, users[model])
     near = run.read(schemas.GOLD_NEIGHBORS) if run.settings.features.neighbors else None
-    return Known(_as_of(run), events, users, items, near)
+    chunks = -(-run.settings.ranker.history // run.settings.features.max_length)
+    return Known(_as_of(run), events, users, items, near, chunks)
 
 
-def before_validation(run: Run) -> Known:
+def checkpoints(run: Run) -> AbstractContextManager[None]:
+    """The time in which what :func:`before_validation` gives may be read: ALS's vectors are made from checkpoints."""
+    if als.NAME not in models(run):
+        return nullcontext()
+    return als.checkpoints(run.spark, run.settings.als.checkpoint_dir or run.path("checkpoints", "als"))
+
+
+def before_validation(run: Run, some: DataFrame) -> Known:
     """The past: first-stage models without the validation events, and what else was known before them.
 
-    The two-tower model is the one that chose the epochs; ALS is trained once more.
+    The two-tower model is the one that chose the epochs, and only users in ``some`` (user_index) have its vectors; ALS
+    is trained once more, within :func:`checkpoints`.
     """
     events = persisted(sequences.without_validation(run.read(schemas.GOLD_SEQUENCES)))
     scores = popularity.item_scores(events, run.settings.popularity.half_life_days)
     popular = popularity.item_vectors(run.read(schemas.VOCABULARY_ITEMS), scores)
     users, items = {}, {}
     for model in models(run):
-        if model == TWO_TOWER:
-            users[model], items[model] = _by_chosen_towers(run, events, 1)
+        if model == two_tower.NAME:
+            own = events.join(F.broadcast(some.select(c.USER_INDEX)), c.USER_INDEX, "left_semi")
+            users[model], items[model] = _by_chosen_towers(run, own, 1)
         elif model == als.NAME:
             users[model], items[model] = _als(run, events)
         elif model == segments.NAME:
@@ -104,7 +118,8 @@ def before_validation(run: Run) -> Known:
     split = run.settings.split
     days = split.validation_days if split.kind == "time" else 0.0
     near = _neighbors(run, events) if run.settings.features.neighbors else None
-    return Known(_as_of(run) - days * _DAY, events, users, items, near)
+    # Chunks are not full any more, so that nobody knows in which of them the newest events lie.
+    return Known(_as_of(run) - days * _DAY, events, users, items, near, None)
 
 
 def goals(run: Run) -> DataFrame:
@@ -133,13 +148,10 @@ def _by_chosen_towers(run: Run, events: DataFrame, spare_chunks: int) -> tuple[D
 
 def _als(run: Run, events: DataFrame) -> tuple[DataFrame, DataFrame]:
     settings = run.settings.als
-    with als.checkpoints(run.spark, settings.checkpoint_dir or run.path("checkpoints", "als")):
-        model = als.train(als.ratings(events, settings), settings)
-        users = als.with_ids(model.userFactors, run.read(schemas.VOCABULARY_USERS), c.USER_INDEX, c.USER_ID)
-        items = als.with_ids(model.itemFactors, run.read(schemas.VOCABULARY_ITEMS), c.ITEM_INDEX, c.ITEM_ID)
-        for frame in (users, items):  # what they are made from goes with the checkpoints
-            frame.persist(StorageLevel.DISK_ONLY).count()
-    return users, items
+    model = als.train(als.ratings(events, settings), settings)
+    users = als.with_ids(model.userFactors, run.read(schemas.VOCABULARY_USERS), c.USER_INDEX, c.USER_ID)
+    items = als.with_ids(model.itemFactors, run.read(schemas.VOCABULARY_ITEMS), c.ITEM_INDEX, c.ITEM_ID)
+    return users.persist(StorageLevel.DISK_ONLY), items.persist(StorageLevel.DISK_ONLY)
 
 
 def _segments(run: Run, events: DataFrame, popular: DataFrame) -> tuple[DataFrame, DataFrame]:

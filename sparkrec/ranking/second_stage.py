@@ -18,14 +18,14 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.config.ranker import Ranker
 from sparkrec.errors import DataError
-from sparkrec.models import popularity
+from sparkrec.models import popularity, two_tower
 from sparkrec.ranking import candidates, features
 from sparkrec.ranking.candidates import Candidates
 from sparkrec.ranking.facts import ItemFacts
 from sparkrec.ranking.histories import Histories, neighbor_sums
-from sparkrec.ranking.known import MODELS, TWO_TOWER, Known
+from sparkrec.ranking.known import MODELS, Known
 from sparkrec.ranking.model import NAME, RankingModel
-from sparkrec.retrieval import fallback, filters, join, reranking
+from sparkrec.retrieval import embed, fallback, filters, join, reranking
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.reranking import Policy, Ranked
@@ -112,12 +112,19 @@ class SecondStage:
         found = candidates.merged(lists, len(shelf.allowed))
         scores = {model: _scores(vectors[model], self.matrices[model], found) for model in self.scored}
         columns = features.matrix(found, histories, self.facts, sums, scores)
-        return Block(base, found, columns, vectors.get(TWO_TOWER, (np.zeros((n, 0), np.float32),))[0])
+        return Block(base, found, columns, vectors.get(two_tower.NAME, (np.zeros((n, 0), np.float32),))[0])
 
     def item_vectors(self) -> F32:
         """``[m, d]``: those that go with :attr:`Block.vectors`."""
-        if TWO_TOWER in self.matrices:
-            return self.matrices[TWO_TOWER].vectors
+        return self._of_items(two_tower.NAME)
+
+    def likeness(self) -> F32:
+        """``[m, d]``: what tells the reranking how alike two items are; of width 0 where no source has vectors."""
+        return self._of_items(self.settings.alike)
+
+    def _of_items(self, model: str | None) -> F32:
+        if model is not None and model in self.matrices:
+            return self.matrices[model].vectors
         return np.zeros((len(self.facts.events), 0), np.float32)
 
     def _vectors(self, users: pa.RecordBatch, model: str) -> tuple[F32, NDArray[np.bool_]]:
@@ -168,7 +175,7 @@ def users(known: Known, people: DataFrame, settings: Ranker) -> DataFrame:
         if model != popularity.NAME:
             own = vectors.select(c.USER_INDEX, F.col(c.VECTOR).alias(f"vector_{model}"))
             frame = frame.join(own, c.USER_INDEX, "left")
-    return frame.join(_newest(known.sequences, known.moment, settings.history), c.USER_INDEX, "left")
+    return frame.join(_newest(known, settings.history), c.USER_INDEX, "left")
 
 
 def examples(frame: DataFrame, stage: SecondStage) -> DataFrame:
@@ -235,8 +242,8 @@ def _ranked(users: pa.RecordBatch, stage: SecondStage, model: RankingModel, k: i
     values = model.probability(block.features, *pair)
     longest = int(np.bincount(found.rows, minlength=1).max())
     order = Ranked(*filters.best(found.rows, found.items, values, len(block.audience), max(longest, k)))
-    # With caps and the like the vectors say how alike two items are.
-    result = reranking.lists(block.audience, *join.lots(users), order, vectors, popular.allowed, k, stage.policy)
+    likeness = stage.likeness()
+    result = reranking.lists(block.audience, *join.lots(users), order, likeness, popular.allowed, k, stage.policy)
     owner, place = np.nonzero(result.indices >= 0)
     at = np.searchsorted(found.rows * m + found.items, owner * m + result.indices[owner, place])
     sources, why = list(found.places), result.why[owner, place]
@@ -245,20 +252,13 @@ def _ranked(users: pa.RecordBatch, stage: SecondStage, model: RankingModel, k: i
     return join.rows(users, result, popular.ids, NAME, reasons)
 
 
-def _newest(sequences: DataFrame, moment: float, length: int) -> DataFrame:
+def _newest(known: Known, length: int) -> DataFrame:
     """user_index and the newest ``length`` events, oldest first, as three arrays."""
-    event = F.arrays_zip(c.EVENT_TIME, c.ITEM_INDEX, c.EVENT_TYPE)
-    parts = F.sort_array(F.collect_list(F.struct((-F.col(c.CHUNK)).alias("age"), event.alias("events"))))
-    whole = sequences.groupBy(c.USER_INDEX).agg(F.flatten(parts.getField("events")).alias("events"))
-    newest = F.slice("events", -F.least(F.size("events"), F.lit(length)), length)
-    rows = whole.select(c.USER_INDEX, newest.alias("events"))
-    ages = F.transform("events", lambda event: ((F.lit(moment) - event[c.EVENT_TIME]) / 86_400.0).cast("float"))
-    return rows.select(
-        c.USER_INDEX,
-        F.col(f"events.{c.ITEM_INDEX}").alias(_ITEMS),
-        F.col(f"events.{c.EVENT_TYPE}").alias(_TYPES),
-        ages.alias(_AGES),
-    )
+    fields = (c.ITEM_INDEX, c.EVENT_TYPE, c.EVENT_TIME)
+    whole = embed.newest_first_chunks(known.sequences, known.chunks, fields)
+    item, kind, time = (F.slice(name, -F.least(F.size(name), F.lit(length)), length) for name in fields)
+    ages = F.transform(time, lambda at: ((F.lit(known.moment) - at) / 86_400.0).cast("float"))
+    return whole.select(c.USER_INDEX, item.alias(_ITEMS), kind.alias(_TYPES), ages.alias(_AGES))
 
 
 def _histories(users: pa.RecordBatch) -> Histories:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparkrec.errors import ConfigError
+from sparkrec.models import two_tower
 from sparkrec.ranking import known, model, second_stage
 from sparkrec.ranking.known import Known
 from sparkrec.ranking.second_stage import SecondStage
-from sparkrec.retrieval import catalogue
+from sparkrec.retrieval import catalogue, join, recall
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -26,8 +26,13 @@ def lists(run: Run, shop: Shop, people: DataFrame) -> DataFrame:
     frame = second_stage.users(what, people, run.settings.ranker)
     trained = model.load(folder(run))
     # The shop's items serve here too, unless they are of another two-tower model than the one that was learned from.
-    own = {known.TWO_TOWER} if run.settings.ranker.model == "neural" else set()
+    own = {two_tower.NAME} if run.settings.ranker.model == "neural" else set()
     stage = stage_of(run, what, shop, {name: shop.matrix(name) for name in what.items if name not in own})
+    for name, matrix in stage.matrices.items():
+        if matrix.plan.probes:
+            known_users = join.with_vectors(people, what.users[name])
+            size = run.settings.ranker.per_source
+            recall.say_how(run, f"{name} for {model.NAME}", matrix, known_users, size, shop.policy)
     return second_stage.lists(frame, stage, trained, shop.settings.k, shop.told)
 
 
@@ -39,13 +44,7 @@ def folder(run: Run) -> Path:
     ConfigError
         The lake is not a mounted folder.
     """
-    place = run.path("models", model.NAME, run.run_id).removeprefix("file://")
-    if "://" in place:
-        raise ConfigError(
-            f"lake.path is {run.settings.lake.path}, and the ranker is kept in a folder. Mount the store, for instance "
-            "as /mnt/lake, and name that."
-        )
-    return Path(place).absolute()
+    return run.folder("the ranker", "models", model.NAME, run.run_id)
 
 
 def stage_of(run: Run, what: Known, shop: Shop, there: Mapping[str, ItemMatrix]) -> SecondStage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,19 +34,22 @@ if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
 _K = 20
-_LOT = 7  # the ticket that puts a user into a part
+_LOT, _SIDE = 7, 8  # the tickets that put a user into a part, and into a half of it
 
 
 def past(run: Run) -> tuple[Examples, SecondStage]:
     """Candidates before the validation events, of users who came back, and what these chose."""
-    what, shop = known.before_validation(run), Shop(run)
-    stage = stage_of(run, what, shop, {})
-    goals = known.goals(run)
-    drawn = F.xxhash64(F.lit(run.settings.ranker.seed), c.USER_INDEX)
-    some = persisted(goals.orderBy(drawn, c.USER_INDEX).limit(run.settings.ranker.train_users), StorageLevel.DISK_ONLY)
-    people = rules.users(run, shop.named, what.sequences, what.moment).join(F.broadcast(some), c.USER_INDEX)
-    frame = second_stage.users(what, people, run.settings.ranker)
-    return collected(second_stage.examples(frame, stage), len(stage.names)), stage
+    goals, shop, settings = known.goals(run), Shop(run), run.settings.ranker
+    drawn = F.xxhash64(F.lit(settings.seed), c.USER_INDEX)
+    some = persisted(goals.orderBy(drawn, c.USER_INDEX).limit(settings.train_users), StorageLevel.DISK_ONLY)
+    with known.checkpoints(run):
+        what = known.before_validation(run, some)
+        stage = stage_of(run, what, shop, {})
+        everyone = rules.users(run, shop.named, what.sequences, what.moment, some)
+        own = what.sequences.join(F.broadcast(some.select(c.USER_INDEX)), c.USER_INDEX, "left_semi")
+        people = everyone.join(F.broadcast(some), c.USER_INDEX)
+        frame = second_stage.users(replace(what, sequences=own), people, settings)
+        return collected(second_stage.examples(frame, stage), len(stage.names)), stage
 
 
 def collected(rows: DataFrame, width: int) -> Examples:
@@ -99,6 +103,8 @@ def train(examples: Examples, stage: SecondStage) -> tuple[RankingModel, dict[st
     held = parts[HELD]
     scores = _scores(scorer, held, stage)
     model = RankingModel(stage.names, scorer, calibration.fit(scores, held.chosen))
+    side = order.uniform(settings.seed, examples.index, _SIDE)[held.users] < 0.5
+    said = calibration.crossed(scores, held.chosen, side)
     return model, {
         "model": settings.model,
         "rounds": rounds,
@@ -107,7 +113,7 @@ def train(examples: Examples, stage: SecondStage) -> tuple[RankingModel, dict[st
         "users": {name: len(np.unique(part.users)) for name, part in parts.items()},
         "ndcg": _compared(held, scores, stage.names, settings),
         "reach": _reach(held),
-        "calibration": [row._asdict() for row in calibration.reliability(model.platt.probability(scores), held.chosen)],
+        "calibration": [row._asdict() for row in calibration.reliability(said, held.chosen)],
         "importance": scorer.importance() if isinstance(scorer, Trees) else None,
     }
 

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config.recommend import Recommend
 from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
 
@@ -20,14 +21,27 @@ def note(run: Run) -> None:
     before = previous(run)
     if before is None:
         return
-    k, models = run.settings.recommend.k, run.settings.recommend.models
+    models = run.settings.recommend.models
     lists = run.read(schemas.RECOMMENDATIONS).where(F.col(c.MODEL).isin(*models))
     mine, theirs = (lists.where(F.col(c.RUN_ID) == name) for name in (run.run_id, before))
-    found = against(mine, theirs, k)
-    run.detail(changes={"previous": before, "models": found})
+    found = told(mine, theirs, run.settings.recommend)
+    run.detail(changes={"previous": before, **found})
+    rows = found["models"].items()
     run.tracker.metrics(
-        {f"{model}.{name}": row[name] for model, row in found.items() for name in ("overlap", "churn") if name in row}
+        {f"{model}.{name}": row[name] for model, row in rows for name in ("overlap", "churn") if name in row}
     )
+
+
+def told(lists: DataFrame, before: DataFrame, settings: Recommend) -> dict[str, dict[str, Any]]:
+    """``models`` : :func:`against` without the places of the lot, which each run draws anew.
+
+    ``with_lots`` : with them, where there are any.
+    """
+    settled = F.coalesce(F.col(c.PROPENSITY), F.lit(1.0)) == 1
+    found = {"models": against(lists.where(settled), before.where(settled), settings.k)}
+    if settings.exploration.places:
+        found["with_lots"] = against(lists, before, settings.k)
+    return found
 
 
 def previous(run: Run) -> str | None:

@@ -36,19 +36,22 @@ class Gains(Protocol):
         """In these rows the candidates at ``places`` were chosen."""
 
 
-def relevance(scores: NDArray[np.floating], boost: NDArray[np.floating] | None = None) -> F64:
+def relevance(scores: NDArray[np.floating], boost: NDArray[np.floating] | None = None, size: int | None = None) -> F64:
     """Scores as numbers that methods can weigh: 1 for the best of a pool, 0 for the last, plus ``boost``.
 
     ``scores`` is ``[n, p]``, -inf where there is no candidate; the result is 0 there. A pool of equal scores is all 1.
+    ``size`` : the pool is the first so many columns, by which the others are measured too: what lies below is under 0.
     """
     real = np.isfinite(scores)
     values = np.where(real, scores, 0).astype(np.float64)
-    high = np.where(real, values, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
-    low = np.where(real, values, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    pool = np.s_[:, :size]
+    high = np.where(real, values, -np.inf)[pool].max(axis=1, initial=-np.inf, keepdims=True)
+    low = np.where(real, values, np.inf)[pool].min(axis=1, initial=np.inf, keepdims=True)
     with np.errstate(invalid="ignore"):
         wide = high > low
         spread = np.where(wide, high - low, 1.0)
-        found = np.where(wide, (values - np.where(wide, low, 0.0)) / spread, 1.0)
+        below = np.where(np.isfinite(high), values - high, 0.0)
+        found = np.where(wide, (values - np.where(wide, low, 0.0)) / spread, 1.0 + below)
     return np.where(real, found if boost is None else found + boost, 0.0)
 
 

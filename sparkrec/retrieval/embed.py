@@ -7,7 +7,7 @@ and takes from its tables only the rows that a block of users needs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,16 +55,34 @@ def items(gold_items: DataFrame, folder: str) -> DataFrame:
     return gold_items.select(c.ITEM_INDEX, c.ITEM_ID, c.FEATURES).mapInArrow(_kernel(folder, _item_block), schema)
 
 
-def newest_first_chunks(sequences: DataFrame, chunks: int) -> DataFrame:
-    """user_index, item_index, event_type: each user's newest ``chunks`` chunks joined in time order."""
+def check_tables(model: Exported, versions: Mapping[str, int]) -> None:
+    """What is embedded is what the model was trained on.
+
+    Raises
+    ------
+    DataError
+        A table has been written since.
+    """
+    for table, version in versions.items():
+        if (trained := model.tables.get(table, version)) != version:
+            raise DataError(
+                f"The two-tower model was trained on version {trained} of {table}, and featurize of this run has "
+                f"written version {version} since. Run train_two_tower again, then embed."
+            )
+
+
+def newest_first_chunks(
+    sequences: DataFrame, chunks: int | None, fields: tuple[str, ...] = (c.ITEM_INDEX, c.EVENT_TYPE)
+) -> DataFrame:
+    """user_index and the ``fields``: each user's newest ``chunks`` chunks joined in time order; None: all of them."""
     from pyspark.sql import functions as F
 
-    newest = sequences.where(F.col(c.CHUNK) < chunks)
+    newest = sequences if chunks is None else sequences.where(F.col(c.CHUNK) < chunks)
     if chunks == 1:
-        return newest.select(c.USER_INDEX, c.ITEM_INDEX, c.EVENT_TYPE)
-    parts = F.sort_array(F.collect_list(F.struct((-F.col(c.CHUNK)).alias("age"), c.ITEM_INDEX, c.EVENT_TYPE)))
+        return newest.select(c.USER_INDEX, *fields)
+    parts = F.sort_array(F.collect_list(F.struct((-F.col(c.CHUNK)).alias("age"), *fields)))
     joined = newest.groupBy(c.USER_INDEX).agg(parts.alias("parts"))
-    whole = [F.flatten(F.col(f"parts.{name}")).alias(name) for name in (c.ITEM_INDEX, c.EVENT_TYPE)]
+    whole = [F.flatten(F.col(f"parts.{name}")).alias(name) for name in fields]
     # The order within a partition decides the blocks, and must not depend on which shuffle block came first.
     return joined.select(c.USER_INDEX, *whole).sortWithinPartitions(c.USER_INDEX)
 

@@ -19,8 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-U64 = NDArray[np.uint64]
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from sparkrec.splitmix import STEP, U64, finalised
 
 
 def explore(
@@ -71,14 +70,11 @@ def explore(
 def uniform(keys: U64, stream: int) -> NDArray[np.float64]:
     """A number in [0, 1) for each key; streams are independent of each other."""
     with np.errstate(over="ignore"):
-        salted = mixed(keys + _GOLDEN * np.uint64(stream + 1))
+        salted = mixed(keys + STEP * np.uint64(stream + 1))
     return (salted >> np.uint64(11)) * 2.0**-53
 
 
 def mixed(values: U64) -> U64:
-    """SplitMix64's finaliser (Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014)."""
+    """What SplitMix64 draws after these states."""
     with np.errstate(over="ignore"):
-        values = values + _GOLDEN
-        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return values ^ (values >> np.uint64(31))
+        return finalised(values + STEP)

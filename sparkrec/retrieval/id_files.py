@@ -8,6 +8,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sparkrec.clean import parsing
 from sparkrec.errors import ConfigError, DataError
 
 _FORMATS = {"csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "parquet": "parquet"}
@@ -22,6 +23,8 @@ def read(
     sparse: Sequence[str] = (),
 ) -> DataFrame:
     """The named columns as strings, from CSV with a header, JSON lines, parquet or (any other ending) Delta.
+
+    Blanks around a value are no part of it, as in silver, and a value of nothing else is none.
 
     ``what`` names it in messages. ``optional`` columns may be missing; ``sparse`` ones may lack a value, or be
     missing: then they are null.
@@ -47,7 +50,7 @@ def read(
     wanted = [name for name in (*needed, *optional) if name in frame.columns]
     lacking = [F.lit(None).cast("string").alias(name) for name in sparse if name not in frame.columns]
     wanted += [name for name in sparse if name in frame.columns]
-    frame = frame.select(*[F.col(name).cast("string").alias(name) for name in wanted], *lacking)
+    frame = frame.select(*[parsing.present(F.col(name).cast("string")).alias(name) for name in wanted], *lacking)
     for name in (name for name in wanted if name not in sparse):
         if bad := frame.where(F.col(name).isNull()).head():
             raise DataError(
@@ -55,3 +58,12 @@ def read(
                 "Fill it in, or leave the row out."
             )
     return frame
+
+
+def compared(rows: DataFrame, column: str, known: DataFrame) -> tuple[int, int]:
+    """How many different values a column has, and how many of them ``known`` lacks, which holds each value once."""
+    asked = rows.select(column).distinct()
+    found = asked.join(known.select(column, F.lit(True).alias("_known")), column, "left")
+    row = found.agg(F.count("*"), F.count_if(F.col("_known").isNull())).first()
+    assert row is not None
+    return int(row[0]), int(row[1])

@@ -20,7 +20,8 @@ from sparkrec.retrieval import fallback, filters, reranking
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.reranking import Policy
-from sparkrec.retrieval.topk import Catalogue, Csr, top_k
+from sparkrec.retrieval.topk import Csr
+from sparkrec.schemas import RECOMMENDATIONS
 
 #: Of a user: items met, and how many days before the split; rules that bar items, a bit each; the only items that are
 #: offered; the number in the lot. All but the first are there where the policy needs them. The number of the segment
@@ -29,22 +30,11 @@ SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT = "seen", "seen_age_days", "barred"
 #: Kinds of items, and the share of each, in what a user likes; null where that is not known.
 TASTES = TASTE, TASTE_SHARES = "taste", "taste_shares"
 _POLICY = (SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT, *TASTES)
-_LISTS = pa.schema(
-    [
-        (c.USER_ID, pa.string()),
-        (c.RANK, pa.int32()),
-        (c.ITEM_ID, pa.string()),
-        (c.SCORE, pa.float64()),
-        (c.SOURCE, pa.string()),
-        (c.REASON, pa.string()),
-        (c.PROPENSITY, pa.float64()),
-    ]
-)
+_COLUMNS = [x for x in RECOMMENDATIONS.columns if x.name not in RECOMMENDATIONS.partition_by]
+_ARROW = {"string": pa.string(), "int": pa.int32(), "double": pa.float64()}
+_LISTS = pa.schema([(column.name, _ARROW[column.type]) for column in _COLUMNS])
 #: The columns of a list.
-DDL = (
-    f"{c.USER_ID} string, {c.RANK} int, {c.ITEM_ID} string, {c.SCORE} double, {c.SOURCE} string, {c.REASON} string, "
-    f"{c.PROPENSITY} double"
-)
+DDL = ", ".join(f"{column.name} {column.type}" for column in _COLUMNS)
 
 
 def with_seen(
@@ -118,7 +108,7 @@ def _kernel(
             for start in range(0, batch.num_rows, block):
                 served, others = divided(batch.slice(start, block), c.VECTOR)
                 if served.num_rows:
-                    yield _lists(served, _vectors(served, items), items, k, policy)
+                    yield _lists(served, vectors(served, items), items, k, policy)
                 yield from popular_lists(others, popular, segments, k, policy)
 
     return kernel
@@ -137,14 +127,8 @@ def _one_hot(numbers: pa.Array, width: int) -> NDArray[np.float32]:
     return rows
 
 
-def search_known(
-    users: pa.RecordBatch, items: ItemMatrix, how: Catalogue, k: int
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """What :func:`topk.top_k` finds for users who have vectors, before rules and reranking."""
-    return top_k(_vectors(users, items), how, k, csr(users, SEEN))
-
-
-def _vectors(users: pa.RecordBatch, items: ItemMatrix) -> NDArray[np.float32]:
+def vectors(users: pa.RecordBatch, items: ItemMatrix) -> NDArray[np.float32]:
+    """``[n, d]``, of users who all have one."""
     return rectangle(users.column(c.VECTOR), items.plan.width, f"tables of vectors of '{items.model}'")
 
 

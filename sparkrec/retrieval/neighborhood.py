@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.features import exact
 from sparkrec.features.neighbors import BASKET, paired
+from sparkrec.persistence import persisted
 from sparkrec.retrieval.similarity import Together, adjusted_cosine, jaccard, pearson
 
 JACCARD, PEARSON, ADJUSTED_COSINE = "jaccard", "pearson", "adjusted_cosine"
@@ -30,6 +31,8 @@ _DIGITS = 9
 
 def alike(pairs: DataFrame, items: DataFrame, measure: str, most: int, min_users: int, shrinkage: float) -> DataFrame:
     """``item_index``, ``neighbor_index``, ``count`` (users of both) and ``score`` above 0, both ways round.
+
+    The users' baskets, which are read three times, are kept until ``spark.catalog.clearCache``.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ def alike(pairs: DataFrame, items: DataFrame, measure: str, most: int, min_users
         neighborhood, KDD 2008, equation 2): a correlation of three users is not sure.
     """
     known = pairs.join(items.select(c.ITEM_ID, c.ITEM_INDEX), c.ITEM_ID)
-    baskets = _baskets(known if measure == JACCARD else _rated(known, centred=measure == ADJUSTED_COSINE), most)
+    baskets = persisted(_baskets(known if measure == JACCARD else _rated(known, measure == ADJUSTED_COSINE), most))
     both = paired(baskets)
     x, y = F.col(f"_a.{_X}"), F.col(f"_b.{_X}")
     sums = {"_sx": x, "_sy": y, "_sxx": x * x, "_syy": y * y, "_sxy": x * y}

@@ -6,6 +6,7 @@ met no item that it knows is served what is most popular in their segment, or wi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
@@ -17,6 +18,7 @@ from sparkrec.config import TwoTower
 from sparkrec.config.recommend import Recommend
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.models import segments
+from sparkrec.models.two_tower.exported import Exported
 from sparkrec.pipeline import Run
 from sparkrec.privacy import persons
 from sparkrec.retrieval import embed, id_files, rules
@@ -49,6 +51,23 @@ def read(run: Run, path: str) -> DataFrame:
             "2026-11-28 09:30:00. Mend the row, or leave it out."
         )
     return persons.as_stored(run, events.withColumn(c.EVENT_TIME, time))
+
+
+def check_model(run: Run, model: Exported) -> None:
+    """New vectors and those of known users, which the lists are drawn towards, are of one model.
+
+    Raises
+    ------
+    DataError
+        It was trained again since ``embed``.
+    """
+    records = [row for row in run.known_records() if row[c.STAGE] == "embed"]
+    embedded = json.loads(records[-1][c.DETAILS] or "{}").get("model") if records else None
+    if embedded not in (None, model.hash):
+        raise DataError(
+            f"The two-tower model of the run '{run.run_id}' was trained again since embed wrote its vectors. Run embed "
+            "and recommend of that run again first."
+        )
 
 
 def without_known(events: DataFrame, vocabulary: DataFrame) -> DataFrame:

@@ -139,16 +139,28 @@ def lists(
         indices, scores = _best(users, searched, k, allowed, hidden)
         return Lists(indices, scores, np.ones(indices.shape), np.zeros(indices.shape, np.int8))
     items, settings = Assortment(searched, vectors, allowed, traits), policy.settings
-    size = max(k, settings.pool) + (k if settings.promotions.quota else 0)
-    step = max(1, _CELLS // (size * max(1, vectors.shape[1])))
-    blocks = [np.arange(start, min(start + step, len(users))) for start in range(0, len(users), step)]
-    parts = [_reranked(users.take(rows), keys[rows], lottery[rows], items.of(rows), k, settings) for rows in blocks]
-    return Lists(
+    pool, scores, more = _pool(users, items, k, settings)
+    step = max(1, _CELLS // (pool.shape[1] * max(1, vectors.shape[1])))
+    blocks = [slice(start, start + step) for start in range(0, len(users), step)]
+    parts = []
+    for rows in blocks:  # one search for all: only what is reranked has to stay in the cache
+        part = users.take(np.arange(len(users))[rows])
+        parts.append(_reranked(part, keys[rows], lottery[rows], pool[rows], scores[rows], items, k, settings))
+    found = Lists(
         np.concatenate([np.zeros((0, k), np.int32), *[part.indices for part in parts]]),
         np.concatenate([np.zeros((0, k), np.float32), *[part.scores for part in parts]]),
         np.concatenate([np.zeros((0, k)), *[part.propensity for part in parts]]),
         np.concatenate([np.zeros((0, k), np.int8), *[part.why for part in parts]]),
     )
+    short = np.flatnonzero(more & (found.indices[:, -1] < 0))
+    if len(short):
+        _fill(users.take(short), found, short, items.of(short), k, settings)
+    return found
+
+
+def pool_size(k: int, settings: Recommend) -> int:
+    """How many of a user's best items the lists are made from."""
+    return max(k, settings.pool) if settings.reranks else k
 
 
 def _best(
@@ -163,11 +175,13 @@ def _reranked(
     users: Audience,
     keys: NDArray[np.uint64],
     lottery: NDArray[np.bool_],
+    pool: NDArray[np.int32],
+    scores: NDArray[np.float32],
     items: Assortment,
     k: int,
     settings: Recommend,
 ) -> Lists:
-    pool, scores, more = _pool(users, items, k, settings)
+    """Lists from the pool alone: they may be short."""
     there = pool >= 0
     limits = _limits(pool, items.traits, settings)
     wanted = None
@@ -187,24 +201,22 @@ def _reranked(
         drawn, propensity = exploration.explore(picks, free, pool, keys, places, settings.exploration.probability)
         why[drawn != picks] = EXPLORED
         picks = drawn
-    found = Lists(
+    return Lists(
         np.where(picks >= 0, np.take_along_axis(pool, picks, 1), -1).astype(np.int32),
         np.where(picks >= 0, np.take_along_axis(scores, picks, 1), -np.inf).astype(np.float32),
         propensity,
         why,
     )
-    if more is not None:
-        short = np.flatnonzero(more & (found.indices[:, -1] < 0))
-        if len(short):
-            _fill(users.take(short), found, short, items.of(short), k, settings)
-    return found
 
 
 def _pool(
     users: Audience, items: Assortment, k: int, settings: Recommend
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool."""
-    size = max(k, settings.pool)
+    """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool.
+
+    With a quota the first :func:`pool_size` columns are the pool, and ``k`` more the promoted items below it.
+    """
+    size = pool_size(k, settings)
     pool, scores = items.best(users, size)
     more = pool[:, -1] >= 0
     if not settings.promotions.quota:
@@ -239,7 +251,7 @@ def _gains(
     settings: Recommend,
 ) -> Gains:
     boost = items.traits.fresh[pool] * settings.new_items.boost if settings.new_items.boost else None
-    relevances, weight = relevance(scores, boost), settings.diversity.weight
+    relevances, weight = relevance(scores, boost, pool_size(k, settings)), settings.diversity.weight
     if settings.diversity.method == "none":
         return Relevance(relevances)
     if settings.diversity.method == "calibrated":

@@ -9,18 +9,19 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config.recommend import Recommend
-from sparkrec.errors import ConfigError
+from sparkrec.config.recommend import ItemList, Recommend
+from sparkrec.errors import ConfigError, DataError
 from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
+from sparkrec.privacy import persons
 from sparkrec.retrieval import catalogue, join, segments
 from sparkrec.retrieval.catalogue import ALLOWED
-from sparkrec.retrieval.id_files import read
+from sparkrec.retrieval.id_files import compared, read
 from sparkrec.retrieval.join import AGE_DAYS, BARRED, KEY, SEEN, SUBSET, TASTE, TASTE_SHARES
 from sparkrec.retrieval.traits import FRESH, HIDDEN, MEMORY_DAYS, PROMOTED
 
@@ -145,19 +146,35 @@ def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: d
 
 
 def users(
-    run: Run, lists: dict[str, DataFrame], sequences: DataFrame | None = None, moment: float | None = None
+    run: Run,
+    lists: dict[str, DataFrame],
+    sequences: DataFrame | None = None,
+    moment: float | None = None,
+    only: DataFrame | None = None,
 ) -> DataFrame:
     """Everyone, segments and anyone, with what they have seen and what the rules say of them: the users of the join.
 
     ``sequences`` and ``moment`` (unix seconds): what was known at another time than now, when no segment is served.
+    ``only`` : of persons, no more than those with these user indices.
+
+    Raises
+    ------
+    DataError
+        A list is of users of whom the vocabulary has none.
     """
     settings, items = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
+    everybody = run.read(schemas.VOCABULARY_USERS)
+    for given in settings.lists:
+        if c.USER_ID in lists[given.name].columns:
+            named = lists[given.name].where(person(F.col(c.USER_ID)))
+            _note_unknown(run, given, named, c.USER_ID, everybody, "gold.vocabulary_users")
     if forgets(settings) and moment is None:
         moment = as_of(items)
     events = run.read(schemas.GOLD_SEQUENCES) if sequences is None else sequences
-    known = join.with_seen(
-        run.read(schemas.VOCABULARY_USERS), events, settings.exclude_seen, moment if forgets(settings) else None
-    )
+    if only is not None:  # before their events are brought together
+        few = F.broadcast(only.select(c.USER_INDEX))
+        everybody, events = (frame.join(few, c.USER_INDEX, "left_semi") for frame in (everybody, events))
+    known = join.with_seen(everybody, events, settings.exclude_seen, moment if forgets(settings) else None)
     everyone, found = join.with_anyone(known), segments.of_run(run) if sequences is None else None
     if found is not None:
         everyone = segments.added(everyone, found, run.read(schemas.GOLD_USERS))
@@ -187,12 +204,42 @@ def of_strangers(run: Run, users: DataFrame, lists: dict[str, DataFrame]) -> Dat
     return with_lots(with_lists(users, run.read(schemas.GOLD_ITEMS), settings, lists), settings, run.run_id)
 
 
-def read_lists(spark: SparkSession, settings: Recommend) -> dict[str, DataFrame]:
-    """The allow and deny lists by name, from :func:`id_files.read`: item_id, and user_id where they have it."""
-    return {
-        given.name: read(spark, given.path, f"The list '{given.name}' of recommend.lists", (c.ITEM_ID,), (c.USER_ID,))
-        for given in settings.lists
-    }
+def read_lists(run: Run) -> dict[str, DataFrame]:
+    """The allow and deny lists by name: item_id, and where they have it user_id, as the lake holds it.
+
+    Raises
+    ------
+    ConfigError
+        A list cannot be read, or the lake's pseudonyms are of another key.
+    DataError
+        A column or a value is missing, or gold.items has none of a list's items.
+    """
+    found, items = {}, run.read(schemas.GOLD_ITEMS)
+    for given in run.settings.recommend.lists:
+        rows = read(run.spark, given.path, f"The list '{given.name}' of recommend.lists", (c.ITEM_ID,), (c.USER_ID,))
+        _note_unknown(run, given, rows, c.ITEM_ID, items, "gold.items")
+        if c.USER_ID in rows.columns:
+            somebody = person(F.col(c.USER_ID))
+            rows = persons.as_stored(run, rows.where(somebody)).unionByName(rows.where(~somebody))
+        found[given.name] = rows
+    return found
+
+
+def _note_unknown(run: Run, given: ItemList, rows: DataFrame, column: str, known: DataFrame, where: str) -> None:
+    """How many of a list's ids mean nothing here: said, and put into the run record. A list of nothing else fails."""
+    named, unknown = compared(rows, column, known)
+    what = {c.ITEM_ID: "items", c.USER_ID: "users"}[column]
+    if named and unknown == named:
+        raise DataError(
+            f"The list '{given.name}' of recommend.lists ({given.path}) names {named:,} {what}, and {where} has none "
+            f"of them, so that it would do nothing. Write the ids as the log has them, capitals too, or take the list "
+            "out."
+        )
+    if unknown:
+        run.say(f"the list '{given.name}' names {named:,} {what}, of which {where} does not know {unknown:,}")
+    noted = run.details.get("named", {})
+    counted = noted.get(given.name, {}) | {what: named, f"unknown_{what}": unknown}
+    run.detail(named=noted | {given.name: counted})
 
 
 def _true(frame: DataFrame, condition: str, where: str) -> Column:

@@ -23,7 +23,7 @@ class Shop:
     def __init__(self, run: Run) -> None:
         self.run, self.settings = run, run.settings.recommend
         self.items = run.read(schemas.GOLD_ITEMS)
-        self.named = rules.read_lists(run.spark, self.settings)
+        self.named = rules.read_lists(run)
         self.shelf = rules.offered(self.items, self.settings, self.named)
         self._matrices: dict[str, ItemMatrix] = {}
 

@@ -12,8 +12,10 @@ from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.segments import person
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.retrieval.id_files import read
+from sparkrec.privacy import persons
+from sparkrec.retrieval.id_files import compared, read
 from sparkrec.schemas import RECOMMENDATIONS, SIMILAR_ITEMS
+from sparkrec.serving import gates
 from sparkrec.serving.resp import Address
 from sparkrec.serving.stores import ITEMS, OWNER, FileStore, RedisStore, Store
 
@@ -31,13 +33,18 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
     Raises
     ------
     DataError
-        There is nothing to publish.
+        There is nothing to publish, or a gate is shut (:mod:`serving.gates`).
     RetryableError
         The store holds another number of lists than were to be written. It still serves what it served before.
     """
     table = RECOMMENDATIONS if settings.table == RECOMMENDATIONS.name else SIMILAR_ITEMS
-    models = run.settings.recommend.models if table is RECOMMENDATIONS else run.settings.similar.models
-    model = settings.model or models[-1]
+    models = run.settings.recommend.models if table is RECOMMENDATIONS else run.settings.similar_models
+    model = settings.model or (models or (None,))[-1]
+    if model is None:
+        raise ConfigError(
+            "publish.table is similar_items, and no model makes any: name one in publish.model, for instance jaccard, "
+            "or in similar.models."
+        )
     rows = mapped(run, run.read(table, {c.RUN_ID: run.run_id, c.MODEL: model}), settings)
     lists = persisted(grouped(rows, settings.table), StorageLevel.DISK_ONLY)
     # Each publication is a version of its own: what is served is never written to.
@@ -48,6 +55,7 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
             f"The run '{run.run_id}' has no rows of the model '{model}' in {table.name} to publish. Check "
             "publish.model and the maps of ids; what is served has not changed."
         )
+    gates.check(run, settings, model, expected)
     run.say(f"writing {expected:,} lists as version {version}")
     written = store.write(lists, version)
     lists.unpersist()
@@ -59,7 +67,7 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
     before = store.switch(version)
     retired = store.retire(version)
     run.count(lists=written, retired=retired)
-    run.detail(to=settings.to, version=version, before=before, model=model)
+    run.detail(to=settings.to, table=settings.table, version=version, before=before, model=model)
     run.say(f"{settings.to} serves {version} now" + (f", and {before} before" if before else ""))
 
 
@@ -84,18 +92,33 @@ def grouped(rows: DataFrame, table: str) -> DataFrame:
 def mapped(run: Run, rows: DataFrame, settings: Publish) -> DataFrame:
     """The lists in the ids of another domain or platform, by ``publish.item_map`` and ``publish.user_map``.
 
+    The users of a map are as the log has them, or as the lake does where that is pseudonyms.
+
     An item that became several is each of them, at its place; several that became one are it, at the best place, and
-    are not beside themselves; then ranks count again from 1. A user may have several accounts there; two users in one
-    account are refused.
+    are not beside themselves; then ranks count again from 1. A user may have several accounts there.
+
+    Raises
+    ------
+    DataError
+        Two users share an account, or no user of the map has a list.
     """
     owner, item, more = _SHAPES[settings.table]
     if settings.user_map and owner == c.USER_ID:
         users = read(run.spark, settings.user_map, "publish.user_map", (c.USER_ID, _TO_USER))
+        users = persons.as_stored(run, users)
         if double := users.groupBy(_TO_USER).count().where("count > 1").head():
             raise DataError(
                 f"publish.user_map gives {double['count']} users to one account, '{double[0]}'. Keep one row for it."
             )
-        theirs = rows.where(person(F.col(c.USER_ID))).join(users, c.USER_ID)
+        served = rows.where(person(F.col(c.USER_ID)))
+        mapped_users, without = compared(users, c.USER_ID, served.select(c.USER_ID).distinct())
+        if mapped_users == without:
+            raise DataError(
+                f"publish.user_map ({settings.user_map}) maps {mapped_users:,} users, and none of them has a list. "
+                "Write the ids as the log has them, capitals too. What is served has not changed."
+            )
+        run.count(mapped_users=mapped_users, mapped_users_without_list=without)
+        theirs = served.join(users, c.USER_ID)
         nobody = rows.where(~person(F.col(c.USER_ID)))
         rows = theirs.withColumn(c.USER_ID, F.col(_TO_USER)).drop(_TO_USER).unionByName(nobody)
     if settings.item_map:

@@ -74,11 +74,7 @@ class Redis:
 
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The replies to commands that are sent in one go. Of several refusals the first is raised."""
-        try:
-            self._socket.sendall(b"".join(map(_packed, commands)))
-            replies = [self._reply() for _ in commands]
-        except OSError as error:
-            raise self._broken(error) from None
+        replies = self._exchanged(commands)
         refused = next((reply for reply in replies if isinstance(reply, _Refusal)), None)
         if refused is not None:
             raise RetryableError(
@@ -86,9 +82,15 @@ class Redis:
             )
         return replies
 
+    def _exchanged(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        try:
+            self._socket.sendall(b"".join(map(_packed, commands)))
+            return [self._reply() for _ in commands]
+        except OSError as error:
+            raise self._broken(error) from None
+
     def _login(self, name: str, *arguments: Argument) -> None:
-        self._socket.sendall(_packed((name, *arguments)))
-        reply = self._reply()
+        (reply,) = self._exchanged([(name, *arguments)])
         if isinstance(reply, _Refusal):
             raise ConfigError(
                 f"Redis at {self._url} refuses {name}: {reply.text} Check publish.username, publish.password and "

@@ -22,7 +22,7 @@ import numpy as np
 from sparkrec.errors import RetryableError
 from sparkrec.training.collective import Collective, tell
 
-_MANIFEST = "manifest.json"
+MANIFEST = "manifest.json"
 _PARSING = threading.Lock()
 
 
@@ -110,7 +110,7 @@ def save(
             **state, "number": number, "ranks": collective.size, "sharded": written[0]["sharded"],
             "files": {name: checksum for part in written for name, checksum in part["files"].items()},
         }  # fmt: skip
-        with open(temporary / _MANIFEST, "w") as text:
+        with open(temporary / MANIFEST, "w") as text:
             json.dump(manifest, text, indent=1)
             text.flush()
             _sync(text.fileno())
@@ -162,12 +162,25 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def rows_of(file: str, state: Mapping[str, Any]) -> tuple[int, int]:
+    """Which rows of its array a file of a checkpoint holds: from which on, and every how many-th; (0, 1) is all."""
+    ranks = state["ranks"]
+    shards = {_file_name(f"{name}/{rank}"): (rank, ranks) for name in state["sharded"] for rank in range(ranks)}
+    return shards.get(file, (0, 1))
+
+
+def checksum(path: Path) -> str:
+    """Of a file, as the manifest has it."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _verified(path: Path, rank: int, size: int) -> tuple[dict[str, Any] | None, str]:
     """The manifest, and what is wrong with it or this rank's share of the files."""
     try:
-        state = json.loads((path / _MANIFEST).read_text())
-        for name, checksum in sorted(state["files"].items())[rank::size]:
-            if _checksum(path / name) != checksum:
+        state = json.loads((path / MANIFEST).read_text())
+        for name, noted in sorted(state["files"].items())[rank::size]:
+            if checksum(path / name) != noted:
                 return None, f"the checksum of {name} is not the one in its manifest"
         return state, ""
     except (OSError, ValueError, KeyError) as error:
@@ -200,7 +213,7 @@ def _superfluous(paths: list[Path], keep: int) -> list[Path]:
 
 def _score(path: Path) -> float | None:
     try:
-        score: float | None = json.loads((path / _MANIFEST).read_text()).get("score")
+        score: float | None = json.loads((path / MANIFEST).read_text()).get("score")
     except (OSError, ValueError):
         return None
     return score
@@ -225,16 +238,11 @@ def _write(path: Path, part: Part) -> str:
             file.write(np.ascontiguousarray(block, np.float32).data)
         file.flush()
         _sync(file.fileno())
-    return _checksum(path)
+    return checksum(path)
 
 
 def _all(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
-
-
-def _checksum(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(descriptor: int) -> None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config import Settings
 from sparkrec.errors import ConfigError
+from sparkrec.models import two_tower
 from sparkrec.schemas import Table
 from sparkrec.training import manifest, placement, warm_start
 from sparkrec.training.placement import Planned
-from sparkrec.training.plan import CHOSEN, Plan
+from sparkrec.training.plan import CHOSEN, Plan, Question
 
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run
@@ -33,7 +35,7 @@ def model_folder(run: Run) -> Path:
     ConfigError
         The lake is not a mounted folder.
     """
-    folder = run.path("models", "two_tower", run.run_id).removeprefix("file://")
+    folder = run.path("models", two_tower.NAME, run.run_id).removeprefix("file://")
     if "://" in folder:
         raise ConfigError(
             f"lake.path is {run.settings.lake.path}, and the two-tower ranks keep checkpoints and the model in a "
@@ -74,7 +76,14 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
         as_of=as_of,
         base=base,
         keep_chosen="ranker" in run.settings.recommend.models,
+        question=question(run.settings),
     )
+
+
+def question(settings: Settings) -> Question:
+    """What the epochs are chosen on: what the test part will ask, or what the served head is there for."""
+    head = settings.two_tower.head
+    return Question((head,) if head else settings.features.target_types, settings.recommend.exclude_seen)
 
 
 def launch_conf(conf: Mapping[str, str]) -> dict[str, str]:

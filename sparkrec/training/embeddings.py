@@ -39,8 +39,9 @@ class Embeddings:
         placement: Mapping[str, Placement],
         decay: Decay | None,
         exchange: Exchange,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings, self._tables, self._exchange = settings, tables, exchange
+        self._settings, self._tables, self._exchange, self._alive = settings, tables, exchange, alive
         collective = exchange.collective
 
         def store(kind: Placement, rank: int, size: int) -> Store | None:
@@ -63,7 +64,7 @@ class Embeddings:
     def reset(self) -> None:
         """Untrained."""
         for store in self.stores:
-            store.reset(self._settings.seed)
+            store.reset(self._settings.seed, self._alive)
 
     def routes(self, touched: Touched, ahead: bool = False) -> dict[Store, Route]:
         """The ways by which the touched rows of stores elsewhere come. All ranks call it together."""
@@ -96,7 +97,9 @@ class Embeddings:
             if store.size == 1:
                 values |= {name: gather(store.slot(name, rows)) for name, rows in own.items()}
             elif own:
-                found = self._exchange.rows(routes[store], gather(routes[store].asked))
+                answer = gather(routes[store].asked)
+                exact = shipped_after is not None  # what is served is the owner's rows, on any number of ranks
+                found = self._exchange.rows(routes[store], answer, exact)
                 values |= dict(zip(own, tf.split(found, [len(rows) for rows in own.values()]), strict=True))
         return values
 
@@ -149,6 +152,7 @@ class Embeddings:
         for store in self.stores:
             for name in store.tables:
                 for rows in store.own_rows(name):
+                    self._alive()
                     for array in store.arrays:
                         store.write(name, array, rows, read(f"{array}/{name}", rows))
 

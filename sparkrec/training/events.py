@@ -6,7 +6,7 @@ event for a moment while it reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,13 +67,18 @@ class Events:
 
 
 def read_events(
-    pieces: Sequence[Piece], collective: Collective, stars: bool = False, since: int | None = None
+    pieces: Sequence[Piece],
+    collective: Collective,
+    stars: bool = False,
+    since: int | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Events:
     """This rank's row groups, then each row to the rank that owns its user, then a user's chunks in time order.
 
-    ``since`` : events from this time on, unix seconds, are new; None: no warm start.
+    ``since`` : events from this time on, unix seconds, are new; None: no warm start. ``alive`` is called between row
+    groups.
     """
-    users, chunks, lengths, *values = _read(pieces, stars, since)
+    users, chunks, lengths, *values = _read(pieces, stars, since, alive)
     to = users % collective.size
     by_rank = np.argsort(to, kind="stable")
     rows = np.bincount(to, minlength=collective.size)
@@ -101,7 +106,7 @@ def _in_order(values: list[np.ndarray], lengths: np.ndarray, rows: np.ndarray) -
     return [x[flat] for x in values]
 
 
-def _read(pieces: Sequence[Piece], stars: bool, since: int | None) -> list[np.ndarray]:
+def _read(pieces: Sequence[Piece], stars: bool, since: int | None, alive: Callable[[], None]) -> list[np.ndarray]:
     """users, chunks, lengths [rows]; items, types, validation, where asked stars and new [events]; in order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -113,6 +118,7 @@ def _read(pieces: Sequence[Piece], stars: bool, since: int | None) -> list[np.nd
         of_events[c.EVENT_TIME] = np.int8
     tables = []
     for piece in pieces:
+        alive()
         with open_file(piece.path) as file:
             columns = [c.USER_INDEX, c.CHUNK, *of_events]
             tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))

@@ -97,10 +97,17 @@ class Exchange:
         """The slots of a replicated store that each rank touches, one rank after the other; int32. Sent ahead."""
         return self._ahead.allgather(np.concatenate([store.slot(name, rows) for name, rows in touched.items()]))
 
-    def rows(self, route: Route, answer: tf.Tensor) -> tf.Tensor:
-        """From what this rank was asked for, float32 [m, d], to what it asked for [n, d]."""
-        values, _ = self.collective.alltoall(self._pack(answer), route.asked_splits)
-        return tf.gather(self._unpack(values), route.back)
+    def rows(self, route: Route, answer: tf.Tensor, exact: bool = False) -> tf.Tensor:
+        """From what this rank was asked for, float32 [m, d], to what it asked for [n, d].
+
+        ``exact`` : not at half precision, whatever the gradients are sent at.
+        """
+        if exact:
+            values, _ = self.collective.alltoall(answer, route.asked_splits)
+        else:
+            packed, _ = self.collective.alltoall(self._pack(answer), route.asked_splits)
+            values = self._unpack(packed)
+        return tf.gather(values, route.back)
 
     def home(self, store: Store, route: Route, merge: Merge, touched: Touched, gradient: tf.Tensor) -> tf.Tensor:
         """Gradients of looked-up rows [n, d] to the owners: the sums over ranks for the slots of ``merge``."""

@@ -46,8 +46,10 @@ def reader(
     """What ``Trainer.begin`` reads from, for tables (name → rows) that are at least as large as they were.
 
     A row that is new is what it would be in an untrained table, with zeros for the optimizer's state; so is the state
-    of all rows where the optimizer of the tables is another now. A moving average that was not kept begins with the
-    weights.
+    of all rows where the optimizer of the tables is another now. But Adam of whole tables corrects its moments for
+    their zeros by the steps that were done, which are many: there the second moment begins with the mean of the known
+    rows, or one gradient would move a new row by 30 times the learning rate. A moving average that was not kept begins
+    with the weights.
     """
     width = settings.width
     columns = dict.fromkeys(("weights", "average", "m", "v"), width) | {"averaged_until": 1}
@@ -58,6 +60,7 @@ def reader(
         source = name if kind != "average" or saved.holds(name) else f"weights/{weight}"
         if weight not in tables:
             return saved.read(source, rows)
+        whole = rows is None
         rows = np.arange(tables[weight]) if rows is None else rows
         old = rows < saved.state["rows"].get(weight, 0)
         values = np.zeros((len(rows), columns[kind]), np.float32)
@@ -65,6 +68,8 @@ def reader(
             values[~old] = initial_rows(settings.seed, weight, rows[~old], width)
         if old.any() and saved.holds(source):
             values[old] = saved.read(source, rows[old])
+            if whole and kind == "v":
+                values[~old] = values[old].mean(axis=0, dtype=np.float64)
         return values
 
     return read

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkrec.errors import RetryableError
-from sparkrec.session import known_classes
+from sparkrec.session import known_classes, start_jvm
 from sparkrec.training.plan import Plan
 from sparkrec.training.preflight import slots
 from sparkrec.training.supervisor import TOKEN, carriers, kill, rank_environment
@@ -62,6 +62,7 @@ def _on_spark(plan: Plan, plan_path: str) -> list[str]:
 
     conf = SparkConf().setAll(list(plan.spark_conf.items())).setAppName(f"sparkrec ranks {Path(plan.folder).name}")
     conf.set("spark.driver.extraJavaOptions", known_classes()).setExecutorEnv(TOKEN, os.environ[TOKEN])
+    start_jvm(conf)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     settings = plan.settings

@@ -1,13 +1,14 @@
 """From a rank's events to batches.
 
-A batch is a set of users, chosen by (seed, epoch, step) alone. A rank contributes those of them that it owns
-(user index modulo ranks), so one rank with batch B and W ranks together see the same batches, every rank takes
-the same number of steps, and any step can be made without the steps before it.
+A batch is a set of users who have targets, chosen by (seed, epoch, step) alone. A rank contributes those of them that
+it owns (user index modulo ranks), so one rank with batch B and W ranks together see the same batches, every rank takes
+the same number of steps, and any step can be made without the steps before it. Where every index is a user with targets
+a batch is ``batch`` of them; where some are not, because a vocabulary only grows, about as many.
 
 A warm start asks for the new events only, of the users who have any, and besides for all events of a share of the users
 (``replay``), drawn anew each epoch by a hash of (seed, epoch, user): so that what was learned is not forgotten.
 
-Memory beside the events: 4 bytes an event, by user 8 more for each distinct item of a user.
+Memory beside the events: 5 bytes an event, by user 8 more for each distinct item of a user; 24 bytes a user.
 """
 
 from __future__ import annotations
@@ -43,10 +44,11 @@ class Loader:
     Parameters
     ----------
     events : the rank's users, without what must not be trained on.
-    n_users : users of all ranks: one more than the largest index.
+    n_users : one more than the largest index of a user, on all ranks.
     n_items : size of the catalogue, from which negatives are drawn.
-    collective, begun : for a warm start: its ``new_users`` are counted over all ranks, and its draws are those of epoch
-        ``begun`` and later, which must be others each day, or the same users would be replayed for ever.
+    collective : users with targets are counted over all ranks; None: this is the only one.
+    begun : the draws of a warm start are those of epoch ``begun`` and later, which must be others each day, or the same
+        users would be replayed for ever.
     """
 
     def __init__(
@@ -68,17 +70,19 @@ class Loader:
         if settings.mode == "user":
             self._positives = _strongest(events, self._weights)
         elif not settings.repeats:
-            self._weights = np.where(_first_meeting(events), self._weights, 0)
+            # Each head tells its own type's first meetings: most of what is bought was looked at before.
+            kinds = events.types if settings.head else np.zeros_like(events.types)
+            self._weights = np.where(_first_meeting(events, self._weights > 0, kinds), self._weights, 0)
         self._epoch = -1
         self._order = self._bounds = np.zeros(0, np.int64)
-        self.new_users, self._users = 0, n_users
+        self._new = np.zeros(len(events.items), bool) if events.new is None else self._asked_anew(events.new)
+        self._counts = self._count()
+        sums = np.asarray([np.count_nonzero(self._counts[:, 0]), np.count_nonzero(self._has_targets)], np.float64)
+        new, known = (collective or SingleProcess()).allreduce(sums).tolist()
+        self.new_users, self._users = int(new), int(known)
         if events.new is not None:
-            self._new = self._asked_anew(events.new)
-            self._counts = self._count()
-            sums = np.asarray([np.count_nonzero(self._counts[:, 0]), np.count_nonzero(events.lengths)], np.float64)
-            new, known = (collective or SingleProcess()).allreduce(sums).tolist()
             # As many as are expected each epoch: all ranks and epochs must take the same number of steps.
-            self.new_users, self._users = int(new), int(new + np.ceil(settings.replay * (known - new)))
+            self._users = int(new + np.ceil(settings.replay * (known - new)))
         self.steps_per_epoch = -(-self._users // settings.batch)
 
     def step(self, epoch: int, step: int) -> Step:
@@ -90,6 +94,10 @@ class Loader:
         make = self._by_user if self._settings.mode == "user" else self._by_position
         parts = tuple(make(part, epoch) for part in np.array_split(rows, self._settings.accumulate))
         return Step(parts, self._negatives(epoch, step), int(order.mix(self._settings.seed, epoch, step, 4)))
+
+    def targets_by_type(self) -> np.ndarray:
+        """How many targets of this rank are events of each type; int64 [types]. Of a warm start, new and old ones."""
+        return np.bincount(self.events.types[self._targets()], minlength=len(c.EVENT_TYPES))
 
     def target_counts(self) -> np.ndarray:
         """How often each item is a target of this rank in an epoch; of a warm start, is expected to be; [items]."""
@@ -128,6 +136,11 @@ class Loader:
         owner, new = self.events.owner[targets], self._new[targets]
         return np.stack([np.bincount(owner[kind], minlength=n) for kind in (new, ~new)], axis=1)
 
+    @property
+    def _has_targets(self) -> np.ndarray:
+        """bool [users]"""
+        return self._counts.any(axis=1)
+
     def _replayed(self, epoch: int) -> np.ndarray:
         return order.uniform(self._settings.seed, epoch, self.events.users, 0, 5) < self._settings.replay
 
@@ -139,12 +152,13 @@ class Loader:
 
     def _shuffle(self, epoch: int) -> None:
         place = order.positions(self.events.users, self._n_users, self._settings.seed, epoch)
-        self._order = np.argsort(place)
+        chosen = self._has_targets
         if self.events.new is not None:
             self._drawn = self._replayed(epoch)
-            chosen = (self._counts[:, 0] > 0) | self._drawn
-            self._order = self._order[chosen[self._order]]
-        # A step's share of the permutation holds ``batch`` users; of a warm start, about as many.
+            chosen = (self._counts[:, 0] > 0) | (self._drawn & chosen)
+        self._order = np.argsort(place)
+        self._order = self._order[chosen[self._order]]
+        # A step's share of the permutation holds ``batch`` users if all indices are chosen, else about as many.
         edges = -(-np.arange(self.steps_per_epoch + 1) * self._settings.batch * self._n_users // max(self._users, 1))
         self._bounds = np.searchsorted(place[self._order], edges)
         self._epoch = epoch
@@ -244,23 +258,30 @@ def _newest(starts: np.ndarray, lengths: np.ndarray, most: int) -> tuple[np.ndar
 
 
 def _strongest(events: Events, weights: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each user's distinct items by the event of the largest weight: starts, ends [users], events [pairs]."""
+    """Each user's distinct items by the event of the largest weight, the newest of equals: of stars, the last word.
+
+    starts, ends [users], events [pairs].
+    """
     owner = events.owner
     pairs = np.flatnonzero(weights > 0)
-    pairs = pairs[np.lexsort((-weights[pairs], events.items[pairs], owner[pairs]))]
+    pairs = pairs[np.lexsort((-pairs, -weights[pairs], events.items[pairs], owner[pairs]))]
     first = (np.diff(owner[pairs], prepend=-1) != 0) | (np.diff(events.items[pairs], prepend=-1) != 0)
     pairs = pairs[first]
     ends = np.cumsum(np.bincount(owner[pairs], minlength=len(events.users)))
     return np.append(0, ends[:-1])[: len(ends)], ends, pairs
 
 
-def _first_meeting(events: Events) -> np.ndarray:
-    """Whether an event is its user's first on its item; bool [e]."""
-    owner = events.owner
-    by_item = np.lexsort((np.arange(len(owner)), events.items, owner))
-    first = (np.diff(owner[by_item], prepend=-1) != 0) | (np.diff(events.items[by_item], prepend=-1) != 0)
-    result = np.zeros(len(owner), bool)
-    result[by_item] = first
+def _first_meeting(events: Events, counts: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Which events are their user's first of their kind on their item, among those that count; bool [e].
+
+    ``kinds`` : int8 [e]. What does not count (a type without a weight, no stars) leaves the item to be met.
+    """
+    which = np.flatnonzero(counts)
+    keys = events.owner[which], events.items[which], kinds[which]
+    by_item = np.lexsort(keys[::-1])  # stable: in time order within
+    first = np.any([np.diff(key[by_item], prepend=-1) != 0 for key in keys], axis=0)
+    result = np.zeros(len(counts), bool)
+    result[which[by_item[first]]] = True
     return result
 
 

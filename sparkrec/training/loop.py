@@ -68,6 +68,7 @@ class Trainer:
     Parameters
     ----------
     placement : table → where it is kept; a table that is not named is dense on every rank.
+    alive : called between blocks of whatever goes through all rows: the first ones, restored, evaluated, exported.
 
     ``steps`` counts all steps behind the variables, for the optimizer; ``begun`` of them were an earlier training's.
     """
@@ -79,13 +80,14 @@ class Trainer:
         features: ItemFeatures | None,
         collective: Collective,
         placement: Mapping[str, Placement] | None = None,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self.settings, self.sizes, self.collective = settings, sizes, collective
+        self.settings, self.sizes, self.collective, self.alive = settings, sizes, collective, alive
         decay = Decay(settings.average) if settings.average else None
         self.exchange = Exchange(collective, settings.fp16_rows)
         self.tables = towers.tables(settings, sizes)
         self.placement = {name: (placement or {}).get(name, DENSE) for name in self.tables}
-        self.embeddings = Embeddings(settings, self.tables, self.placement, decay, self.exchange)
+        self.embeddings = Embeddings(settings, self.tables, self.placement, decay, self.exchange, alive)
         self.columns = Columns(settings, sizes.items, collective)
         self._dense = [name for name, kept in self.placement.items() if kept == DENSE]
         # All rows of a dense table are updated in any case; item vectors are computed for touched items only.
@@ -165,11 +167,17 @@ class Trainer:
 
     def item_vectors(self) -> np.ndarray:
         """float32 [items, d] of all items from the shipped weights; all ranks make a part each, together."""
-        return np.concatenate([self.collective.allgather(own) for _, own in self.item_blocks()])
+        vectors, first = np.empty((self.sizes.items, self.settings.width), np.float32), 0
+        for _, own in self.item_blocks():
+            block = self.collective.allgather(own)
+            vectors[first : first + len(block)] = block
+            first += len(block)
+        return vectors
 
     def item_blocks(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """This rank's items and their vectors, block by block; every rank must take all its blocks."""
         for start in range(0, self.sizes.items, _BLOCK):
+            self.alive()
             block = np.arange(start, min(start + _BLOCK, self.sizes.items))
             own = np.array_split(block, self.collective.size)[self.collective.rank].astype(np.int32)
             touched, batch = self._rows.of_items(own)
@@ -181,6 +189,7 @@ class Trainer:
         Every rank must take all its blocks.
         """
         for start in range(0, self.tables[name], _BLOCK * self.collective.size):
+            self.alive()
             first = start + _BLOCK * self.collective.rank
             rows = np.arange(first, max(first, min(first + _BLOCK, self.tables[name])), dtype=np.int32)
             yield first, np.asarray(self.shipped({name: rows})[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from sparkrec.errors import DataError
 
@@ -59,13 +60,21 @@ def of_table(path: str, version: int, name: str, ranks: int) -> Manifest:
     from deltalake.exceptions import DeltaProtocolError
 
     try:
-        files = sorted(DeltaTable(path, version=version).file_uris())
+        table = DeltaTable(path, version=version)
+        files = sorted(_plain(file, table.table_uri) for file in table.file_uris())
     except DeltaProtocolError as error:
         raise DataError(
             f"The trainer reads the parquet files of {name} version {version} at {path} themselves, and cannot: "
             f"{error} Switch deletion vectors off for that table and run featurize again."
         ) from error
     return Manifest(name, version, deal([piece for file in files for piece in _pieces(file)], ranks))
+
+
+def _plain(file: str, table: str) -> str:
+    """A local file by its path: deltalake gives the table's folder percent-encoded, and what lies in it as it is."""
+    folder = urlsplit(table).path
+    local = "://" not in file and file.startswith(folder)
+    return unquote(folder) + file[len(folder) :] if local else file
 
 
 def _pieces(path: str) -> list[Piece]:

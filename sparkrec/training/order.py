@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
-_STEP = np.uint64(0x9E3779B97F4A7C15)
+from sparkrec import splitmix
 
 
 def mix(*parts: np.ndarray | int) -> np.ndarray:
     """A 64-bit hash of the parts, element by element; integers broadcast.
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014),
-    applied after each part is added.
+    SplitMix64's finaliser, applied after each part is added.
     """
     state = np.zeros((), np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:
-            state = (state ^ np.asarray(part).astype(np.uint64)) * _STEP + _STEP
-            state = (state ^ (state >> np.uint64(30))) * _MIX[0]
-            state = (state ^ (state >> np.uint64(27))) * _MIX[1]
-            state = state ^ (state >> np.uint64(31))
+            state = (state ^ np.asarray(part).astype(np.uint64)) * splitmix.STEP + splitmix.STEP
+            state = splitmix.finalised(state)
     return np.asarray(state)
 
 

@@ -43,7 +43,7 @@ def touched_rows(
 ) -> dict[str, int]:
     """Expected distinct rows of each table that one rank touches a step: at most, as if all rows were drawn alike.
 
-    ``users`` of all ranks; ``tokens`` and ``targets`` of an epoch of all ranks, with windows of ``max_history``.
+    Of all ranks: ``users`` with events; ``tokens`` and ``targets`` of an epoch, with windows of ``max_history``.
     """
     share = min(1.0, settings.batch / max(users, 1)) / settings.ranks
     negatives = settings.negatives or (0 if settings.in_batch else tables["item_id"])

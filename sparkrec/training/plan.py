@@ -1,6 +1,7 @@
 """What the driver tells the ranks, and the files through which they answer; all of it JSON in one folder.
 
     plan.json            the plan
+    trained_by.json      which job trains, while it does (training.claim)
     ranks/0.jsonl …      what each rank logs; its modification time is the rank's heartbeat
     checkpoints/         training.checkpoint
     tensorboard/         training.curves
@@ -23,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from sparkrec.config import TwoTower
+from sparkrec.config.base import EventType
+from sparkrec.config.features import Features
+from sparkrec.config.recommend import Recommend
 from sparkrec.training.manifest import Manifest, deal
 
 CHOSEN = "chosen"
@@ -32,6 +36,18 @@ _OPERATIONAL = {
     "heartbeat_seconds", "restarts", "network_interface", "ranks", "threads", "accumulate", "memory_gb", "prefetch",
     "device", "environment", "elastic", "min_ranks", "warm_start",
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Question:
+    """What validation asks, so that the epochs are chosen on what ``recommend`` answers and ``evaluate`` asks.
+
+    asked : event types of the items to be found. seen : an item that was met in these ways is neither offered nor
+    asked for.
+    """
+
+    asked: tuple[EventType, ...] = Features().target_types
+    seen: tuple[EventType, ...] = Recommend().exclude_seen
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,7 @@ class Plan:
     """``sizes``: rows of the embedding tables: users, items, features. ``spark_conf`` may hold secrets: never saved.
 
     ``as_of`` : the events lie before this time, unix seconds. ``base`` : None for a training from nothing.
-    ``keep_chosen`` : the model that validation chose is exported too.
+    ``question`` : what validation asks. ``keep_chosen`` : the model that it chose is exported too.
     """
 
     folder: str
@@ -71,6 +87,7 @@ class Plan:
     as_of: int = 0
     base: Base | None = None
     keep_chosen: bool = False
+    question: Question = Question()
 
     @property
     def settings(self) -> TwoTower:
@@ -92,12 +109,16 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two trainings that would learn the same."""
+        """Equal for two trainings that would learn, and leave, the same."""
         learned = {key: value for key, value in self.two_tower.items() if key not in _OPERATIONAL}
         if self.settings.scale_learning_rate != "none":
             learned["ranks"] = self.settings.ranks
         begun = [self.base.run_id, self.base.hash, self.base.since] if self.base else []
-        plain = json.dumps([learned, self.sizes, self.versions, *begun], sort_keys=True)
+        chosen: list[Any] = []  # only what is not as it always was: a warm start finds the trainings of long ago
+        if self.settings.select_on_validation:
+            chosen += [CHOSEN] if self.keep_chosen else []
+            chosen += [asdict(self.question)] if self.question != Question() else []
+        plain = json.dumps([learned, self.sizes, self.versions, *begun, *chosen], sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
     def path(self, *parts: str) -> Path:
@@ -113,8 +134,11 @@ class Plan:
     def load(cls, path: str | Path) -> Plan:
         plain = json.loads(Path(path).read_text())
         sequences, items = Manifest.load(plain.pop("sequences")), Manifest.load(plain.pop("items"))
-        base = plain.pop("base", None)
-        return cls(**plain, sequences=sequences, items=items, base=Base(**base) if base else None)
+        base, question = plain.pop("base", None), plain.pop("question", {})
+        return cls(
+            **plain, sequences=sequences, items=items, base=Base(**base) if base else None,
+            question=Question(**{name: tuple(types) for name, types in question.items()}),
+        )  # fmt: skip
 
 
 class Journal:
@@ -154,14 +178,15 @@ class Follower:
                     yield json.loads(line)
 
     def silence(self) -> tuple[int, float] | None:
-        """The rank that has been silent the longest, and for how many seconds; None before any spoke.
+        """The rank that has been silent the longest, and for how many seconds all are; None before any spoke.
 
-        Measured here from one question to the next: the store may have another clock.
+        One that waits for the others is silent too: while any of them is heard, none hangs. Measured here from one
+        question to the next: the store may have another clock.
         """
         now = time.monotonic()
         for path in self._folder.glob("*.jsonl"):
             rank, beat = int(path.stem), os.stat(path).st_mtime_ns
             if rank not in self._beats or self._beats[rank][0] != beat:
                 self._beats[rank] = (beat, now)
-        since, rank = min(((heard, rank) for rank, (_, heard) in self._beats.items()), default=(now, -1))
-        return None if rank < 0 else (rank, now - since)
+        heard = sorted((last, rank) for rank, (_, last) in self._beats.items())
+        return (heard[0][1], now - heard[-1][0]) if heard else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkrec.config import TwoTower
-from sparkrec.errors import ConfigError
+from sparkrec.errors import ConfigError, RetryableError
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -31,7 +31,7 @@ def preflight(run: Run) -> None:
 
     Raises
     ------
-    ConfigError
+    ConfigError, RetryableError
         Horovod without TensorFlow here, too few slots, executors on which no rank can start.
     """
     settings, context = run.settings.two_tower, run.spark.sparkContext
@@ -68,8 +68,9 @@ def check_slots(settings: TwoTower, slots: int, conf: Mapping[str, str]) -> None
 
     Raises
     ------
-    ConfigError
-        There are fewer slots than ranks; of an elastic training, than ``min_ranks``.
+    ConfigError, RetryableError
+        There are fewer slots than ranks; of an elastic training, than ``min_ranks``. On a cluster a later try may find
+        more.
     """
     ranks, name = settings.needed_ranks, "min_ranks" if settings.elastic else "ranks"
     if slots >= ranks:
@@ -81,7 +82,8 @@ def check_slots(settings: TwoTower, slots: int, conf: Mapping[str, str]) -> None
     if master.startswith("local"):
         more = f"Give Spark more cores (spark.master=local[{ranks}])"
     fewer = f", or set two_tower.{name}={slots}" if slots else ""
-    raise ConfigError(
+    kind = ConfigError if master.startswith("local") else RetryableError
+    raise kind(
         f"two_tower.{name}={ranks} needs {ranks} Spark slots at once, and {master} has {slots} for this job; a slot is "
         f"{each}. {more}{fewer}."
     )

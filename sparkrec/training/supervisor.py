@@ -24,6 +24,7 @@ from sparkrec import errors
 from sparkrec.config import TwoTower
 from sparkrec.errors import RetryableError
 from sparkrec.training import checkpoint
+from sparkrec.training.claim import claimed
 from sparkrec.training.collective import SingleProcess
 from sparkrec.training.plan import CHOSEN, Follower, Plan
 
@@ -53,19 +54,25 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
     ConfigError, DataError
         As a rank found them: a diverged loss, tables that do not fit together.
     RetryableError
-        Ranks were lost or hung more often than ``two_tower.restarts`` allows, the time limit is over, or the
-        ``spark-submit`` that started this job has ended.
+        Ranks were lost or hung more often than ``two_tower.restarts`` allows, the time limit is over, the
+        ``spark-submit`` that started this job has ended, or another job trains this run.
     """
-    _prepare(plan)
     parent = os.getppid()
-    deadline = time.monotonic() + 60 * plan.settings.timeout_minutes
-    for attempt in range(plan.settings.restarts + 1):
-        try:
-            return _attempt(plan, listen, deadline, parent)
-        except Lost as error:
-            reason = str(error)
-            if attempt < plan.settings.restarts:
-                say(f"{reason} Starting again from the last checkpoint ({attempt + 1} of {plan.settings.restarts}).")
+    with claimed(plan.path(), say) as check_claim:
+        _prepare(plan)
+        deadline = time.monotonic() + 60 * plan.settings.timeout_minutes
+
+        def check() -> None:
+            check_claim()
+            _check_parent(parent)
+
+        for attempt in range(plan.settings.restarts + 1):
+            try:
+                return _attempt(plan, listen, deadline, check)
+            except Lost as error:
+                reason, restarts = str(error), plan.settings.restarts
+                if attempt < restarts:
+                    say(f"{reason} Starting again from the last checkpoint ({attempt + 1} of {restarts}).")
     raise RetryableError(
         f"The two-tower training failed {plan.settings.restarts + 1} time(s). The last time: {reason} What the ranks "
         f"printed is in {plan.path('launch.log')}. Run the job again: it goes on from the last checkpoint."
@@ -94,7 +101,7 @@ def _prepare(plan: Plan) -> None:
         finished.unlink()
 
 
-def _attempt(plan: Plan, listen: Listener, deadline: float, parent: int) -> dict[str, Any]:
+def _attempt(plan: Plan, listen: Listener, deadline: float, check: Callable[[], None]) -> dict[str, Any]:
     for log in plan.path("ranks").glob("*.jsonl"):
         log.unlink()
     token = uuid.uuid4().hex
@@ -122,7 +129,7 @@ def _attempt(plan: Plan, listen: Listener, deadline: float, parent: int) -> dict
     try:
         while child.poll() is None:
             hear()
-            _check_parent(parent)
+            check()
             if not said and not result.exists():
                 _check_alive(plan, follower, started, deadline)
                 settled = time.monotonic()
@@ -135,13 +142,7 @@ def _attempt(plan: Plan, listen: Listener, deadline: float, parent: int) -> dict
     if not result.exists():
         _raise_said(said)
         raise Lost(f"{_who(plan, said)}: {_last_word(plan, before, child.returncode)}")
-    found = dict(json.loads(result.read_text()))
-    if found.get("fingerprint", plan.fingerprint) != plan.fingerprint:
-        raise RetryableError(
-            f"Another training of this run, with other settings or tables, has ended in {result.parent} while this one "
-            "was under way. Let one job at a time train a run, then run this one again."
-        )
-    return found
+    return dict(json.loads(result.read_text()))
 
 
 def _check_parent(parent: int) -> None:
@@ -159,8 +160,8 @@ def _check_alive(plan: Plan, follower: Follower, started: float, deadline: float
     silent, limit = follower.silence(), plan.settings.heartbeat_seconds
     if silent and silent[1] > limit:
         raise Lost(
-            f"Rank {silent[0]} has been silent for {silent[1]:.0f} s (two_tower.heartbeat_seconds={limit:g}), longest "
-            "of all: it hangs, or waits for one that does."
+            f"No rank was heard for {silent[1]:.0f} s (two_tower.heartbeat_seconds={limit:g}), and rank {silent[0]} "
+            "the longest not: it hangs, or waits for one that does."
         )
     if not silent and time.monotonic() - started > limit + plan.settings.start_timeout_seconds:
         raise Lost(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
@@ -68,10 +68,11 @@ class Store:
         rows = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, width], tf.float32)]
         self._apply = tf.function(self._update, [*rows, scalar, scalar, scalar], autograph=False)
 
-    def reset(self, seed: int) -> None:
-        """Untrained."""
+    def reset(self, seed: int, alive: Callable[[], None] = lambda: None) -> None:
+        """Untrained. ``alive`` is called between blocks."""
         for name in self.tables:
             for rows in self.own_rows(name):
+                alive()
                 first = initial_rows(seed, name, rows, self.width)
                 slots = self.slot(name, rows)
                 for array, variable in self._arrays.items():
@@ -93,10 +94,6 @@ class Store:
     def slot(self, name: str, rows: np.ndarray) -> np.ndarray:
         """Where rows of a table lie on the ranks that own them; int32."""
         return (self._span[name][0] + rows // self.size).astype(np.int32)
-
-    def table_of(self, slots: np.ndarray) -> dict[str, int]:
-        """How many of the slots belong to each table."""
-        return {name: int(np.count_nonzero((slots >= a) & (slots < b))) for name, (a, b) in self._span.items()}
 
     def gather(self, slots: np.ndarray) -> tf.Tensor:
         """float32 [n, width]"""

@@ -1,4 +1,7 @@
-"""Recall and NDCG on the validation events after an epoch, by the retrieval that also serves; the epoch they choose."""
+"""Recall and NDCG on the validation events after an epoch, by the retrieval that also serves; the epoch they choose.
+
+Every rank holds the vectors of all items for it, and once more in the form that is searched: 8 · width bytes an item.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,36 @@ from typing import Any
 import numpy as np
 
 from sparkrec import columns as c
+from sparkrec.evaluation import metrics
 from sparkrec.retrieval.topk import pack, top_k
 from sparkrec.training import order
 from sparkrec.training.events import Events, without_validation
 from sparkrec.training.loader import whole_histories
 from sparkrec.training.loop import Trainer
+from sparkrec.training.plan import Question
 
 K = 20
 _BLOCK = 1024
+_RECALL_AND_NDCG = [metrics.NAMES.index(name) for name in ("recall", "ndcg")]
 
 
 class Validation:
     """This rank's users of the sample, what they are asked for and what they have seen.
 
-    Asked for are the distinct items of a user's validation events that count as targets and that the user has not
-    met before; so the question is the one that ``recommend`` answers.
+    Asked for are the distinct items of a user's validation events of the types in ``question`` that the user has not
+    met before in a way that ``recommend`` excludes. What it may have forgotten since (``seen_days``, a rule's
+    ``again_after_days``) counts as met.
     """
 
-    def __init__(self, events: Events, trainer: Trainer) -> None:
+    def __init__(self, events: Events, trainer: Trainer, question: Question) -> None:
         settings, collective = trainer.settings, trainer.collective
         self._trainer = trainer
         self._past = without_validation(events)
-        counts = np.asarray([settings.weights.get(name, 0.0) > 0 for name in c.EVENT_TYPES])  # type: ignore[call-overload]
-        self._asked = distinct_pairs(events.where(events.validation & counts[events.types]))
-        self._seen = distinct_pairs(self._past)
+        asked, seen = (
+            np.asarray([name in types for name in c.EVENT_TYPES]) for types in (question.asked, question.seen)
+        )
+        self._asked = distinct_pairs(events.where(events.validation & asked[events.types]))
+        self._seen = distinct_pairs(self._past.where(seen[self._past.types]))
         self._asked = difference(self._asked, self._seen, trainer.sizes.items)
         candidates = np.flatnonzero(np.diff(self._asked[0]) > 0)
         total = float(collective.allreduce(np.asarray([len(candidates)], np.float64))[0])
@@ -45,30 +54,18 @@ class Validation:
         # Rows may lie on other ranks, so all ranks look up equally often, in the end for nobody.
         blocks = max(self._trainer.collective.allgather(np.asarray([-(-len(self._rows) // _BLOCK)])).tolist())
         for start in range(0, blocks * _BLOCK, _BLOCK):
+            self._trainer.alive()
             rows = self._rows[start : start + _BLOCK]
             batch = whole_histories(self._past, rows, self._trainer.settings.max_history)
             users = self._trainer.user_vectors(batch, items)
             if not len(rows):
                 continue
             lists, _ = top_k(users, shelf, K, exclude=_select(self._seen, rows))
-            sums += recall_and_ndcg(lists, *_select(self._asked, rows)).sum(axis=0)
+            indptr, asked = _select(self._asked, rows)
+            found = metrics.per_user(metrics.hits(lists, indptr, asked), np.diff(indptr), K)
+            sums += found[:, _RECALL_AND_NDCG].sum(axis=0)
         recall, ndcg = self._trainer.collective.allreduce(sums) / max(self.users, 1)
         return {"recall": float(recall), "ndcg": float(ndcg)}
-
-
-def recall_and_ndcg(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Of each user: found / asked for, and binary NDCG with the ideal over min(k, asked for); float64 [n, 2].
-
-    ``lists`` : int [n, k], -1 where a list is short. ``indptr``, ``items``: what is asked for, at least one a user.
-    """
-    n, k = lists.shape
-    asked = np.diff(indptr)
-    width = int(max(lists.max(initial=0), items.max(initial=0))) + 2
-    keys = np.repeat(np.arange(n), asked) * width + items
-    hits = np.isin(np.arange(n)[:, None] * width + np.where(lists < 0, width - 1, lists), keys)
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(discount)[np.minimum(asked, k) - 1]
-    return np.stack([hits.sum(axis=1) / asked, (hits * discount).sum(axis=1) / ideal], axis=1)
 
 
 def distinct_pairs(events: Events) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,17 @@ import numpy as np
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError, SparkrecError
-from sparkrec.models.two_tower import exported, towers
-from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
+from sparkrec.models.two_tower import towers
+from sparkrec.models.two_tower.towers import Sizes
 from sparkrec.training import checkpoint, grown, placement
 from sparkrec.training.collective import Collective, Disconnected, Horovod, SingleProcess, tell
 from sparkrec.training.curves import Curves
 from sparkrec.training.device import use_gpu
 from sparkrec.training.events import read_events, without_validation
+from sparkrec.training.export import export
+from sparkrec.training.item_features import check_known, read_item_features
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
-from sparkrec.training.manifest import Manifest, open_file
 from sparkrec.training.optimizer import learning_rate
 from sparkrec.training.placement import Placement
 from sparkrec.training.plan import CHOSEN, Base, Journal, Plan
@@ -47,6 +48,7 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
     configure_tensorflow(plan.settings.threads)
     collective: Collective = Horovod() if plan.settings.ranks > 1 else SingleProcess()
     journal = Journal(plan, collective.rank)
+    journal.beat()
     try:
         gpu = use_gpu(plan.settings.device, collective, gpus)
         if gpu or gpus:
@@ -87,9 +89,9 @@ class Training:
     def __init__(self, plan: Plan, collective: Collective, journal: Journal) -> None:
         self.plan, self.collective, self.journal = plan, collective, journal
         self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
-        self.features = read_item_features(plan.items, self.sizes)
-        since = plan.base.since if plan.base else None
-        self.events = read_events(plan.sequences.ranks[collective.rank], collective, self.settings.loss == "mse", since)
+        self.features = read_item_features(plan.items, self.sizes, journal.beat)
+        since, own = plan.base.since if plan.base else None, plan.sequences.ranks[collective.rank]
+        self.events = read_events(own, collective, self.settings.loss == "mse", since, journal.beat)
         self._check_input()
         self.curve: list[dict[str, Any]] = []
         self._warm: dict[str, Any] = {}
@@ -102,7 +104,8 @@ class Training:
         saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective, self._warn)
         phase = _CHOOSE if self._chooses() else _FINAL
         kept = self._placement(saved.state["placement"] if saved else {})
-        place, trainer = Place(), Trainer(self.settings, self.sizes, self.features, self.collective, kept)
+        place = Place()
+        trainer = Trainer(self.settings, self.sizes, self.features, self.collective, kept, self.journal.beat)
         if self.plan.ranks < self.settings.ranks:
             self._warn(f"trains on {self.plan.ranks} of {self.settings.ranks} ranks: there are no slots for more")
         if self.plan.base:
@@ -142,9 +145,11 @@ class Training:
         self._assert_equal_steps(batches.steps_per_epoch)
         if self.plan.base:
             epochs = self._asked(batches, epochs)
+        else:
+            self._check_targets(batches, phase)
         trainer.columns.count(batches.target_counts())
         trainer.meet(batches.events.items)
-        validation = Validation(self.events, trainer) if choosing else None
+        validation = Validation(self.events, trainer, self.plan.question) if choosing else None
         folder = None if self.collective.rank else self.plan.path("tensorboard", phase)
         curves = Curves(folder, place, batches.steps_per_epoch, epochs)
         planned = batches.steps_per_epoch * self.settings.epochs
@@ -180,12 +185,18 @@ class Training:
             self._save(trainer, phase, place, 0)
 
     def _export_chosen(self, trainer: Trainer) -> None:
-        """The model of the best epoch: its checkpoint is kept until the training is done."""
-        saved = checkpoint.best(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective)
-        if saved:
+        """The model of the best epoch, whose checkpoint is kept until the training is done; of the last if none is."""
+        best, folder = best_epoch(self.curve), self.plan.path("checkpoints")
+        if best:
+            saved = checkpoint.best(folder, self.plan.fingerprint, self.collective)
+            if saved is None or saved.state["place"]["epoch"] != best:
+                raise DataError(
+                    f"Validation chose epoch {best}, whose model the ranker needs, and its checkpoint in {folder} is "
+                    "damaged or gone. Remove that folder and run this job again: it trains anew."
+                )
             trainer.restore(saved.read, saved.state["steps"])
-        about = {"tables": self.plan.versions, "epochs": saved.state["place"]["epoch"] if saved else None}
-        export(trainer, self.plan.path(CHOSEN), about, self.journal.beat)
+        about = {"tables": self.plan.versions, "epochs": best or self.curve[-1]["epoch"]}
+        export(trainer, self.plan.path(CHOSEN), about)
 
     def _save(self, trainer: Trainer, phase: str, place: Place, done: int) -> None:
         """Compare the ranks, then write; the final phase numbers after the first."""
@@ -223,10 +234,9 @@ class Training:
             "ranks": tell(self.collective, mine), "curve": self.curve, "epochs": epochs, "hash": digest,
             "parameters": trainer.parameters, "placement": trainer.placement, "bytes_a_step": self._sent(trainer),
             "steps": trainer.steps, "as_of": self.plan.as_of, "warm_start": self._warm or None,
-            "fingerprint": self.plan.fingerprint,
         }  # fmt: skip
         about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest, "warm_start": self._warm or None}
-        export(trainer, self.plan.path("model"), about, self.journal.beat)
+        export(trainer, self.plan.path("model"), about)
         if self.collective.rank == 0:
             write_atomically(self.plan.path("result.json"), result)
         self.collective.barrier()
@@ -254,9 +264,10 @@ class Training:
         stay = set(kept or earlier.keys() - settings.placement.keys())
         settings = settings.model_copy(update={"placement": earlier | settings.placement | kept})
         tokens = np.minimum(lengths, settings.max_history) if settings.mode == "user" else lengths
-        tokens, targets = self.collective.allreduce(np.asarray([tokens.sum(), lengths.sum()], np.float64)).tolist()
+        sums = np.asarray([np.count_nonzero(lengths), tokens.sum(), lengths.sum()], np.float64)
+        users, tokens, targets = self.collective.allreduce(sums).tolist()
         tables = towers.tables(settings, self.sizes)
-        touched = placement.touched_rows(settings, tables, self.sizes.users, tokens, targets)
+        touched = placement.touched_rows(settings, tables, int(users), tokens, targets)
         planned = placement.plan(settings, tables, touched)
         reason = "as the checkpoint has it" if kept else _STAYS
         planned = [dataclasses.replace(table, reason=reason) if table.table in stay else table for table in planned]
@@ -289,6 +300,29 @@ class Training:
         check_known("gold.sequences", c.USER_INDEX, self.events.users, self.sizes.users)
         check_known("gold.sequences", c.ITEM_INDEX, self.events.items, self.sizes.items)
 
+    def _check_targets(self, batches: Loader, phase: str) -> None:
+        """What nothing is asked of learns nothing, and nobody would see it: the loss would be 0."""
+        counts = self.collective.allreduce(batches.targets_by_type()).tolist()
+        found = {name: count for name, count in zip(c.EVENT_TYPES, counts, strict=True) if count}
+        served, settings = self.settings.head, self.settings
+        if served in found if served else found:
+            return
+        wanted = served or " or ".join(name for name, weight in settings.weights.items() if weight > 0) or "any type"
+        stars = ", with stars (loss: mse)" if settings.loss == "mse" else ""
+        follows = ""
+        if settings.mode == "position":
+            follows = ", that follows another event of its user and, without repeats, is the first such on its item"
+        without, instead = "", ""
+        if phase == _CHOOSE:
+            without = " without the events that are held out for validation"
+            instead = ", or set two_tower.select_on_validation=false"
+        raise DataError(
+            f"There is nothing that the two-tower model could learn to serve: gold.sequences{without} holds no target "
+            f"of type {wanted}. A target is an event of a type with a weight in two_tower.weights{stars}{follows}. "
+            f"Those there are: {found or 'none'}. Look at featurize's counts and features.event_types, and give a "
+            f"weight (with heads, the one that is served) to a type that occurs{instead}."
+        )
+
     def _assert_equal_steps(self, steps: int) -> None:
         """A rank with a step more than the others would wait for them for ever."""
         every = self.collective.allgather(np.asarray([steps], np.int64))
@@ -319,71 +353,6 @@ class Training:
     def _warn(self, text: str) -> None:
         if self.collective.rank == 0:
             self.journal.write("note", text=text)
-
-
-def export(trainer: Trainer, folder: Path, about: dict[str, Any], alive: Callable[[], None] = lambda: None) -> None:
-    """The model's folder, written by all ranks: no rank holds a whole table that is sharded.
-
-    ``alive`` is called between blocks.
-    """
-    collective, sizes, width = trainer.collective, trainer.sizes, trainer.settings.width
-    dense = {
-        name: np.asarray(weight) for name, weight in trainer.optimizer.shipped.items() if name not in trainer.tables
-    }
-    shapes = {name: (rows, width) for name, rows in trainer.tables.items()} | {
-        exported.ITEM_VECTORS: (sizes.items, width)
-    }
-    if collective.rank == 0:
-        exported.create(folder, {name: weight.shape for name, weight in dense.items()} | shapes)
-        for name, weight in dense.items():
-            exported.put(folder, name, 0, weight)
-    collective.barrier()
-    for name in trainer.tables:
-        for first, rows in trainer.table_blocks(name):
-            alive()
-            exported.put(folder, name, first, rows)
-    for items, vectors in trainer.item_blocks():
-        alive()
-        exported.put(folder, exported.ITEM_VECTORS, int(items[0]) if len(items) else 0, vectors)
-    collective.barrier()
-    if collective.rank == 0:
-        exported.finish(folder, trainer.settings, sizes, about)
-
-
-def read_item_features(manifest: Manifest, sizes: Sizes) -> ItemFeatures:
-    """All of gold.items: an item without a row has no features."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    tables = []
-    for piece in (piece for pieces in manifest.ranks for piece in pieces):
-        with open_file(piece.path) as file:
-            columns = [c.ITEM_INDEX, c.FEATURES]
-            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))
-    if not tables:
-        return ItemFeatures(np.zeros(sizes.items, np.int64), np.zeros(0, np.int32))
-    table = pa.concat_tables(tables).sort_by(c.ITEM_INDEX).combine_chunks()
-    lists = table[c.FEATURES].combine_chunks().fill_null(pa.scalar([], table[c.FEATURES].type))
-    lengths = np.zeros(sizes.items, np.int64)
-    check_known("gold.items", c.ITEM_INDEX, table[c.ITEM_INDEX].to_numpy(), sizes.items)
-    check_known("gold.items", c.FEATURES, lists.flatten().to_numpy(), sizes.features)
-    lengths[table[c.ITEM_INDEX].to_numpy()] = np.diff(lists.offsets.to_numpy())
-    return ItemFeatures(np.cumsum(lengths), lists.flatten().to_numpy().astype(np.int32))
-
-
-def check_known(table: str, name: str, index: np.ndarray, rows: int) -> None:
-    """Indices are rows of an embedding table.
-
-    Raises
-    ------
-    DataError
-        One is not.
-    """
-    if len(index) and (index.min() < 0 or index.max() >= rows):
-        raise DataError(
-            f"{table} has {name} {index.min()} to {index.max()}, and the vocabulary knows 0 to {rows - 1}. They are "
-            "not from the same featurize run: run featurize again."
-        )
 
 
 def write_atomically(path: Path, value: Any) -> None:

@@ -45,6 +45,15 @@ def test_same_jobs_in_the_same_order(dag) -> None:
         assert t.application_args[-2] == "--date"
 
 
+def test_lists_are_published_last_where_there_is_a_place_for_them(monkeypatch) -> None:
+    monkeypatch.setenv("SPARKREC_PUBLISH_TO", "redis://lists:6379/0")
+    task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("publish")
+    assert task.upstream_task_ids == {_stages_of_the_package()[-1]}
+    assert not task.downstream_task_ids
+    assert Path(task.application).is_file()
+    assert task.application_args[-2:] == ["--set", "publish.to=redis://lists:6379/0"]
+
+
 def test_a_run_is_of_the_last_whole_day(dag) -> None:
     """What begins at three on the 20th, and what somebody starts at ten, passes on the 19th."""
     assert type(dag.timetable).__name__ == CronDataIntervalTimetable.__name__

@@ -88,3 +88,22 @@ def test_the_catalogue_wins_and_what_is_no_goods_is_not_for_sale(spark, canonica
         ("a", "Listed", True), ("POST", None, False), ("x", "Logged", True),
     }  # fmt: skip
     assert catalogue.finished(known, None, lambda item: item != "POST").count() == 2
+
+
+def test_a_later_catalogue_row_says_nothing_of_the_past(spark, canonical_items):
+    """Until the catalogue begins to speak of an item, what the log said of it holds."""
+    listed = [{"item_id": "a", "name": "Listed", "valid_from": "2020-01-03"},
+              {"item_id": "a", "name": "Listed again", "valid_from": "2020-01-09"}]  # fmt: skip
+    known = catalogue.history(catalogue.checked(canonical_items(listed), Clean()), Clean())
+    log = [("a", "2020-01-01", "one"), ("a", "2020-01-02", "two"), ("a", "2020-01-02", "two"), ("a", "2020-01-05", "x"),
+           ("b", "2020-01-05", "other")]  # fmt: skip
+    events = spark.createDataFrame(log, "item_id string, day string, item_name string").selectExpr(
+        "*", "CAST(day AS DATE) AS event_date", "CAST(NULL AS STRING) AS item_brand",
+        "CAST(NULL AS STRING) AS item_category",
+    )  # fmt: skip
+    log_items = catalogue.from_log(catalogue.item_days(events))
+    found = catalogue.finished(known, log_items, lambda item: item != "POST").collect()
+    # "two" and the first row of the catalogue begin at the same midnight.
+    assert sorted((r[c.ITEM_ID], r[c.VALID_FROM].day, r[c.NAME]) for r in found) == [
+        ("a", 2, "one"), ("a", 3, "Listed"), ("a", 9, "Listed again"), ("b", 6, "other"),
+    ]  # fmt: skip

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import CLEAN, TABLES, append, cleaned, content, dirty_log, record, settings
+from batches import CLEAN, OPTIONS, TABLES, append, cleaned, content, dirty_log, record, settings
 
 from sparkrec import schemas
+from sparkrec.features.items import as_of
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -59,6 +60,56 @@ def test_all_anew_under_an_old_run_id_reads_the_newest_catalogue(spark: Any, tmp
     run = cleaned(settings(tmp_path, name="a", clean=CLEAN | {"full": True}))
     assert run.run_id == "a-all"
     assert (run.counts["items_kept"], run.counts["kept"], run.counts["quarantined"]) == (2, 2, 0)
+
+
+def test_what_the_log_said_of_an_item_holds_until_the_catalogue_speaks(spark: Any, tmp_path: Path) -> None:
+    event = {"user_id": "u", "item_id": "x", "event_type": "view", "event_time": "2026-03-01 10:00:00"}
+    columns = OPTIONS["items"] | {"columns": {"item_id": "item", "name": "name", "valid_from": "day"}}
+    source = {"name": "generic", "path": "unused", "options": OPTIONS | {"items": columns}}
+    to = settings(tmp_path, clean=CLEAN | {"unknown_items": "keep"}, source=source)
+    time = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
+    append(to, [(time, [("1.jsonl", 1, json.dumps(event | {"item_name": "Lamp"}))])])
+    cleaned(to)
+    append(to, [], [(time, [("items.json", 1, '{"item": "x", "name": "Bright lamp", "day": "2026-03-20"}')])])
+    run = cleaned(to)
+    assert run.details["increment"]["why_full"] is None
+    rows = run.read(schemas.SILVER_ITEMS)
+    known = {(row["valid_from"].day, row["name"]) for row in rows.collect()}
+    assert known == {(2, "Lamp"), (20, "Bright lamp")}
+    assert [row["name"] for row in as_of(rows, dt.datetime(2026, 3, 9)).collect()] == ["Lamp"]
+
+
+def test_what_an_increment_cannot_mend_is_computed_anew(spark: Any, tmp_path: Path) -> None:
+    """A note of an item that the catalogue then gets; rows of bronze that are taken back after they were cleaned."""
+
+    def batch(number: int, *items: str) -> Any:
+        event = {"user_id": "u", "event_type": "view", "event_time": f"2026-03-0{number} 10:00:00"}
+        lines = [json.dumps(event | {"item_id": item}) for item in items]
+        return dt.datetime(2026, 3, 9, tzinfo=dt.UTC), [(f"{number}.jsonl", n, raw) for n, raw in enumerate(lines, 1)]
+
+    def listed(item: str) -> Any:
+        return [(dt.datetime(2026, 3, 9, tzinfo=dt.UTC), [(f"items{item}.json", 1, f'{{"item": "{item}"}}')])]
+
+    to = settings(tmp_path, clean=CLEAN | {"rules": {"unknown_item": {"severity": "warn"}}})
+    append(to, [batch(1, "a", "b")], listed("a"))
+    assert cleaned(to).details["noted"]["unknown_item"] == 1
+    append(to, [], listed("b"))
+    run = cleaned(to)
+    assert "kept with the note" in run.details["increment"]["why_full"]
+    assert not run.details["noted"].get("unknown_item")
+    assert {tuple(row["notes"]) for row in run.read(schemas.SILVER_EVENTS).collect()} == {()}
+    append(to, [], listed("c"))
+    assert cleaned(to).details["increment"]["why_full"] is None, "no event was kept for want of this one"
+
+    good = run.lake.version(schemas.BRONZE_EVENTS)
+    append(to, [batch(2, "a", "a", "b")])
+    assert cleaned(to).details["increment"]["why_full"] is None
+    spark.sql(f"RESTORE delta.`{run.lake.path(schemas.BRONZE_EVENTS)}` TO VERSION AS OF {good}")
+    append(to, [batch(2, "a", "c")])
+    run = cleaned(to)
+    assert "were changed or deleted" in run.details["increment"]["why_full"]
+    rows = {(row["event_date"].day, row["item_id"]): row["copies"] for row in run.read(schemas.SILVER_EVENTS).collect()}
+    assert rows == {(1, "a"): 1, (1, "b"): 1, (2, "a"): 1, (2, "c"): 1}
 
 
 def test_rows_that_a_grown_catalogue_frees_are_as_if_it_had_been_there(spark: Any, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config import Lake
+from sparkrec.errors import ConfigError
 from sparkrec.jobs.evaluate import evaluate
 from sparkrec.pipeline import Run, execute
 
@@ -29,7 +31,7 @@ LISTS = {
 
 @pytest.fixture(scope="module")
 def done(spark, tmp_path_factory):
-    quick = {"bootstrap": 20, "sample_users": 5, "tradeoff_users": 0, "newcomers": 0}
+    quick = {"bootstrap": 100, "sample_users": 5, "tradeoff_users": 0, "newcomers": 0}
     settings = handmade.settings(
         tmp_path_factory.mktemp("evaluate"),
         "shop",
@@ -83,6 +85,16 @@ def test_twice_is_the_same_to_the_bit(done):
 def test_what_was_counted(done):
     assert done[0].counts == {"test_users": 3, "test_pairs": 4, "test_pairs_unknown": 1}
     assert done[0].details["headline"].startswith("ALS has the best lists: Recall@2 is 0.8333")
+
+
+def test_the_page_needs_a_folder(done):
+    settings = done[0].settings
+    there = {
+        path: settings.model_copy(update={"lake": Lake(path=path)}) for path in ("s3a://shop/lake", "file:///lake")
+    }
+    with pytest.raises(ConfigError, match=r"lake.path is s3a://shop/lake, and the report is kept in a folder"):
+        evaluate(Run(there["s3a://shop/lake"], "evaluate"))
+    assert Run(there["file:///lake"], "evaluate").folder("it", "reports", "x.html") == Path("/lake/reports/x.html")
 
 
 def test_the_page_is_written_with_histories_and_lists(done):

@@ -42,25 +42,33 @@ def test_what_is_forgotten_is_asked_for_again(spark, make_settings, recommend, k
     def frame(table, rows):
         return spark.createDataFrame([dict.fromkeys(table.column_names) | row for row in rows], table.struct())
 
-    one = {c.USER_INDEX: 0}
+    one, other = {c.USER_INDEX: 0}, {c.USER_INDEX: 1}  # the other one comes back to tea, and to nothing else
     asked_for = frame(
         schemas.GOLD_HOLDOUT,
-        [one | {c.USER_ID: "u", c.ITEM_ID: item, c.ITEM_INDEX: number(item)} for item in brands],
+        [one | {c.USER_ID: "u", c.ITEM_ID: item, c.ITEM_INDEX: number(item)} for item in brands]
+        + [other | {c.USER_ID: "v", c.ITEM_ID: "tea", c.ITEM_INDEX: number("tea")}],
     )
     done = {item: {how for name, _, how in MET if name == item} for item in brands}
     pairs = frame(
         schemas.GOLD_PAIRS,
-        [one | {c.ITEM_ID: item, c.TYPES: sum(map(activity.bit, how))} for item, how in done.items() if how],
+        [one | {c.ITEM_ID: item, c.TYPES: sum(map(activity.bit, how))} for item, how in done.items() if how]
+        + [other | {c.ITEM_ID: "tea", c.TYPES: activity.bit(c.VIEW)}],
     )
     events = {
         c.ITEM_INDEX: [number(item) for item, _, _ in MET],
         c.EVENT_TYPE: [c.EVENT_TYPES.index(how) for _, _, how in MET],
         c.EVENT_TIME: [int((split - dt.timedelta(days=days)).timestamp()) for _, days, _ in MET],
     }
-    sequences = frame(schemas.GOLD_SEQUENCES, [one | events])
+    (tea,) = [n for n, (item, _, _) in enumerate(MET) if item == "tea"]
+    sequences = frame(
+        schemas.GOLD_SEQUENCES, [one | events, other | {name: values[tea : tea + 1] for name, values in events.items()}]
+    )
     items = frame(
         schemas.GOLD_ITEMS,
         [{c.ITEM_ID: x, c.ITEM_INDEX: number(x), c.BRAND: brand, c.AS_OF: split} for x, brand in brands.items()],
     )
-    found = holdout.answerable(asked_for, pairs, sequences, items, settings).collect()
-    assert {row[c.ITEM_ID] for row in found} == asked
+    found = holdout.answerable(asked_for, pairs, sequences, items, settings)
+    assert {row[c.ITEM_ID] for row in found.where(f"{c.USER_ID} = 'u'").collect()} == asked
+    counted = holdout.counts(found, asked_for)
+    assert counted["test_users"] + counted["test_users_only_seen"] == 2
+    assert counted["test_users_only_seen"] == (kind == "time"), "who is asked for nothing is no test user"

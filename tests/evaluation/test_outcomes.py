@@ -82,25 +82,43 @@ def test_worked_by_hand(sums):
 
 
 def test_each_user_is_in_one_segment(sums):
-    assert sums[0][:, 0, 0].tolist() == [1, 1, 1, 1]
+    assert sums[0].sums[:, 0, 0].tolist() == [1, 1, 1, 1]
 
 
 def test_partitions_do_not_matter_to_the_bit(sums):
-    np.testing.assert_array_equal(*sums)
+    for one, other in zip(*sums, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_resamples_are_those_of_the_users_own_weights(sums, frames):
     holdout, users, _ = frames
     keys = outcomes.test_users(holdout, users, seed=7).orderBy(c.USER_ID).select(outcomes.KEY).toArrow()[0]
     drawn = bootstrap.weights(keys.to_numpy().view(np.uint64), 40)
-    np.testing.assert_array_equal(sums[0].sum(axis=0)[1:, 0], drawn.sum(axis=0))
+    np.testing.assert_array_equal(sums[0].sums.sum(axis=0)[1:, 0], drawn.sum(axis=0))
 
 
 def test_differences_are_paired_and_signed(sums):
     found = {(d.model, d.other): d for d in Comparison(sums[0], MODELS, KS).differences("recall", 4)}
     one, back = found["als", "popularity"], found["popularity", "als"]
     assert one.value == pytest.approx((2 / 3 + 1 + 1) / 4 - (2 / 3 + 0 + 1) / 4, abs=1e-8)
+    assert back.value == pytest.approx(-one.value)
+    # b alone has another recall by the two: one of four users, of whom any resample would be sure.
+    assert [(d.apart, d.verdict, d.low, d.high) for d in (one, back)] == [(1, "too few to tell", None, None)] * 2
+    # At 4 a has a hit in another place: NDCG tells two users apart.
+    assert {d.apart for d in Comparison(sums[0], MODELS, KS).differences("ndcg", 4)} == {2}
+    assert {d.apart for d in Comparison(sums[0], MODELS, KS).differences("ndcg", 4, "heavy")} == {1}
+
+
+def test_intervals_of_two_differences_mirror_each_other():
+    random, keys = np.random.default_rng(1), np.arange(300, dtype=np.uint64)
+    values = random.random((300, 2 * 6)) * (random.random((300, 1)) < 0.5)
+    apart = (values[:, :6] != values[:, 6:]).sum(axis=0)
+    totals = outcomes.Totals(bootstrap.sums(values, keys, 100)[None], apart[None])
+    found = Comparison(totals, MODELS, (4,), ("everyone",)).differences("recall", 4)
+    one, back = found
     assert (back.value, back.low, back.high) == pytest.approx((-one.value, -one.high, -one.low))
+    assert one.low < one.value < one.high
+    assert one.apart == back.apart == apart[0]
 
 
 def test_exposure_counts_what_everyone_is_shown(frames, spark):

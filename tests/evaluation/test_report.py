@@ -12,6 +12,7 @@ import pytest
 
 from sparkrec.evaluation import bootstrap, console, metrics, plots, records, report
 from sparkrec.evaluation.comparison import Comparison, Difference, Measure
+from sparkrec.evaluation.outcomes import Totals
 from sparkrec.evaluation.report import Report
 
 pytestmark = pytest.mark.unit
@@ -37,7 +38,7 @@ def example(**changes):
             gap = values[a] - values[b]
             words = "inside the noise" if {a, b} == level else "ahead" if gap > 0 else "behind"
             if a != b:
-                differences.append(Difference(a, b, "ndcg", 20, gap, gap - 0.02, gap + 0.02, words))
+                differences.append(Difference(a, b, "ndcg", 20, gap, gap - 0.02, gap + 0.02, words, 456))
     rule = {
         "table": "bronze.events",
         "rule": "price",
@@ -98,6 +99,42 @@ def test_headline_says_who_wins_by_how_much_and_what_is_noise():
     assert text.startswith("Two-tower has the best lists: NDCG@20 is 0.2700 (95\u00a0% interval 0.2600 to 0.2800).")
     assert "That is 170% above Most popular (0.1000)." in text
     assert text.endswith("It is level with ALS (0.2600): the difference is inside the noise.")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (bootstrap.TOO_FEW, "better than ALS (0.2600) and Most popular (0.1000) cannot be told: too few users have"),
+        (bootstrap.UNTESTED, "better than ALS (0.2600) and Most popular (0.1000) by more than chance was not tested."),
+    ],
+)
+def test_a_headline_without_evidence_claims_nothing(verdict, words):
+    gaps = [replace(d, verdict=verdict, low=None, high=None) for d in example().differences]
+    text = report.headline(example(differences=gaps))
+    assert words in text
+    assert "above" not in text
+
+
+def test_the_page_says_what_was_not_tested():
+    settings = {"recommend": {"exclude_seen": ["view"]}, "evaluate": {"bootstrap": 0}}
+    page = report.render(example(settings=settings))
+    assert page.count("not tested") + page.count("not\ntested") == 2
+    assert "resamples" not in page
+
+
+def test_the_page_says_whom_it_left_out_and_what_the_search_missed(page):
+    plain = " ".join(page.split())
+    assert "all 1,200 users of the test part, none left out." in plain
+    assert "the same exact search" in plain
+    assert "Each of the 3 pairs of models is judged for itself" in plain
+    assert "<td>456</td>" in page
+    kept = [r for r in example().records if r["stage"] != "featurize"]
+    found = {"popularity": {"plan": "…"}, "als for ranker": {"plan": "…", "size": 100, "recall": 0.98765}}
+    told = [record("featurize", {"test_users_only_seen": 77}), record("recommend", {}, search=found)]
+    other = " ".join(report.render(example(records=[*kept, *told])).split())
+    assert "77 others came back" in other
+    assert "none left out" not in other
+    assert "approximate: of the best items that an exact one finds, it found 98.8% for als for ranker" in other
 
 
 def test_the_page_needs_nothing_from_outside(page):
@@ -266,10 +303,9 @@ def newcomers():
     found[:10, 0], found[:, 1] = True, True
     one = np.ones(40, int)
     values = np.concatenate([metrics.table(found[:, [n]], one, (20,)) for n in range(2)], axis=1)
-    sums = bootstrap.sums(values, np.arange(40, dtype=np.uint64), 50)
-    return Comparison(
-        np.stack([sums, np.zeros_like(sums)]), ("popularity", "two_tower"), (20,), ("new_users_1", "none")
-    )
+    sums, apart = bootstrap.sums(values, np.arange(40, dtype=np.uint64), 50), np.full(6, 30)
+    totals = Totals(np.stack([sums, np.zeros_like(sums)]), np.stack([apart, np.zeros_like(apart)]))
+    return Comparison(totals, ("popularity", "two_tower"), (20,), ("new_users_1", "none"))
 
 
 def test_newcomers_have_a_section_with_what_they_gain():

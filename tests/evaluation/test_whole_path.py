@@ -23,7 +23,7 @@ from sparkrec.pipeline import Run, execute
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
 USERS, K = 300, 20
-QUICK = ("bootstrap=20", "sample_users=5", "tradeoff_users=0", "newcomers=0")
+QUICK = ("bootstrap=100", "sample_users=5", "tradeoff_users=0", "newcomers=0")
 
 
 def test_most_popular_on_a_part_of_movielens_1m(spark: Any, data: Path, tmp_path: Path) -> None:

@@ -288,6 +288,7 @@ def test_counts_and_what_was_left_out(shop):
     assert run.counts == dict(
         users=3, items=3, prices_filled=0, features=6, events_train=6, events_validation=1, events_test=5, test_pairs=3,
         holdout_already_seen=1, test_users=3, test_users_unseen=1, test_items_unseen=1,
+        test_users_only_seen=0,
     )  # fmt: skip
     assert run.details["left_out"] == {"cancelled": 1, "not_for_sale": 1, "other_type": 3, "suspect": 2}
     assert run.details["split"]["as_of"] == "2020-01-09 00:00"

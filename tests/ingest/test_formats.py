@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sparkrec.errors import DataError
-from sparkrec.ingest.files import Folder
+from sparkrec.ingest.files import Folder, reading
 from sparkrec.ingest.formats import Adjacency, Csv, Delta, Format, JsonLines, JsonObject, Parquet
 
 pytestmark = pytest.mark.spark
@@ -59,6 +59,10 @@ def test_json(spark: Any, tmp_path: Path) -> None:
         ("object", 1, {"key": "4", "value": "[1,2]"}),
         ("object", 2, {"key": "83", "value": "[3]"}),
     ]
+    for text in ('{"4": [1, 2], "83": [3', '{"4": [1, 2]}\n{"83": [3]}', "[1, 2]", ""):
+        (tmp_path / "object").write_text(text + "\n")
+        with pytest.raises(DataError, match=r"/object \(below .* damaged"), reading(str(tmp_path)):
+            read(spark, tmp_path, "object", JsonObject())
 
 
 def test_adjacency_gives_a_row_for_each_pair(spark: Any, tmp_path: Path) -> None:

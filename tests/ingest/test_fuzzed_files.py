@@ -61,3 +61,7 @@ def test_every_line_is_accounted_for(make_run: Callable[..., Run], tmp_path: Pat
         readable = [row for row in rows if row[c.MALFORMED] is None]
         assert len(rows) / 2 <= len(readable) < len(rows)
         assert all(row[c.MALFORMED] for row in rows if row not in readable)
+        # Of two events on a line none is read and the other lost.
+        double = [row for row in rows if "}{" in row[c.RAW]]
+        assert len(double) == (3 if what == "events" else 0)
+        assert all(row[c.MALFORMED] for row in double)

@@ -27,6 +27,19 @@ def tiny_splits(spark: Any) -> Iterator[None]:
         spark.conf.unset(key)
 
 
+def executed(spark: Any, first: int) -> dict[int, str]:
+    """The physical plans that Spark remembers, by number, from one on: the newest first."""
+    spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
+    known = spark._jsparkSession.sharedState().statusStore().executionsList()
+    found: dict[int, str] = {}
+    for place in reversed(range(known.size())):
+        execution = known.apply(place)
+        if execution.executionId() < first:
+            break
+        found[execution.executionId()] = execution.physicalPlanDescription()
+    return found
+
+
 @pytest.mark.spark
 def test_lines_of_files_that_are_split_in_the_middle(spark: Any, tmp_path: Path, tiny_splits: None) -> None:
     draw = random.Random(1)
@@ -43,7 +56,11 @@ def test_lines_of_files_that_are_split_in_the_middle(spark: Any, tmp_path: Path,
         (tmp_path / name).write_bytes(end.join(rows).encode())
 
     folder = Folder(spark, str(tmp_path))
+    before = max(executed(spark, 0), default=0)
     frame, headers = read_lines(folder, folder.list("*.csv"), "utf-8", header=True)
+    plans = executed(spark, before + 1).values()
+    assert any("HashAggregate" in plan for plan in plans)
+    assert not any("Sort" in plan for plan in plans), "no pass sorts the lines"
 
     assert headers == {name: rows[0] for name, rows in texts.items() if rows}
     found = {(row.source_file, row.line): (row.raw, row.header, row.source_bytes) for row in frame.collect()}
@@ -61,7 +78,12 @@ def test_lines_of_files_that_are_split_in_the_middle(spark: Any, tmp_path: Path,
 def test_encodings_and_byte_order_marks(spark: Any, tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("Misérables\n".encode("latin-1"))
     (tmp_path / "utf").write_bytes("\ufeffMisérables\n".encode())
+    (tmp_path / "windows").write_bytes("5 €\n".encode("cp1252"))
     folder = Folder(spark, str(tmp_path))
-    for name, encoding in (("latin", "ISO-8859-1"), ("utf", "utf-8")):
+    expected = {
+        ("latin", "ISO-8859-1"): "Misérables", ("utf", "utf-8"): "Misérables", ("windows", "windows-1252"): "5 €",
+        ("latin", "us-ascii"): "Mis�rables",
+    }  # fmt: skip
+    for (name, encoding), text in expected.items():
         rows = read_lines(folder, folder.list(name), encoding, header=False)[0].collect()
-        assert [(row.line, row.raw, row.header) for row in rows] == [(1, "Misérables", None)]
+        assert [(row.line, row.raw, row.header) for row in rows] == [(1, text, None)]

@@ -27,7 +27,7 @@ def test_all_public_formats_are_known() -> None:
     ]  # fmt: skip
 
 
-OVERLAYS = {"cluster", "cluster_gpu", "private", "ranker"}
+OVERLAYS = {"cluster", "cluster_gpu", "private", "ranker", "serve"}
 CONFIGURATIONS = [p for p in sorted(Path(__file__).parents[2].glob("conf/*.yaml")) if p.stem not in OVERLAYS]
 
 
@@ -57,6 +57,11 @@ def test_generic_checks_the_mapping_before_anything_is_read() -> None:
             "generic",
             events=EVENTS | {"columns": {"user_id": "u", "item_id": "i"}, "constants": {"event_type": "view"}},
         )
+    with pytest.raises(ConfigError, match=r"'utf-16' has line breaks of 4 bytes"):
+        get("generic", events=EVENTS | {"encoding": "utf-16"})
+    with pytest.raises(ConfigError, match=r"'windoze' is no encoding"):
+        get("generic", events=EVENTS | {"encoding": "windoze"})
+    get("generic", events=EVENTS | {"encoding": "windows-1252"})
     with pytest.raises(ConfigError, match=r"unknown column valid_from"):
         get("generic", events=EVENTS | {"constants": {"valid_from": "now"}})
 

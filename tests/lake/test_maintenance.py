@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sparkrec.lake import maintenance, upkeep
 from sparkrec.pipeline import Run
 
 pytestmark = pytest.mark.spark
-TABLE = schemas.VOCABULARY_USERS
+TABLE, LISTS = schemas.VOCABULARY_USERS, schemas.RECOMMENDATIONS
 
 
 def users(run: Run, first: int, last: int) -> Any:
@@ -146,3 +147,45 @@ def test_sweep_takes_what_no_version_refers_to_and_nothing_else(make_run: Callab
     assert (folder / "notes.parquet").exists()
     newest = run.lake.version(table)
     assert [run.lake.read(table, version).first()[c.USER_ID] for version in (newest - 1, newest)] == ["u1", "u2"]
+
+
+def test_what_old_runs_left_is_dropped_and_nothing_else(make_run: Callable[..., Run]) -> None:
+    """Runs of 40, 20 and 1 days ago, and one of 50 whose model a warm start would begin with."""
+    settings = {"maintenance": {"drop_runs_after_days": 10, "keep_runs": 1}}
+    ages = {
+        "a-40": (40, "recommend"), "b's-20": (20, "recommend"), "c-1": (1, "recommend"),
+        "d-50": (50, "train_two_tower"),
+    }  # fmt: skip
+    for run_id, (days, stage) in ages.items():
+        run = make_run(stage, **settings)
+        run.run_id = run_id
+        run.started -= dt.timedelta(days=days)
+        rows = run.spark.createDataFrame([(run_id, "als", "u", 1, "i", 0.5, "als", None, 1.0)], LISTS.struct())
+        run.write(LISTS, rows, {c.RUN_ID: run_id, c.MODEL: "als"})
+        run.finish()
+        for folder in (f"models/two_tower/{run_id}", f"reports/{run_id}", "models/two_tower/nobody"):
+            Path(run.path(folder)).mkdir(parents=True, exist_ok=True)
+
+    def upkept(**arguments: Any) -> Run:
+        run = make_run("maintain", **settings)
+        run.arguments = arguments
+        maintain(run)
+        return run
+
+    def left(run: Run) -> tuple[set[str], set[str], set[str]]:
+        names = [{path.name for path in Path(run.path(folder)).iterdir()} for folder in ("models/two_tower", "reports")]
+        return {row[c.RUN_ID] for row in run.lake.read(LISTS).collect()}, *names
+
+    everything = left(dry := upkept(dry_run=True))
+    assert everything == ({*ages}, {*ages, "nobody"}, {*ages})
+    assert dry.details["dropped"]["partitions"] == {"recommendations": 2}
+    run = upkept()
+    assert run.counts["runs_dropped"] == 2
+    assert left(run) == ({"c-1", "d-50"}, {"c-1", "d-50", "nobody"}, {"c-1", "d-50"})
+    assert run.details["dropped"]["folders"] == [
+        "models/two_tower/a-40", "models/two_tower/b's-20", "reports/a-40", "reports/b's-20",
+    ]  # fmt: skip
+    version = run.lake.version(LISTS)
+    assert left(upkept()) == left(run)
+    assert run.lake.version(LISTS) == version, "the second time there is nothing to do"
+    assert run.lake.read(schemas.RUNS).count() == 4, "what ran is remembered"

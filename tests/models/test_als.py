@@ -106,6 +106,23 @@ def test_stars_are_averaged_and_the_rest_is_left_out(spark):
     assert {row[c.ITEM_INDEX]: row[c.VALUE] for row in pairs} == {7: 3.5}
 
 
+def test_ratings_are_computed_once(spark, make_settings):
+    """They are what a training shuffles most for."""
+    computed = spark.sparkContext.accumulator(0)
+    rows = [(user, item, 1.0) for user in range(20) for item in range(user % 3, 12, 3)]
+
+    def counted(row):
+        computed.add(1)
+        return row
+
+    ratings = spark.createDataFrame(
+        spark.sparkContext.parallelize(rows, 2).map(counted), f"{c.USER_INDEX} int, {c.ITEM_INDEX} int, {c.VALUE} float"
+    )
+    settings = make_settings(als={"rank": 2, "iterations": 2, "blocks": 2}).als
+    assert als.train(ratings, settings).userFactors.count() == 20
+    assert computed.value == len(rows)
+
+
 def test_nothing_to_learn_from_is_said(spark, make_settings):
     empty = als.confidences(sequence(spark, [7], [c.VIEW], [1.0]), {c.PURCHASE: 1.0})
     with pytest.raises(DataError, match=r"als\.weights"):

@@ -34,6 +34,20 @@ def test_item_vector_is_id_row_plus_mean_of_features_at_unit_length():
     np.testing.assert_allclose(part, vectors[some], rtol=1e-6)
 
 
+def test_a_row_without_length_has_no_gradient_and_any_other_has_that_of_its_direction():
+    rows = np.asarray([[0, 0, 0], [3, 0, 4], [1e-5, 0, 0], [0.003, 0, 0.004]], np.float32)
+    upstream = np.asarray([[1, 2, 3]] * 4, np.float32)
+    variable = tf.constant(rows)
+    with tf.GradientTape() as tape:
+        tape.watch(variable)
+        unit = towers.normalise(variable)
+    gradient = tape.gradient(unit, variable, upstream).numpy()
+    np.testing.assert_allclose(unit, [[0, 0, 0], [0.6, 0, 0.8], [1, 0, 0], [0.6, 0, 0.8]], rtol=1e-6)
+    # (1 - f fᵀ) g / |x|, with f = (.6, 0, .8) and f g = 3.
+    across = np.asarray([1 - 1.8, 2, 3 - 2.4])
+    np.testing.assert_allclose(gradient, [[0] * 3, across / 5, [0] * 3, across / 0.005], rtol=1e-4)
+
+
 def test_the_item_mlp_is_a_residual_of_the_sum():
     config = TwoTower(width=4, item_mlp=True)
     weights = {name: w.astype(np.float64) for name, w in weights_of(config).items()}

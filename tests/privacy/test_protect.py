@@ -19,7 +19,7 @@ from sparkrec.ingest.sources.base import Files
 from sparkrec.jobs.ingest import ingest
 from sparkrec.lake.tables import ABSENT
 from sparkrec.pipeline import Run
-from sparkrec.privacy import erase, keys, persons, protect, pseudonyms
+from sparkrec.privacy import erase, keys, persons, protect, pseudonyms, suppressed
 
 pytestmark = pytest.mark.spark
 
@@ -189,19 +189,66 @@ def test_ids_are_trimmed_as_silver_trims_them(spark: Any) -> None:
 
 
 def test_no_line_of_the_erased_comes_back(make_run: Callable[..., Run], tmp_path: Path) -> None:
-    """Without pseudonyms: their lines, whatever blanks are around the id, and torn lines with it; all are found."""
+    """Without pseudonyms: their lines, whatever blanks are around the id; torn lines are withheld. All are found."""
     logs = tmp_path / "logs"
     logs.mkdir()
-    lines = ["u17,i1,view,t", "u17\t,i2,view,t", "\u00a0u17,i3,view,t", 'u17,"torn', "u170,i1,view,t", 'u18,"torn']
+    lines = ["u17,i1,view,t", "u17\t,i2,view,t", "\u00a0u17,i3,view,t", 'u17,"torn', "u170,i1,view,t", 'u18,"torn',
+             'x|5f,"torn']  # fmt: skip
     (logs / "a.csv").write_text("\n".join(["who,item,what,when", *lines, ""]))
     columns = {"user_id": "who", "item_id": "item", "event_type": "what", "event_time": "when"}
     options = {"events": {"files": "*.csv", "format": "csv", "columns": columns}}
     run = make_run("ingest", source={"name": "generic", "path": str(logs), "options": options})
     ingest(run)
     source = sources.get(run.settings.source)
-    who = run.spark.createDataFrame([("u17",)], f"{c.USER_ID} string")
-    assert sorted(row[c.LINE] for row in persons.lines(run, who, source).collect()) == [2, 3, 4, 5]
+    for users, expected in ((("u17",), [2, 3, 4, 5]), (("x|5f", "nobody"), [8])):
+        found = persons.lines(run, persons.Persons(users, users), source, users).collect()
+        assert sorted(row[c.LINE] for row in found) == expected
+    # An export leaves out a torn line whose "u17" may be anything.
+    exported = dict(persons.rows_of(run, persons.Persons(("u17",), ("u17",)), source))[schemas.BRONZE_EVENTS]
+    assert sorted(row[c.LINE] for row in exported.collect()) == [2, 3, 4]
     erased = run.spark.createDataFrame([(KEY.digest(pseudonyms.ERASED, "u17"),)], f"{c.DIGEST} string")
     raw = run.lake.read(schemas.BRONZE_EVENTS)
     kept = protect.protect(source.event_files[0], raw, KEY, False, False, erased).collect()
-    assert sorted(row[c.RAW] for row in kept) == ["u170,i1,view,t", 'u18,"torn']
+    torn = [line for line in lines if line.endswith('"torn')]
+    withheld = [f"withheld_{len(line)}_characters_{KEY.digest(protect.WITHHELD, line)}" for line in torn]
+    assert sorted(row[c.RAW] for row in kept) == sorted(["u170,i1,view,t", *withheld])
+
+
+def test_the_list_of_the_erased_knows_its_key(make_run: Callable[..., Run], spark: Any, monkeypatch: Any) -> None:
+    """In a lake without pseudonyms: with another key nobody on the list would be known, and all would come back."""
+    run = make_run("erase")
+    gone = persons.Persons(("u17",), ("u17",))
+    key = suppressed.key(run, create=True)
+    erase.suppress(run, gone, key)
+    erase.suppress(run, gone, key)
+    assert run.lake.read(schemas.SUPPRESSED).count() == 1
+    rows = spark.createDataFrame([("u17",), ("u18",)], f"{c.USER_ID} string")
+    assert [row[0] for row in persons.as_stored(run, rows).collect()] == ["u18"]
+    protect.guard(run, schemas.BRONZE_EVENTS)
+
+    def each_is_refused(why: str) -> None:
+        for act in (
+            lambda: protect.guard(run, schemas.BRONZE_EVENTS),
+            lambda: persons.as_stored(run, rows),
+            lambda: suppressed.key(run, create=True),
+        ):
+            with pytest.raises(ConfigError, match=why):
+                act()
+
+    with monkeypatch.context() as patch:
+        patch.setenv("SPARKREC_PRIVACY_KEY", "another_secret_key,_long_enough")
+        each_is_refused(rf"was made with the key {key.id}, and the key in the environment variable")
+    place = keys.place(run.settings)
+    place.unlink()
+    each_is_refused("cannot be read")
+    assert not place.exists(), "no new key was made in the place of the one that is lost"
+
+
+def test_a_field_that_is_user_and_session_holds_the_user(spark: Any) -> None:
+    """By the pseudonym that erase looks for, whatever else is read from the field."""
+    raw = spark.createDataFrame([("f", 1, None, '{"who": "Ann", "words": "a@b.de", "what": "x"}', 1)], RAW)
+    for ids in ({c.USER_ID: "who", c.SESSION_ID: "who"}, {c.SESSION_ID: "who", c.USER_ID: "who"}):
+        files = Files("*", JsonLines(), lambda x: to(x) | {c.SESSION_ID: x("who")}, ids=ids, texts=("who", "words"))
+        (row,) = protect.protect(files, raw, KEY, True, True, None).collect()
+        found = json.loads(row[c.RAW])
+        assert found == {"who": pseudonyms.pseudonym(KEY, c.USER_ID, "Ann"), "words": "[e-mail]", "what": "x"}

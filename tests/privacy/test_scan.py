@@ -96,6 +96,28 @@ def test_damaged_files_are_no_proof(tmp_path: Path) -> None:
 WORDS = st.text("ab_.@é1 ", min_size=1, max_size=5).map(str.encode)
 
 
+LINES = st.text('ab_.@|é1 0\\"\n', max_size=12)
+
+
+@given(st.lists(st.one_of(st.none(), LINES), max_size=6), st.lists(LINES.filter(bool), min_size=1, max_size=5))
+def test_many_lines_are_searched_as_each_would_be(lines: list[str | None], ids: list[str]) -> None:
+    """The pattern of all ids at once against the search of the proof, byte by byte."""
+    words = [spelling.encode() for user in ids for spelling in scan.spellings(user)]
+    for at_once in (2, 200):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scan, "_AT_ONCE", at_once)
+            patterns = scan._patterns(ids)
+        found = scan._matches(pa.array(lines, pa.string()), patterns).to_pylist()
+        assert found == [line is not None and scan.occurs(line.encode(), words) for line in lines]
+
+
+def test_an_id_with_separators_is_one_id() -> None:
+    lines = ['1,"auth0|5f7c,x', "auth0,5f7c", "auth0|5f7c0", '5,"WHITE,6,17850.0,UK', "117850", "1785", None]
+    for user, expected in (("auth0|5f7c", [0]), ("17850", [3])):
+        found = scan._matches(pa.array(lines), scan._patterns([user])).to_pylist()
+        assert [n for n, hit in enumerate(found) if hit] == expected
+
+
 @given(st.binary(max_size=10), WORDS, st.lists(WORDS, max_size=60))
 def test_many_needles_find_what_one_by_one_find(data: bytes, word: bytes, others: list[bytes]) -> None:
     for text in (data, data + word + data, b"-" + word + b"-"):

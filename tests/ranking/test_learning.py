@@ -7,14 +7,21 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from sparkrec import columns as c
 from sparkrec.config.ranker import Ranker
+from sparkrec.config.recommend import Recommend
 from sparkrec.errors import DataError
 from sparkrec.ranking import calibration, model, neural, second_stage, training, trees
 from sparkrec.ranking.calibration import Platt
+from sparkrec.ranking.candidates import Candidates
 from sparkrec.ranking.examples import Examples, lists, parted
 from sparkrec.ranking.model import RankingModel
+from sparkrec.ranking.second_stage import Block, SecondStage
+from sparkrec.retrieval.filters import Audience
+from sparkrec.retrieval.reranking import Policy
 
 pytestmark = pytest.mark.unit
 
@@ -33,11 +40,22 @@ def test_platt_never_turns_an_order_round():
     assert calibration.fit(np.zeros(8), np.zeros(8, bool)).probability(np.zeros(1))[0] == pytest.approx(1 / 10)
 
 
-def test_reliability_and_its_error_by_hand():
+def test_nobody_is_measured_by_numbers_that_were_fitted_to_them():
+    random = np.random.default_rng(5)
+    scores, side = random.normal(size=400), random.random(400) < 0.5
+    chosen = random.random(400) < 0.3
+    found = calibration.crossed(scores, chosen, side)
+    np.testing.assert_array_equal(found[side], calibration.fit(scores[~side], chosen[~side]).probability(scores[side]))
+    other = np.where(np.arange(400) == np.flatnonzero(side)[0], ~chosen, chosen)
+    changed = calibration.crossed(scores, other, side)
+    np.testing.assert_array_equal(changed[side], found[side])
+    assert (changed[~side] != found[~side]).all()
+
+
+def test_reliability_by_hand():
     said = np.array([0.1, 0.1, 0.6, 0.8])
     table = calibration.reliability(said, np.array([False, True, True, True]), bins=2)
     assert table == [(2, pytest.approx(0.1), 0.5), (2, pytest.approx(0.7), 1.0)]
-    assert calibration.expected_error(table) == pytest.approx((2 * 0.4 + 2 * 0.3) / 4)
 
 
 def examples(n=300, each=40, width=4, seed=0):
@@ -76,6 +94,34 @@ def test_a_model_of_other_features_is_refused():
         second_stage.lists(None, SimpleNamespace(names=("als_score",)), trained, 5)
 
 
+class Found(SecondStage):
+    """One user with four candidates, whose one feature is the probability."""
+
+    def found(self, users):
+        nobody = np.zeros(2, np.int64), np.zeros(0, np.int64)
+        audience = Audience(np.zeros((1, 0), np.float32), nobody, np.zeros(1, np.int64), np.zeros(1, bool), nobody)
+        places = {"als": np.arange(1, 5, dtype=np.float32)}
+        chances = np.array([[0.9], [0.8], [0.7], [0.1]], np.float32)
+        return Block(audience, Candidates(np.zeros(4, np.int64), np.arange(4), places), chances, audience.vectors)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.0, ["a", "b"]), (0.5, ["a", "c"])])
+def test_without_a_two_tower_model_lists_are_diverse_by_the_vectors_of_als(weight, expected):
+    """b is a once more, c is like neither: (.7 − .1) / .8 / 2 − 0 against (.8 − .1) / .8 / 2 − 1 / 2."""
+    vectors = np.array([[1, 0], [2, 0], [0, 1], [1, 1]], np.float32)
+    popular = SimpleNamespace(allowed=np.ones(4, bool), ids=pa.chunked_array([["a", "b", "c", "d"]]))
+    traits = SimpleNamespace(hidden=np.zeros(4, np.int64), fresh=np.zeros(4, bool), promoted=np.zeros(4, bool))
+    settings = Recommend(k=2, pool=4, diversity={"method": "mmr", "weight": weight})
+    matrices = {"popularity": popular, "als": SimpleNamespace(vectors=vectors)}
+    ranker = Ranker(sources=("popularity", "als"), per_source=4)
+    stage = Found(ranker, matrices, SimpleNamespace(events=np.zeros(4)), Policy(settings, traits))
+    assert stage.item_vectors().shape == (4, 0), "NeuMF is given none"
+    user = pa.RecordBatch.from_pydict({c.USER_ID: ["u"]})
+    model_of = SimpleNamespace(probability=lambda features, *_: features[:, 0])
+    rows = second_stage._ranked(user, stage, model_of, 2)
+    assert rows.column(c.ITEM_ID).to_pylist() == expected
+
+
 def test_lists_by_hand():
     data = Examples(
         np.array([0, 0, 0, 2, 2]), np.array([7, 3, 5, 1, 2]), np.zeros((5, 1), np.float32),
@@ -112,7 +158,7 @@ def test_both_learn_the_law_and_are_the_same_twice_and_after_a_trip_to_disk(kind
     again = model.load(tmp_path / "ranker")
     np.testing.assert_array_equal(again.probability(held.features, *pair), fitted.probability(held.features, *pair))
     table = calibration.reliability(fitted.probability(held.features, *pair), held.chosen)
-    assert calibration.expected_error(table) < 0.03
+    assert sum(row.rows * abs(row.said - row.happened) for row in table) / len(held) < 0.03
     if kind == "trees":
         importance = scorer.importance()
         assert importance["signal"] > 0.8

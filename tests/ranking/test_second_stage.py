@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from pathlib import Path
 
 import handmade
 import numpy as np
@@ -17,6 +18,8 @@ from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_ranker import train_ranker
 from sparkrec.pipeline import Run, execute
 from sparkrec.ranking import second_stage, serving, training
+from sparkrec.retrieval import catalogue
+from sparkrec.retrieval.planner import Plan
 
 pytestmark = pytest.mark.spark
 
@@ -38,7 +41,7 @@ def walks(last):
     return users
 
 
-def lake(folder, last):
+def lake(folder, last, late_price):
     settings = handmade.settings(
         folder,
         features={"neighbors": 3, "neighbor_users": 1},
@@ -53,8 +56,14 @@ def lake(folder, last):
     about = {n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4, c.CATEGORY_CODES: [100 + n % 2, n % 6]} for n in range(N_ITEMS)}
     about[SOLD_OUT][c.STOCK] = 0.0
     handmade.gold(run, walks(last), N_ITEMS, items=about, held_out=2, countries=("Chile", "Peru", None))
-    for table in (schemas.GOLD_ITEM_DAYS, schemas.GOLD_NEIGHBORS):
-        handmade.write(run, table, [])
+    prices = {dt.date(1970, 1, 3): lambda n: 10.0 + n, dt.date(1970, 1, 10): lambda n: late_price + n}
+    days = [
+        {c.ITEM_ID: f"i{n}", c.EVENT_DATE: day, c.PRICE: price(n), c.COUNT: 2}
+        for day, price in prices.items()
+        for n in range(0, N_ITEMS, 2)
+    ]
+    handmade.write(run, schemas.GOLD_ITEM_DAYS, days)
+    handmade.write(run, schemas.GOLD_NEIGHBORS, [])
     run.finish()
     return settings
 
@@ -65,17 +74,34 @@ def own_taste(own, _):
 
 @pytest.fixture(scope="module")
 def settings(spark, tmp_path_factory):
-    return lake(tmp_path_factory.mktemp("ranker"), own_taste)
+    return lake(tmp_path_factory.mktemp("ranker"), own_taste, 10.0)
 
 
-def test_no_feature_knows_what_came_after(settings, tmp_path):
+def test_no_feature_knows_what_came_after(settings, tmp_path, monkeypatch):
     """Two worlds that differ in the validation events alone: the same candidates and features, other choices."""
-    elsewhere = lake(tmp_path, lambda _, random: random.integers(N_ITEMS, size=2))
+    collect, checkpoints = training.collected, Path(settings.lake.path) / "checkpoints" / "als"
+    during = []
+
+    def spied(rows, width):
+        during.append(list(checkpoints.glob("*")))
+        return collect(rows, width)
+
+    monkeypatch.setattr(training, "collected", spied)
+    elsewhere = lake(tmp_path, lambda _, random: random.integers(N_ITEMS, size=2), 99.0)
     sources = settings.ranker.model_copy(
-        update={"sources": ("popularity", "segment_popularity", "neighbors", "recent")}
+        update={"sources": ("als", "popularity", "segment_popularity", "neighbors", "recent")}
     )
     worlds = (world.model_copy(update={"ranker": sources}) for world in (settings, elsewhere))
-    one, other = (training.past(Run(world, "train_ranker"))[0] for world in worlds)
+    (one, stage), (other, _) = (training.past(Run(world, "train_ranker")) for world in worlds)
+    assert during[0], "what the vectors of ALS are made from stays until they are read"
+    assert not list(checkpoints.glob("*"))
+    for name in ("als_score", "als_place", "price", "price_gap"):
+        values = one.features[:, stage.names.index(name)]
+        assert len(np.unique(values[np.isfinite(values)])) > 5, f"{name}: worth comparing"
+    prices = one.features[:, stage.names.index("price")]
+    known = np.isfinite(prices)
+    np.testing.assert_allclose(prices[known], np.log(10 + one.items[known]), rtol=1e-6)
+    np.testing.assert_array_equal(known, one.items % 2 == 0)
     for field in ("index", "users", "items", "features"):
         np.testing.assert_array_equal(getattr(one, field), getattr(other, field), field)
     assert len(one) > 80 * 6
@@ -84,6 +110,12 @@ def test_no_feature_knows_what_came_after(settings, tmp_path):
 
 
 def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeypatch):
+    """The items of ALS in two cells, of which one is looked into."""
+    monkeypatch.setattr(
+        catalogue, "plan", lambda items, width, memory, probes: Plan(items, width, 1, *((2, 1) if probes else (0, 0)))
+    )
+    cells = settings.recommend.model_copy(update={"search": "cells", "min_recall": 0.0})
+    settings = settings.model_copy(update={"recommend": cells})
     run = Run(settings, "train_popularity")
     counts = np.bincount([item for user in walks(own_taste) for item, _, _ in user], minlength=N_ITEMS)
     ones = {n: [1.0] for n in range(N_USERS)}
@@ -112,6 +144,13 @@ def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeyp
         lists = run.read(schemas.RECOMMENDATIONS, {c.MODEL: "ranker"}).orderBy(c.USER_ID, c.RANK).collect()
         tables.append([row.asDict() for row in lists])
     assert tables[0] == tables[1]
+    searched = run.details["search"]
+    assert {use: "recall" in how for use, how in searched.items()} == {"popularity": False, "als for ranker": True}
+    assert searched["als for ranker"]["size"] == 6, "as many as ranker.per_source asks for"
+    assert 0 < searched["als for ranker"]["recall"] < 1
+    strict = settings.model_copy(update={"recommend": cells.model_copy(update={"min_recall": 1.0})})
+    with pytest.raises(DataError, match=r"'als' finds .* of the 6 best"):
+        recommend(Run(strict, "recommend"))
     seen = {f"u{n}": {f"i{item}" for item, _, _ in user} for n, user in enumerate(walks(own_taste))}
     by_user = {}
     for row in tables[0]:

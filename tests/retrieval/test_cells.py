@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sparkrec.retrieval import cells, kernel, topk
+from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.planner import plan
-from sparkrec.retrieval.recall import hits
+from sparkrec.retrieval.recall import hits, of_block
 
 pytestmark = pytest.mark.unit
 
@@ -98,6 +99,28 @@ def test_cells_of_nothing_give_empty_lists():
 
 def test_hits_are_counted_within_a_list():
     assert hits(np.array([[1, 2, -1], [3, 4, 5]]), np.array([[2, 9, 3], [5, 4, -1]])) == 3
+
+
+def test_what_is_found_is_counted_through_rules_and_subsets(problem):
+    users, items, seen, allowed = problem
+    random = np.random.default_rng(5)
+    hidden, barred = random.integers(0, 4, 6000), random.integers(0, 3, 200)
+    own = random.random(200) < 0.2
+    subset = [np.sort(random.choice(6000, 15, replace=False)) if mine else [] for mine in own]
+    subsets = np.append(0, np.cumsum([len(x) for x in subset])), np.concatenate(subset).astype(np.int64)
+    people, catalogue = Audience(users, seen, barred, own, subsets), in_cells(items, allowed, 40, 2)
+    found, wanted = 0, 0
+    cells_of = kernel.search(catalogue.centres[0], users, 2)[0]
+    part = catalogue.parts[0]
+    for u in range(200):
+        able = [i for i in (subset[u] if own[u] else range(6000)) if allowed[i] and not barred[u] & hidden[i]]
+        able = np.setdiff1d(able, seen[1].reshape(200, 40)[u]).astype(np.int64)
+        exact = able[np.lexsort((able, -(items[able].astype(np.float64) @ users[u])))][:K]
+        near = np.concatenate([part.order[part.starts[x] : part.starts[x + 1]] for x in cells_of[u]])
+        reached = able if own[u] or np.isin(able, near).sum() < K else near
+        found, wanted = found + np.isin(exact, reached).sum(), wanted + len(exact)
+    assert of_block(people, catalogue, K, allowed, hidden) == (found, wanted)
+    assert 0.5 < found / wanted < 0.99, "worth measuring"
 
 
 def test_the_plan_follows_from_the_sizes():

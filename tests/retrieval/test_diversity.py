@@ -42,6 +42,13 @@ def test_relevance_is_one_for_the_best_and_nought_for_the_last():
     assert relevance(scores, np.array([[0, 0, 0.5]] * 3)).tolist() == [[1, 0.75, 0.5], [1, 1, 0], [0, 0, 0]]
 
 
+def test_what_lies_below_the_pool_changes_no_relevance_in_it():
+    scores = np.array([[4, 2, 0, -4], [2, 2, 2, 1.5], [3, -np.inf, -np.inf, -np.inf], [-np.inf] * 4])
+    expected = [[1, 0.5, 0, -1], [1, 1, 1, 0.5], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert relevance(scores, size=3).tolist() == expected
+    assert relevance(scores)[0, :3].tolist() != expected[0][:3]
+
+
 def test_mmr_by_hand():
     # Relevances 1, .9, .4; the second is the first's twin, the third at a right angle to both. w = ½:
     # 1st: ½, .45, .2 → item 0. 2nd: .45 − ½ = −.05 against .2 − 0 → item 2. 3rd: item 1.

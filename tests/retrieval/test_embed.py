@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import untrained
@@ -83,6 +85,18 @@ def test_a_missing_model_is_named(tmp_path):
         exported.load(tmp_path / "nowhere")
 
 
+@pytest.mark.unit
+def test_other_tables_than_it_was_trained_on_are_named(tmp_path):
+    model = model_of(tmp_path / "model")
+    embed.check_tables(model, {"gold.items": 7})  # nothing is said of it
+    model = dataclasses.replace(model, tables={"gold.items": 7, "gold.sequences": 3})
+    embed.check_tables(model, {"gold.items": 7, "gold.sequences": 3})
+    with pytest.raises(
+        DataError, match=r"version 3 of gold.sequences, and featurize .* version 4 since.*train_two_tower"
+    ):
+        embed.check_tables(model, {"gold.items": 7, "gold.sequences": 4})
+
+
 @pytest.mark.spark
 def test_the_newest_chunks_are_joined_in_time_order(spark):
     rows = [
@@ -100,3 +114,8 @@ def test_the_newest_chunks_are_joined_in_time_order(spark):
     assert found(1) == {1: ([5, 6], [0, 1]), 2: ([9], [1])}
     assert found(2) == {1: ([2, 3, 5, 6], [0, 2, 0, 1]), 2: ([9], [1])}
     assert found(3)[1] == ([1, 2, 3, 5, 6], [3, 0, 2, 0, 1])
+    assert found(None) == found(3)
+    times = {
+        row[c.USER_INDEX]: row[c.EVENT_TIME] for row in embed.newest_first_chunks(frame, 2, (c.EVENT_TIME,)).collect()
+    }
+    assert times == {1: [2, 3, 4, 5], 2: [1]}

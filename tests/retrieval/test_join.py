@@ -11,6 +11,7 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
+from sparkrec.config.recommend import Recommend
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.jobs.audience import audience
 from sparkrec.jobs.evaluate import evaluate
@@ -18,7 +19,8 @@ from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
-from sparkrec.retrieval import catalogue, changes, products
+from sparkrec.privacy import keys, protect, pseudonyms
+from sparkrec.retrieval import catalogue, changes, products, rules
 
 pytestmark = pytest.mark.spark
 
@@ -237,7 +239,7 @@ def test_the_price_of_calibrated_lists_is_measured_by_their_distance_from_the_ta
     settings = done[0].settings.model_dump()
     changed = {
         "recommend": settings["recommend"] | {"diversity": {"method": "calibrated", "kind": "brand"}},
-        "evaluate": settings["evaluate"] | {"bootstrap": 20, "sample_users": 0, "tradeoff_users": 100, "newcomers": 0},
+        "evaluate": settings["evaluate"] | {"bootstrap": 100, "sample_users": 0, "tradeoff_users": 100, "newcomers": 0},
     }
     run = Run(Settings.model_validate(settings | changed), "evaluate")
     execute(evaluate, run)
@@ -352,6 +354,20 @@ def test_changes_against_the_run_before_by_hand(spark):
     assert found["new"]["users_new"] == 1
 
 
+def test_what_each_run_draws_anew_is_no_change(spark):
+    """One item of two stayed; the third place is the lot's, drawn once and the list's own once."""
+
+    def lists(*items):
+        rows = [("als", "a", rank, f"i{i}", p) for rank, (i, p) in enumerate(items, 1)]
+        return spark.createDataFrame(rows, "model string, user_id string, rank int, item_id string, propensity double")
+
+    now, then = lists((1, 1.0), (2, None), (9, 0.05)), lists((1, 1.0), (3, 1.0), (8, 0.5))
+    found = changes.told(now, then, Recommend(k=3, exploration={"places": 1}))
+    assert found["models"]["als"]["churn"] == 0.5
+    assert found["with_lots"]["als"]["churn"] == pytest.approx(2 / 3, abs=1e-6)
+    assert set(changes.told(now, then, Recommend(k=3))) == {"models"}
+
+
 def test_the_run_before_is_another_run_that_came_first(done):
     assert changes.previous(Run(done[0].settings, "recommend")) is None, "a run is not compared with itself"
     later = Run(done[0].settings, "recommend", run_id="tomorrow")
@@ -380,6 +396,31 @@ def test_a_list_that_is_none_is_refused_by_name(done, tmp_path):
         run = Run(Settings.model_validate(settings | {"recommend": settings["recommend"] | named}), "recommend")
         with pytest.raises(error, match=message):
             recommend(run)
+
+
+def test_lists_name_users_as_the_log_does_and_say_whom_nobody_knows(done, tmp_path, monkeypatch):
+    """In a lake of pseudonyms, where u1 is another word; blanks around an id are no part of it."""
+    monkeypatch.setenv(done[0].settings.privacy.key_env, "ab" * 32)
+    key = keys.load(done[0].settings, create=False)
+    (tmp_path / "club.csv").write_text("user_id,item_id\n u1 ,i4\nu1,i8\nNobody,unheard\n*,i5\n")
+    given = {"name": "club", "kind": "allow", "path": str(tmp_path / "club.csv")}
+    settings = done[0].settings.model_dump()
+    settings = Settings.model_validate(settings | {"recommend": settings["recommend"] | {"lists": [given]}})
+    plain = Run(settings, "recommend")
+    rules.users(plain, rules.read_lists(plain))
+    assert plain.details["named"]["club"] == {"items": 4, "unknown_items": 1, "users": 2, "unknown_users": 1}
+
+    monkeypatch.setattr(protect, "held_key", lambda run: key.id)
+    run = Run(settings, "recommend")
+    lists = rules.read_lists(run)
+    named = {(row[c.USER_ID], row[c.ITEM_ID]) for row in lists["club"].collect()}
+    one, other = (pseudonyms.pseudonym(key, c.USER_ID, user) for user in ("u1", "Nobody"))
+    assert named == {(one, "i4"), (one, "i8"), (other, "unheard"), (c.ANYONE, "i5")}
+    with pytest.raises(DataError, match=r"'club' .* names 2 users, and gold\.vocabulary_users has none of them"):
+        rules.users(run, lists)  # this lake's users are none
+    (tmp_path / "club.csv").write_text("user_id,item_id\nu1,I4\n")
+    with pytest.raises(DataError, match=r"'club' .* names 1 items, and gold\.items has none of them"):
+        rules.read_lists(run)
 
 
 def test_twice_is_the_same_to_the_bit(done):

@@ -27,7 +27,8 @@ from sparkrec.training.driver import model_folder
 
 pytestmark = pytest.mark.spark
 
-N_ITEMS, K, NEW, SOLD_OUT, PRIOR = 12, 4, (10, 11), 2, 1.5
+N_ITEMS, K, NEW, SOLD_OUT, PRIOR = 14, 4, (10, 11, 12, 13), 2, 1.5
+CHOSEN = 10  # of the new items, by u0
 COUNTRIES = ["A", "A", "A", "B", None]
 EVENTS = [
     [(0, c.VIEW, 1), (1, c.VIEW, 2), (2, c.VIEW, 3)],
@@ -50,7 +51,7 @@ def settings(spark, tmp_path_factory):
         popularity={"segments": ["country"], "segment_prior": 6},
         two_tower={"history": "recency", "width": 6, "max_history": 2},
         recommend={"k": K, "models": ["two_tower"], "rules": RULES, "newcomer_prior": PRIOR},
-        evaluate={"ks": [2, K], "primary": f"ndcg@{K}", "bootstrap": 20, "sample_users": 0, "tradeoff_users": 0},
+        evaluate={"ks": [2, K], "primary": f"ndcg@{K}", "bootstrap": 100, "sample_users": 0, "tradeoff_users": 0},
     )
     gold = Run(settings, "featurize")
     items = {n: {c.N_EVENTS: sum(i == n for e in EVENTS for i, _, _ in e), c.FEATURES: [n % 3]} for n in range(N_ITEMS)}
@@ -61,7 +62,8 @@ def settings(spark, tmp_path_factory):
         [{c.USER_INDEX: n, c.USER_ID: f"u{n}", c.COUNTRY: x, c.N_EVENTS: 1} for n, x in enumerate(COUNTRIES)],
     )  # fmt: skip
     asked = [(user, item, None, time, country) for user, (country, list_) in STRANGERS.items()
-             for time, item in enumerate(list_)] + [("u0", "i10", 0, 9, "A"), ("u3", "i4", 3, 9, "B")]  # fmt: skip
+             for time, item in enumerate(list_)]  # fmt: skip
+    asked += [("u0", f"i{CHOSEN}", 0, 9, "A"), ("u3", "i4", 3, 9, "B")]
     handmade.write(
         gold, schemas.GOLD_HOLDOUT,
         [{c.USER_ID: user, c.ITEM_ID: item, c.USER_INDEX: index, c.COUNTRY: country,
@@ -118,8 +120,11 @@ def by_tower(settings, history, seen):
 def evaluated(settings):
     run = Run(settings, "evaluate")
     execute(evaluate, run)
-    rows = run.read(schemas.METRICS).where(f"{c.METRIC} = 'recall'").collect()
-    return run, {(r[c.SEGMENT], r[c.MODEL], r[c.K]): (r[c.VALUE], r[c.N_USERS]) for r in rows}
+    rows = run.read(schemas.METRICS).where(f"{c.METRIC} IN ('recall', 'mrr')").collect()
+    found = {"recall": {}, "mrr": {}}
+    for r in rows:
+        found[r[c.METRIC]][r[c.SEGMENT], r[c.MODEL], r[c.K]] = (r[c.VALUE], r[c.N_USERS])
+    return run, found["recall"], found["mrr"]
 
 
 def test_segments_have_lists_under_the_rules(settings):
@@ -155,7 +160,7 @@ def test_lists_of_a_few_events(settings, tmp_path):
 
 
 def test_new_users_are_measured_as_brute_force_would(settings, evaluated):
-    _, recall = evaluated
+    _, recall, _ = evaluated
     for n in new_users.GIVEN:
         expected = {"popularity": [], "segment_popularity": [], "two_tower": []}
         for country, list_ in STRANGERS.values():
@@ -179,11 +184,27 @@ def test_new_users_are_measured_as_brute_force_would(settings, evaluated):
     assert ("new_users_5", "popularity", K) not in recall
 
 
-def test_new_items_are_ranked_among_themselves(evaluated):
-    run, recall = evaluated
+def test_new_items_are_ranked_among_themselves(settings, evaluated):
+    """Where the item that u0 chose stands among the four, by each of the three."""
+    run, _, mrr = evaluated
     assert run.details["new_items"] == len(NEW)
-    for model in ("chance", "kind_popularity", "two_tower"):
-        assert recall["new_items", model, 2] == (1.0, 1), "u0 chose one of two, and two are shown"
+    counts = np.bincount([i for e in EVENTS for i, _, _ in e], minlength=N_ITEMS)
+    kinds = [np.mean([counts[i] for i in range(N_ITEMS) if i % 3 == n % 3 and counts[i]]) for n in NEW]
+    model = exported.load(model_folder(Run(settings, "x")) / "model")
+    (own,) = Run(settings, "x").read(schemas.VECTORS_USERS, {c.MODEL: "two_tower", c.USER_ID: "u0"}).collect()
+    taste = [float(model.item_vectors[n] @ np.array(own[c.VECTOR])) for n in NEW]
+    hashed = f"xxhash64({settings.evaluate.seed}, 'chance', 'u0')"
+    lots = np.array([run.spark.sql(f"SELECT {hashed}").head()[0]]).view(np.uint64)
+    orders = {
+        "chance": new_items.by_lot(lots, len(NEW), K)[0].tolist(),
+        "kind_popularity": sorted(range(len(NEW)), key=lambda n: (-kinds[n], n)),
+        "two_tower": sorted(range(len(NEW)), key=lambda n: (-taste[n], n)),
+    }
+    places = {name: order.index(NEW.index(CHOSEN)) + 1 for name, order in orders.items()}
+    assert {name: mrr["new_items", name, K] for name in places} == {
+        name: (pytest.approx(1 / place), 1) for name, place in places.items()
+    }
+    assert len(set(places.values())) == 3, "none can be taken for another"
     gains = {(row[c.SEGMENT], row[c.MODEL]) for row in run.details["newcomers"]}
     assert ("new_users_3", "two_tower") in gains
     assert ("new_items", "two_tower") in gains

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -195,6 +195,47 @@ def test_promoted_items_come_from_below_the_pool_and_respect_the_filters():
         assert forced.tolist() == missing[: len(forced)], "the best for this user"
 
 
+@pytest.mark.parametrize("quota", [0, 2])
+def test_a_quota_with_diversity_and_a_boost_equals_brute_force(quota):
+    """Promoted items far below the pool: what is relevant within it stays as it is without them."""
+    audience, items, allowed, traits = world(7, n=30)
+    random = np.random.default_rng(7)
+    items = random.normal(size=items.shape).astype(np.float32)
+    items[traits.promoted] -= 2  # and users' vectors are positive: scores of quite another size
+    audience = replace(audience, vectors=1 + random.random(audience.vectors.shape).astype(np.float32))
+    k, pool, weight, boost = 6, 12, 0.4, 0.3
+    settings = Recommend(
+        k=k, pool=pool, diversity={"method": "mmr", "weight": weight}, new_items={"boost": boost},
+        promotions={"items": "x", "quota": quota},
+    )  # fmt: skip
+    it = audience, items, allowed, traits
+    found = make(it, settings)
+    unit = items / np.linalg.norm(items, axis=1, keepdims=True)
+    below = 0
+    for u in range(30):
+        order = ranking(*it, u)
+        inside = order[:pool]
+        outside = [i for i in [i for i in order if traits.promoted[i]][:k] if i not in inside] if quota else []
+        scores = {i: float(audience.vectors[u] @ items[i]) for i in order}
+        high, low = (f((scores[i] for i in inside), default=0) for f in (max, min))
+        gains = {
+            i: (1 - weight) * ((scores[i] - low) / (high - low) if high > low else 1 + scores[i] - high)
+            + (1 - weight) * boost * traits.fresh[i]
+            for i in inside + outside
+        }
+        chosen = []
+        for place in range(k):
+            left = [i for i in inside + outside if i not in chosen]
+            due = [i for i in left if traits.promoted[i]]
+            if due and sum(traits.promoted[chosen]) < quota * (place + 1) // k:
+                left = due
+            if left:
+                chosen.append(max(left, key=lambda i: gains[i] - weight * max(unit[chosen] @ unit[i], default=0)))
+        assert found.indices[u].tolist() == chosen + [-1] * (k - len(chosen))
+        below += any(i in outside for i in chosen)
+    assert below > 10 or not quota, "worth testing"
+
+
 def test_new_items_move_up_within_the_pool():
     it = world(3)
     plain, pushed = make(it, Recommend(k=5, pool=20)), make(it, Recommend(k=5, pool=20, new_items={"boost": 2.0}))
@@ -246,6 +287,20 @@ def test_any_block_gives_the_same_to_the_bit(monkeypatch, method):
     for name in ("indices", "scores", "propensity", "why"):
         np.testing.assert_array_equal(np.concatenate([getattr(x, name) for x in parts]), getattr(whole, name))
     assert make(it, settings, slice(0, 0)).indices.shape == (0, 6)
+
+
+def test_a_block_is_searched_once_however_it_is_cut_for_the_reranking(monkeypatch):
+    it = world(5, n=40)
+    settings = Recommend(k=6, pool=15, diversity={"method": "mmr"}, exploration={"places": 2})
+    calls = []
+    search = filters.top_k
+    monkeypatch.setattr(filters, "top_k", lambda *given: calls.append(len(given[0])) or search(*given))
+    make(it, settings)
+    whole, calls[:] = list(calls), []
+    monkeypatch.setattr(reranking, "_CELLS", 300)
+    make(it, settings)
+    assert calls == whole
+    assert len(whole) == len(set(it[0].barred.tolist())), "one for each outcome of the rules"
 
 
 def test_without_a_policy_it_is_the_plain_top_k():

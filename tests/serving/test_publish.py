@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 
 import handmade
 import pytest
@@ -14,6 +15,7 @@ from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.jobs.publish import publish
 from sparkrec.pipeline import Run, execute
+from sparkrec.privacy import keys, protect, pseudonyms
 from sparkrec.serving import publication
 from sparkrec.serving.resp import Address, Redis
 from sparkrec.serving.stores import FileStore, RedisStore
@@ -142,7 +144,7 @@ def test_redis_switches_at_once_and_lets_the_old_expire(settings, redis_server):
     with Redis(Address(to)) as redis:
         redis.do("SET", "shop:test-all-als-half:u1", "[]")
         redis.do("SET", "shopping:list:u1", "somebody else's")
-    second = published(settings, 2, to=to, prefix="shop", grace_seconds=500, model="popularity")
+    second = published(settings, 2, to=to, prefix="shop", grace_seconds=500, model="popularity", min_share=0)
     assert served("u1") == ["i9"]
     assert (second.counts, second.details["before"]) == ({"lists": 1, "retired": 5}, first.details["version"])
     with Redis(Address(to)) as redis:
@@ -180,9 +182,10 @@ def test_a_version_that_is_not_whole_is_not_served(settings, redis_server):  # n
 def test_maps_of_ids(settings, spark, tmp_path):
     """i1 → a, i2 → a and b, i3 is not sold there; u1 has two accounts, u:2 one, the third none."""
     (tmp_path / "items.csv").write_text("item_id,to_item_id\ni1,a\ni2,b\ni2,a\n")
-    (tmp_path / "users.csv").write_text("user_id,to_user_id\nu1,x\nu1,y\nu:2,z\n")
+    (tmp_path / "users.csv").write_text("user_id,to_user_id\nu1,x\nu1,y\nu:2,z\nu9,n\n")
     maps = {"item_map": str(tmp_path / "items.csv"), "user_map": str(tmp_path / "users.csv")}
-    published(settings, to=f"jsonl:{tmp_path}/served", **maps)
+    run = published(settings, to=f"jsonl:{tmp_path}/served", **maps)
+    assert (run.counts["mapped_users"], run.counts["mapped_users_without_list"]) == (3, 1)
     rows = spark.read.json(f"{tmp_path}/served/test-all-als-*").collect()
     assert lists_of(rows) == {"x": ["a", "b"], "y": ["a", "b"], "z": ["a"], "*": ["a", "b"]}
     assert [item[c.RANK] for row in rows for item in row["items"] if row["owner"] == "x"] == [1, 2]
@@ -190,9 +193,24 @@ def test_maps_of_ids(settings, spark, tmp_path):
     (tmp_path / "users.csv").write_text("user_id,to_user_id\nu1,x\nu:2,x\n")
     with pytest.raises(DataError, match="2 users to one account, 'x'"):
         published(settings, to=f"jsonl:{tmp_path}/served", **maps)
+    (tmp_path / "users.csv").write_text("user_id,to_user_id\nU1,x\n")
+    with pytest.raises(DataError, match="maps 1 users, and none of them has a list"):
+        published(settings, to=f"jsonl:{tmp_path}/served", **maps)
     (tmp_path / "items.csv").write_text("item_id,other\ni1,a\n")
     with pytest.raises(DataError, match=r"publish\.item_map.*needs to_item_id"):
         published(settings, to=f"jsonl:{tmp_path}/served", item_map=maps["item_map"])
+
+
+def test_a_map_of_users_holds_in_a_lake_of_pseudonyms(settings, spark, tmp_path, monkeypatch):
+    monkeypatch.setenv(settings.privacy.key_env, "ab" * 32)
+    key = keys.load(settings, create=False)
+    monkeypatch.setattr(protect, "held_key", lambda run: key.id)
+    (tmp_path / "users.csv").write_text("user_id,to_user_id\nann, x \n")
+    stored = [(pseudonyms.pseudonym(key, c.USER_ID, user), 1, "i1") for user in ("ann", "ben")]
+    rows = spark.createDataFrame([*stored, ("*", 1, "i2")], f"{c.USER_ID} string, {c.RANK} int, {c.ITEM_ID} string")
+    wanted = settings.publish.model_copy(update={"user_map": str(tmp_path / "users.csv")})
+    found = publication.mapped(Run(settings, "publish"), rows, wanted).select(c.USER_ID, c.ITEM_ID).collect()
+    assert sorted(map(tuple, found)) == [("*", "i2"), ("x", "i1")]
 
 
 def test_what_cannot_be_published_is_refused(settings, tmp_path):
@@ -200,3 +218,43 @@ def test_what_cannot_be_published_is_refused(settings, tmp_path):
         published(settings)
     with pytest.raises(DataError, match="no rows of the model 'two_tower'"):
         published(settings, to=f"parquet:{tmp_path}", model="two_tower")
+
+
+def test_gates_keep_what_is_served(settings, spark, tmp_path):
+    """Four lists, then one (of '*'); another place is another matter; a model is measured, or its metric is missing."""
+    place = f"jsonl:{tmp_path / 'served'}"
+    published(settings, 1, to=place, model="als")
+    before = (tmp_path / "served" / "current.json").read_text()
+    few = {"to": place, "model": "popularity"}
+    with pytest.raises(DataError, match=r"There are 1 lists, and the last .* had 4: less than publish.min_share=0.5"):
+        published(settings, 2, **few)
+    published(settings, 2, **few | {"to": f"jsonl:{tmp_path / 'elsewhere'}"})
+    assert (tmp_path / "served" / "current.json").read_text() == before
+
+    shutil.copytree(settings.lake.path, tmp_path / "lake")
+    moved = settings.model_copy(update={"lake": settings.lake.model_copy(update={"path": str(tmp_path / "lake")})})
+    run = Run(moved, "recommend")
+    run.started = dt.datetime(2036, 1, 2, tzinfo=dt.UTC)  # after the fixture's
+    run.detail(changes={"previous": "yesterday", "models": {"als": {"churn_all": 0.6}}})
+    run.keep(schemas.RECOMMENDATIONS)
+    run.finish()
+    with pytest.raises(DataError, match=r"of 'als' 60% are new since the run 'yesterday'.*allows 50%"):
+        published(moved, 3, to=place, model="als", max_churn=0.5)
+    published(moved, 4, to=place, model="als", max_churn=0.6)
+
+    with pytest.raises(DataError, match=r"needs metrics, and no earlier stage"):
+        published(moved, 5, to=place, model="als", must_beat="popularity")
+    run = Run(moved, "evaluate")
+    of = {"als": 0.2, "popularity": 0.1}
+    rows = [
+        {c.RUN_ID: run.run_id, c.MODEL: model, c.METRIC: "ndcg", c.K: 20, c.SEGMENT: segment, c.VALUE: value * sign}
+        for model, value in of.items()
+        for segment, sign in (("all", 1), ("new_items", -1))
+    ]
+    handmade.write(run, schemas.METRICS, rows, where={c.RUN_ID: run.run_id})
+    run.finish()
+    published(moved, 6, to=place, model="als", must_beat="popularity")
+    with pytest.raises(DataError, match=r"'popularity' have ndcg@20 0.1000, and those of 'als' .* 0.2000"):
+        published(moved, 7, to=place, model="popularity", must_beat="als", min_share=0)
+    with pytest.raises(DataError, match=r"no ndcg@20 of two_tower.*Run evaluate first"):
+        published(moved, 8, to=place, model="als", must_beat="two_tower")

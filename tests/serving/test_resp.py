@@ -60,6 +60,15 @@ def test_a_broken_or_foreign_server_is_worth_a_retry(scripted, answer):
         redis.do("PING")
 
 
+@pytest.mark.parametrize(("database", "password"), [("", "secret"), ("/3", None)])
+def test_a_server_that_hangs_up_at_the_login_is_worth_a_retry(scripted, database, password):
+    url, asked = scripted(b"")
+    with pytest.raises(RetryableError, match="cannot be talked to: the server closed the connection") as caught:
+        Redis(Address(url + database, password=password), timeout=5)
+    assert asked[0].split(b"\r\n")[2] == (b"AUTH" if password else b"SELECT")
+    assert "secret" not in str(caught.value)
+
+
 def test_nobody_there():
     with pytest.raises(RetryableError, match=r"127\.0\.0\.1.*cannot be talked to"):
         Redis(Address(f"redis://127.0.0.1:{free_port()}"))

@@ -43,7 +43,7 @@ def make(settings: TwoTower, collective: Collective) -> tuple[Trainer, Loader]:
     if settings.history == "mean":
         tables = dict(settings.placement)
     trainer = Trainer(settings, SIZES, FEATURES, collective, tables)
-    loader = Loader(events(collective.rank, collective.size), SIZES.users, SIZES.items, settings)
+    loader = Loader(events(collective.rank, collective.size), SIZES.users, SIZES.items, settings, collective)
     trainer.columns.count(loader.target_counts())
     return trainer, loader
 

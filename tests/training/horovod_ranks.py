@@ -9,6 +9,7 @@ from contextlib import closing
 import numpy as np
 from conversations import two_at_once
 from few import make, variables
+from recording import Recording
 
 from sparkrec.config import TwoTower
 from sparkrec.training.collective import Horovod
@@ -21,10 +22,12 @@ def main(recipes: str, out: str) -> None:
     saved = {"said": json.dumps([two_at_once(collective) for _ in range(20)])}
     for name, recipe in json.loads(recipes).items():
         settings = TwoTower.model_validate(recipe | {"ranks": collective.size})
-        trainer, loader = make(settings, collective)
+        recording = Recording(collective)
+        trainer, loader = make(settings, recording)
         steps = (loader.step(*divmod(step, loader.steps_per_epoch)) for step in range(30))
         with closing(trainer.ahead(steps)) as prepared:
             losses = [trainer.step(step, number, 30)[:2] for number, step in enumerate(prepared)]
+        saved[f"{name}/rows"] = json.dumps(sorted({kind for kind, _ in recording.rows()}))
         trainer.check_equal("at the end")
         saved |= {f"{name}/{key}": value for key, value in variables(trainer).items()} | {f"{name}/losses": losses}
     if collective.rank == 0:

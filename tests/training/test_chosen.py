@@ -12,7 +12,10 @@ import pytest
 import small
 
 from sparkrec import columns as c
+from sparkrec.errors import DataError
 from sparkrec.models.two_tower import exported
+from sparkrec.training import worker
+from sparkrec.training.plan import Plan, Question
 
 pytestmark = pytest.mark.workers
 
@@ -46,3 +49,33 @@ def test_it_is_the_model_of_the_best_epoch_without_validation_events(tmp_path, r
     for name, weight in wanted.weights.items():
         np.testing.assert_array_equal(chosen.weights[name], weight, name)
     assert not alone.path("chosen").exists()
+
+
+def test_another_epochs_model_is_not_taken_for_the_chosen_one(tmp_path, monkeypatch):
+    plan = dataclasses.replace(small.make_plan(tmp_path, ranks=1, epochs=2), keep_chosen=True)
+    newest = worker.checkpoint.newest
+
+    def another(*arguments):
+        found = newest(*arguments, print)
+        found.state["place"]["epoch"] = 7
+        return found
+
+    for given in (another, lambda *_: None):
+        monkeypatch.setattr(worker.checkpoint, "best", given)
+        with pytest.raises(DataError, match=r"Validation chose epoch [12],.*checkpoints is damaged or gone"):
+            small.train(plan)
+        assert not plan.path("chosen").exists()
+
+
+def test_checkpoints_of_another_question_or_without_the_chosen_model_are_not_gone_on_with(tmp_path):
+    plan = small.make_plan(tmp_path, ranks=1)
+    others = [
+        dataclasses.replace(plan, keep_chosen=True),
+        dataclasses.replace(plan, question=Question(("purchase",), plan.question.seen)),
+        dataclasses.replace(plan, question=Question(plan.question.asked, ("purchase",))),
+    ]
+    assert len({plan.fingerprint, *(other.fingerprint for other in others)}) == 4
+    for other in others:
+        assert Plan.load(other.save()) == other
+        unasked = dataclasses.replace(other, two_tower=plan.two_tower | {"select_on_validation": False})
+        assert unasked.fingerprint == dataclasses.replace(plan, two_tower=unasked.two_tower).fingerprint

@@ -10,7 +10,7 @@ from ranks import on_ranks
 from sparkrec.config import TwoTower
 from sparkrec.models.two_tower import exported
 from sparkrec.retrieval import embed
-from sparkrec.training.worker import export
+from sparkrec.training.export import export
 
 pytestmark = pytest.mark.workers
 

@@ -6,6 +6,7 @@ import pytest
 
 from sparkrec.errors import ConfigError
 from sparkrec.training import driver
+from sparkrec.training.plan import Question
 
 pytestmark = pytest.mark.unit
 
@@ -65,6 +66,14 @@ def test_the_ranks_application_gets_the_jobs_settings_and_not_its_identity():
         "spark.master": "spark://m:7077", "spark.executor.memory": "3g", "spark.driver.host": "10.0.0.1",
         "spark.jars": "a.jar", "spark.ui.enabled": "false",
     }  # fmt: skip
+
+
+def test_epochs_are_chosen_on_what_recommend_answers_and_evaluate_asks(make_settings):
+    assert driver.question(make_settings()) == Question()  # what a plan without one meant
+    asked = {"features": {"target_types": ["cart", "purchase"]}, "recommend": {"exclude_seen": ["purchase"]}}
+    assert driver.question(make_settings(**asked)) == Question(("cart", "purchase"), ("purchase",))
+    heads = make_settings(**asked, two_tower={"head": "purchase"})
+    assert driver.question(heads) == Question(("purchase",), ("purchase",))
 
 
 def test_a_lake_that_is_not_a_folder_is_refused(make_settings):

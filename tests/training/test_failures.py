@@ -122,7 +122,7 @@ def test_a_hung_rank_is_killed_and_the_training_goes_on(tmp_path, monkeypatch, u
     trained = Trained(plan, monkeypatch, lambda pids: os.kill(pids[1], signal.SIGSTOP))
     assert trained.error is None
     assert len(trained.said) == 1
-    assert re.search(r"silent for \d+ s \(two_tower.heartbeat_seconds=20\)", trained.said[0])
+    assert re.search(r"heard for \d+ s \(two_tower.heartbeat_seconds=20\)", trained.said[0])
     assert "Starting again from the last checkpoint (1 of 1)" in trained.said[0]
     assert any(note.startswith("resumed from the checkpoint at") for note in trained.noted)
     assert not trained.left

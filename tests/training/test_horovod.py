@@ -51,7 +51,9 @@ def test_what_two_processes_say_on_two_channels_at_once_is_not_mixed_up(together
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_learn_what_one_learns(together, name):
     losses, weights, _ = run(1, 30, **RECIPES[name])
-    tolerance = 1e-2 if name == "halves" else 1e-5
+    halves = name == "halves"
+    assert json.loads(str(together[f"{name}/rows"])) == ["int16" if halves else "float32"]
+    tolerance = 1e-2 if halves else 1e-5
     np.testing.assert_allclose(together[f"{name}/losses"], losses, rtol=tolerance, atol=tolerance)
     for key, weight in weights.items():
         np.testing.assert_allclose(together[f"{name}/{key}"], weight, atol=tolerance, err_msg=key)

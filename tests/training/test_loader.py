@@ -16,17 +16,18 @@ from sparkrec.training.manifest import Piece, deal
 
 pytestmark = pytest.mark.unit
 
-VIEW, PURCHASE, REMOVE = (c.EVENT_TYPES.index(name) for name in (c.VIEW, c.PURCHASE, c.REMOVE))
+VIEW, PURCHASE, REMOVE, RATING = (c.EVENT_TYPES.index(name) for name in (c.VIEW, c.PURCHASE, c.REMOVE, c.RATING))
 
 
-def events(*histories, types=None):
+def events(*histories, types=None, stars=None, users=None):
     """Users 0, 1, … with these items each; views unless said."""
     lengths = [len(items) for items in histories]
     n = sum(lengths)
     return Events(
-        np.arange(len(histories), dtype=np.int32), np.cumsum(lengths),
+        np.asarray(range(len(histories)) if users is None else users, np.int32), np.cumsum(lengths),
         np.concatenate([np.asarray(items, np.int32) for items in histories]),
         np.asarray(types if types is not None else [VIEW] * n, np.int8), np.zeros(n, bool),
+        None if stars is None else np.asarray(stars, np.float32),
     )  # fmt: skip
 
 
@@ -42,13 +43,24 @@ def by_user(batch, user, names):
 
 
 def test_by_user_an_item_counts_once_with_its_strongest_event():
-    which = events([3, 4, 3], [5], types=[VIEW, VIEW, PURCHASE, REMOVE])
+    which = events([3, 4, 3], [5, 6], [7], types=[VIEW, VIEW, PURCHASE, REMOVE, VIEW, REMOVE])
     batch = one_batch(which, history_keep=1, history="recency")
     assert by_user(batch, 0, ["target_items", "target_weight"]) == [[3, 4], [3.0, 1.0]]
     assert by_user(batch, 0, ["history_items", "history_lag"]) == [[3, 4, 3], [2, 1, 0]]
-    # User 1 only removed an item: history, but no target.
-    assert by_user(batch, 1, ["target_items", "target_weight"]) == [[], []]
-    assert by_user(batch, 1, ["history_items", "history_lag"]) == [[5], [0]]
+    # User 1 only removed item 5: history, but no target. User 2 has no target at all, and takes nobody's place.
+    assert by_user(batch, 1, ["target_items", "target_weight"]) == [[6], [1.0]]
+    assert by_user(batch, 1, ["history_items", "history_lag"]) == [[5, 6], [1, 0]]
+    assert sorted(batch["users"].tolist()) == [0, 1]
+
+
+def test_by_user_of_equally_strong_events_the_newest_counts():
+    which = events([3, 4, 3], types=[RATING] * 3, stars=[1, 2, 5])
+    batch = one_batch(which, loss="mse", weights={"rating": 1})
+    assert batch["target_items"].tolist() == [3, 4]
+    assert batch["target_label"].tolist() == [5, 2]
+    which = events([3, 4, 3], types=[VIEW, VIEW, PURCHASE])
+    heads = one_batch(which, head="purchase", weights={"view": 1, "purchase": 1})
+    assert heads["target_types"].tolist() == [PURCHASE, VIEW]
 
 
 def test_the_history_is_the_newest_events_and_a_part_of_it_in_training():
@@ -85,6 +97,62 @@ def test_by_position_every_event_asks_for_the_next_in_windows_from_the_newest():
 def test_by_position_an_item_met_before_is_a_target_only_if_asked(repeats, expected):
     batch = one_batch(events([1, 2, 1, 3, 3]), mode="position", repeats=repeats)
     assert batch["target_items"].tolist() == expected
+
+
+# Item 2 is viewed and then bought, twice; item 3 is viewed twice.
+FUNNEL = events([1, 2, 2, 3, 2, 3], types=[VIEW, VIEW, PURCHASE, VIEW, PURCHASE, VIEW])
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [(2, VIEW), (3, VIEW)]),
+        ({"weights": {"purchase": 1}}, [(2, PURCHASE)]),
+        ({"weights": {"purchase": 1}, "repeats": True}, [(2, PURCHASE), (2, PURCHASE)]),
+        ({"weights": {"view": 1}}, [(2, VIEW), (3, VIEW)]),
+        ({"head": "purchase"}, [(2, VIEW), (2, PURCHASE), (3, VIEW)]),
+    ],
+)
+def test_by_position_a_target_is_the_first_event_on_its_item_that_counts(settings, expected):
+    """With heads the first of its type, so that each head has something to learn."""
+    cut = Loader(FUNNEL, 1, 10, TwoTower.model_validate({"mode": "position", "head": None, **settings}))
+    batch = cut.step(0, 0).parts[0]
+    places = [order + 1 for order in batch["target_segment"].tolist()]
+    assert [(int(FUNNEL.items[place]), int(FUNNEL.types[place])) for place in places] == expected
+    assert batch["target_items"].tolist() == [item for item, _ in expected]
+    counted = [cut.targets_by_type()[kind] for kind in (VIEW, PURCHASE)]
+    assert counted == [sum(kind == which for _, kind in expected) for which in (VIEW, PURCHASE)]
+
+
+def test_by_position_stars_that_follow_a_view_of_the_item_are_learned():
+    which = events([1, 2, 2, 3, 3], types=[VIEW, VIEW, RATING, RATING, RATING], stars=[np.nan, np.nan, 4, np.nan, 2])
+    batch = one_batch(which, mode="position", loss="mse", weights={"rating": 1})
+    assert batch["target_items"].tolist() == [2, 3]
+    assert batch["target_label"].tolist() == [4, 2]
+
+
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_a_batch_is_of_users_who_have_targets(mode):
+    """40 of 1,000 indices are users who bought something; half of the others viewed something; the rest are gone."""
+    buyers = set(range(0, 1000, 25))
+    settings = TwoTower.model_validate({"batch": 8, "mode": mode, "weights": {"purchase": 1}})
+
+    def steps(ranks):
+        def rank(collective):
+            own = [user for user in range(collective.rank, 1000, ranks) if user in buyers or user % 2]
+            walks = [[1, 2] if user in buyers else [3] for user in own]
+            types = [kind for user in own for kind in ([VIEW, PURCHASE] if user in buyers else [VIEW])]
+            cut = Loader(events(*walks, types=types, users=own), 1000, 10, settings, collective)
+            return [cut.step(3, number).parts[0]["users"].tolist() for number in range(cut.steps_per_epoch)]
+
+        return [sorted(user for part in parts for user in part) for parts in zip(*on_ranks(ranks, rank), strict=True)]
+
+    found = steps(1)
+    assert len(found) == 5
+    assert sorted(user for users in found for user in users) == sorted(buyers)
+    # Each of 40 is in a step or not: eight are expected, within four standard deviations.
+    assert all(abs(len(users) - 8) < 4 * np.sqrt(40 * 0.2 * 0.8) for users in found)
+    assert found == steps(3)
 
 
 def test_negatives_are_distinct_shared_and_new_each_step():
@@ -164,7 +232,7 @@ def test_any_number_of_ranks_sees_the_same_batches(pieces, mode):
 
     def targets(size):
         def rank(collective):
-            cut = Loader(read_events(deal(pieces, size)[collective.rank], collective), 9, 100, settings)
+            cut = Loader(read_events(deal(pieces, size)[collective.rank], collective), 9, 100, settings, collective)
             steps = [cut.step(1, step).parts[0] for step in range(cut.steps_per_epoch)]
             return [sorted(zip(b["target_items"].tolist(), b["target_weight"].tolist(), strict=True)) for b in steps]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +36,21 @@ def test_a_manifest_survives_json():
     manifest = Manifest("gold.sequences", 4, deal([Piece("a", 0, 5), Piece("a", 1, 3)], 3))
     assert Manifest.load(json.loads(json.dumps(asdict(manifest)))) == manifest
     assert manifest.rows == 8
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("folder", ["plain", "with a blank", "grün", "100%", "a?b#c"])
+def test_files_are_found_whatever_their_folder_is_called(tmp_path, folder):
+    """deltalake encodes the names of the folders above a table, and not those of its own partitions."""
+    table, parts = tmp_path / folder / "table", ["x y", "50%"]
+    table.mkdir(parents=True)
+    write_deltalake(table, pa.table({"number": [1, 2], "part": parts}), partition_by=["part"])
+    pieces = [piece for hand in of_table(str(table), 0, "gold.sequences", 2).ranks for piece in hand]
+    numbers = []
+    for piece in pieces:
+        with open_file(piece.path) as file:
+            numbers += pq.read_table(file)["number"].to_pylist()
+    assert sorted(numbers) == [1, 2]
 
 
 @pytest.mark.spark

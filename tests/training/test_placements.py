@@ -7,7 +7,9 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from few import everywhere, run
+from few import everywhere, make, run
+from ranks import on_ranks
+from recording import Recording
 
 from sparkrec.config import TwoTower
 from sparkrec.training.placement import Placement
@@ -110,10 +112,39 @@ def test_a_step_in_parts_is_the_step():
     assert_same(run(2, 20, **settings), run(2, 20, accumulate=3, **settings))
 
 
+@pytest.mark.parametrize(("placement", "messages"), [("sharded", 2), ("replicated_sparse", 1)])
+def test_rows_travel_as_halves_in_a_step_and_as_they_are_when_they_are_shipped(placement, messages):
+    """Rows and their gradients go through an alltoall each, gradients of replicated rows through an allgather."""
+    config = TwoTower.model_validate(
+        recipe(placement, "sampled", "mean") | {"width": 4, "batch": 10, "ranks": 2, "fp16_rows": True}
+    )
+
+    def rank(collective):
+        recording = Recording(collective)
+        trainer, loader = make(config, recording)
+        trainer.step(trainer.prepare(loader.step(0, 0)), 0, 1)
+        in_step = recording.rows()
+        recording.sent.clear()
+        shipped = {name: np.concatenate([rows for _, rows in trainer.table_blocks(name)]) for name in trainer.tables}
+        in_shipping = recording.rows()
+        whole = {name: collective.allgather(rows) for name, rows in shipped.items()}
+        store = trainer.embeddings.sharded or trainer.embeddings.replicated
+        for name in trainer.tables:  # of one block: rank 0 has gathered all of it
+            own = np.concatenate(list(store.read(name, "weights")))
+            np.testing.assert_array_equal(whole[name][store.rank :: store.size], own, err_msg=name)
+        return in_step, in_shipping
+
+    for in_step, in_shipping in on_ranks(2, rank):
+        # Four halves, and a whole number over them.
+        assert in_step == [("int16", 4 + 2)] * messages
+        assert set(in_shipping) <= {("float32", 4)}
+
+
 def test_half_precision_on_the_wire_is_near_and_costs_half():
     settings = recipe("sharded", "sampled", "mean")
     whole, half = run(2, 20, **settings), run(2, 20, fp16_rows=True, **settings)
     np.testing.assert_allclose(half[0], whole[0], rtol=1e-2)
+    assert np.any(half[0] != whole[0])
     sent = [sum(r[2].exchange.bytes[name] for name in settings["placement"]) for r in (whole, half)]
     # Width 4: index 4, row and gradient 16 each; or 2 · 4 + 4 each.
     assert sent[1] / sent[0] == pytest.approx(28 / 36)

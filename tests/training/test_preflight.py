@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from sparkrec.config import TwoTower
-from sparkrec.errors import ConfigError
+from sparkrec.errors import ConfigError, RetryableError
 from sparkrec.training import preflight
 
 
@@ -16,7 +16,7 @@ def test_too_few_slots_name_what_is_needed_what_is_there_and_what_to_do():
     with pytest.raises(ConfigError, match=r"ranks=3 needs 3 Spark slots.*local\[2\] has 2.*local\[3\].*ranks=2"):
         preflight.check_slots(TwoTower(ranks=3), 2, {"spark.master": "local[2]"})
     asked = {"spark.executor.resource.gpu.amount": "4", "spark.task.resource.gpu.amount": "1", "spark.task.cpus": "2"}
-    with pytest.raises(ConfigError, match=r"spark://m:7077 has 0.*2 core\(s\) and 1 GPU\(s\).*gpu.amount=4\)\.$"):
+    with pytest.raises(RetryableError, match=r"spark://m:7077 has 0.*2 core\(s\) and 1 GPU\(s\).*gpu.amount=4\)\.$"):
         preflight.check_slots(TwoTower(ranks=2), 0, {"spark.master": "spark://m:7077"} | asked)
     preflight.check_slots(TwoTower(ranks=2), 2, {"spark.master": "local[2]"})
     elastic = TwoTower(ranks=4, elastic=True, min_ranks=3)

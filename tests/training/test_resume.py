@@ -8,9 +8,9 @@ from small import make_plan, train
 
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.two_tower import exported
-from sparkrec.training import worker
+from sparkrec.training import loop, tables, worker
 from sparkrec.training.supervisor import _prepare
-from sparkrec.training.validation import best_epoch, given_up
+from sparkrec.training.validation import Validation, best_epoch, given_up
 
 pytestmark = pytest.mark.workers
 
@@ -134,8 +134,8 @@ def test_ranks_that_differ_are_stopped(tmp_path, monkeypatch):
 
     original = worker.Trainer
 
-    def by_rank(settings, sizes, features, collective, placement):
-        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective, placement)
+    def by_rank(settings, sizes, features, collective, *more):
+        return original(settings.model_copy(update={"seed": collective.rank}), sizes, features, collective, *more)
 
     monkeypatch.setattr(worker, "Trainer", by_rank)
     with pytest.raises(RetryableError, match=r"variables differ after the first"):
@@ -147,6 +147,57 @@ def test_indices_that_the_vocabulary_does_not_know(tmp_path):
     plan.sizes["items"] = 10
     with pytest.raises(DataError, match=r"item_index 0 to 29.*0 to 9.*featurize"):
         train(plan)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weights": {"review": 1}}, r"no target of type review\. .*Those there are: none.*select_on_validation=false"),
+        ({"weights": {"review": 1}, "mode": "position"}, r"of type review.*follows another event of its user"),
+        ({"weights": {"review": 1}, "select_on_validation": False}, r"gold\.sequences holds no target.*occurs\.$"),
+        ({"weights": {"view": 1, "review": 2}, "head": "review"}, r"of type review.*Those there are: \{'view': \d+\}"),
+    ],
+)
+def test_where_nothing_could_be_learned_nothing_is_exported(tmp_path, settings, words):
+    plan = make_plan(tmp_path, ranks=2, **settings)
+    with pytest.raises(DataError, match=words):
+        train(plan)
+    assert not plan.path("model").exists()
+
+
+def test_what_goes_through_all_rows_says_that_it_is_alive(tmp_path, monkeypatch):
+    """A block at a time, here of 16 rows: the first rows, restored, scored and shipped ones."""
+    monkeypatch.setattr(tables, "BLOCK", 16)
+    monkeypatch.setattr(loop, "_BLOCK", 16)
+    plan = make_plan(tmp_path, ranks=1, placement={"user_id": "sharded", "item_id": "sharded"})
+    beats = []
+
+    def look(training):
+        training.journal.beat = lambda: beats.append(1)
+        train_phase = training._train
+
+        def heard(trainer, *more):
+            before = [len(beats)]
+            validation = Validation(training.events, trainer, plan.question)
+            state = {
+                part.name: np.concatenate(list(part.blocks)) for part in (*trainer.replicated(), *trainer.shards())
+            }
+            for act in (
+                trainer.reset,
+                lambda: trainer.restore(lambda name, rows: state[name] if rows is None else state[name][rows], 0),
+                validation.score,
+                lambda: list(trainer.table_blocks("user_id")),
+            ):
+                act()
+                before.append(len(beats))
+            # 40 users and 30 items: five blocks, again five, two of items and one of users, three.
+            assert np.diff(before).tolist() == [5, 5, 3, 3]
+            train_phase(trainer, *more)
+
+        training._train = heard
+
+    train(plan, look)
+    assert beats
 
 
 def test_the_best_epoch_and_patience():

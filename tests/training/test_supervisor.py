@@ -55,7 +55,7 @@ def child(monkeypatch, tmp_path):
     popen = supervisor.subprocess.Popen
     tokens = set()
 
-    def run(script: str, **settings):
+    def run(script: str, listen=lambda _: None, **settings):
         def instead(command, **options):
             tokens.add(options["env"][TOKEN])
             return popen([command[0], "-c", prelude + script, command[-1]], **options)
@@ -63,8 +63,13 @@ def child(monkeypatch, tmp_path):
         monkeypatch.setattr(supervisor.subprocess, "Popen", instead)
         plan = make_plan(tmp_path, **settings)
         events, lines = [], []
+
+        def hear(event):
+            events.append(event)
+            listen(event)
+
         try:
-            return supervisor.train(plan, events.append, lines.append), events, lines
+            return supervisor.train(plan, hear, lines.append), events, lines
         finally:
             assert not [p for p in psutil.process_iter() if _started_with(tokens, p)]
 
@@ -117,11 +122,6 @@ def test_the_reason_is_not_that_of_the_attempt_before(child):
         child("os._exit(9) if attempt else exit('ValueError: no luck')", restarts=1)
 
 
-def test_the_result_of_another_training_of_the_run_is_not_taken(child):
-    with pytest.raises(RetryableError, match=r"Another training of this run, with other settings.*one job at a time"):
-        child("(folder / 'result.json').write_text(json.dumps({'fingerprint': 'of other settings'}))", restarts=0)
-
-
 def test_a_log_that_somebody_began_anew_is_read_from_its_beginning(tmp_path):
     plan = make_plan(tmp_path)
     journal, follower = Journal(plan, 0), Follower(plan)
@@ -134,12 +134,39 @@ def test_a_log_that_somebody_began_anew_is_read_from_its_beginning(tmp_path):
 
 
 def test_a_rank_that_falls_silent_is_hung(child):
-    with pytest.raises(RetryableError, match=r"Rank 1 has been silent.*heartbeat_seconds=0.5"):
+    with pytest.raises(RetryableError, match=r"No rank was heard.*heartbeat_seconds=0.5\), and rank 1 the longest not"):
         child(
             "say(0, event='note', text=''); say(1, event='note', text='')\n"
-            "while True: (folder / 'ranks' / '0.jsonl').touch(); time.sleep(.05)",
+            "for _ in range(8): time.sleep(.05); (folder / 'ranks' / '0.jsonl').touch()\n"
+            "time.sleep(600)",
             restarts=0, heartbeat_seconds=0.5,
         )  # fmt: skip
+
+
+def test_a_rank_that_waits_for_one_that_reads_is_not_hung(child):
+    result, *_ = child(
+        "say(0, event='note', text=''); say(1, event='note', text='')\n"
+        "for _ in range(40): time.sleep(.05); (folder / 'ranks' / '1.jsonl').touch()\n"
+        "finish()",
+        restarts=0, heartbeat_seconds=1,
+    )  # fmt: skip
+    assert result == {"hash": "abc"}
+
+
+def test_a_second_job_does_not_train_the_same_run(child, tmp_path):
+    refused = []
+
+    def another(_):
+        try:
+            supervisor.train(make_plan(tmp_path), lambda _: None, lambda _: None)
+        except RetryableError as error:
+            refused.append(str(error))
+
+    result, *_ = child("say(0, event='note', text=''); time.sleep(.5); finish()", listen=another)
+    assert result == {"hash": "abc"}
+    assert len(refused) == 1
+    assert f"Process {os.getpid()} on" in refused[0]
+    assert not list(tmp_path.rglob("trained_by.json"))
 
 
 def test_ranks_that_never_begin_are_hung(child):
@@ -234,7 +261,9 @@ def test_silence_is_measured_by_the_clock_of_the_one_who_listens(tmp_path, monke
     assert follower.silence()[1] == 0
     now[0] += 7
     os.utime(plan.path("ranks", "0.jsonl"), (6e8, 6e8))
-    assert follower.silence() == (1, 7)
+    assert follower.silence() == (1, 0)  # rank 0 is heard
+    now[0] += 5
+    assert follower.silence() == (1, 5)
 
 
 def test_a_plan_survives_its_file_and_its_fingerprint_names_what_is_learned(tmp_path):

@@ -97,9 +97,9 @@ def marked(rank=0, size=1, users=(1, 5, 6, 10, 17), last=2):
     return dataclasses.replace(few, stars=None, new=new)
 
 
-def cut(settings, rank=0, size=1, collective=None, which=None, begun=0):
+def cut(settings, rank=0, size=1, collective=None, which=None, begun=0, n_users=24):
     config = TwoTower.model_validate({"batch": 4, "width": 4, "max_history": 5, "user_weight": 0, **settings})
-    return Loader(which or marked(rank, size), 24, 30, config, collective, begun)
+    return Loader(which or marked(rank, size), n_users, 30, config, collective, begun)
 
 
 def asked(batches, epoch, mode):
@@ -139,9 +139,9 @@ def test_an_epoch_asks_for_the_new_targets_and_for_all_of_those_who_are_replayed
     every = [len(expected(epoch, mode, replay)) for epoch in range(3)]
     assert news + replayed == sum(every)
     assert news == 3 * len(expected(0, mode, 0.0))
-    users = len({user for user, _ in expected(0, mode, 0.0)})
+    users, all_users = (len({user for user, _ in expected(0, mode, share)}) for share in (0.0, 1.0))
     assert batches.new_users == users
-    assert batches.steps_per_epoch == np.ceil(np.ceil(users + replay * (24 - users)) / 4)
+    assert batches.steps_per_epoch == np.ceil(np.ceil(users + replay * (all_users - users)) / 4)
 
 
 def test_replay_draws_other_users_each_epoch():
@@ -162,10 +162,16 @@ def test_another_day_draws_what_a_later_epoch_would(mode):
 
 
 @pytest.mark.parametrize("mode", ["user", "position"])
-def test_with_all_users_replayed_the_batches_are_those_of_a_training_from_nothing(mode):
-    whole = dataclasses.replace(marked(), new=None)
-    ordinary, warm = cut({"mode": mode}, which=whole), cut({"mode": mode, "replay": 1.0})
-    assert ordinary.steps_per_epoch == warm.steps_per_epoch
+@pytest.mark.parametrize("every", [1, 7])
+def test_with_all_users_replayed_the_batches_are_those_of_a_training_from_nothing(mode, every):
+    """Also where only every seventh index is a user who is still there."""
+    some = dataclasses.replace(marked(), users=marked().users * every)
+    ordinary, warm = (
+        cut({"mode": mode, "replay": 1.0}, which=which, n_users=24 * every)
+        for which in (dataclasses.replace(some, new=None), some)
+    )
+    asking = len({user for user, _ in expected(0, mode, 1.0)})
+    assert ordinary.steps_per_epoch == warm.steps_per_epoch == -(-asking // 4)
     for step in range(ordinary.steps_per_epoch):
         (a,), (b,) = ordinary.step(3, step).parts, warm.step(3, step).parts
         for name in ("users", "target_items", "target_weight") if mode == "user" else ("target_items", "target_weight"):

@@ -7,7 +7,8 @@
         events:
           files: "events/{date}/*.csv.gz"     # a glob below path; {date} is a day, YYYY-MM-DD
           format: csv                         # csv, json (a JSON object a line), parquet, delta (a table's folder)
-          delimiter: ";"                      # csv only, as are encoding and names (the columns, without a header line)
+          delimiter: ";"                      # csv only, as is names (the columns, where there is no header line)
+          encoding: windows-1252              # csv and json; default: utf-8
           columns: {user_id: customer, item_id: sku, event_type: action, event_time: at}
           values: {event_type: {add_to_cart: cart, order: purchase}}   # texts that are called otherwise here
           constants: {currency: EUR}          # the same for every row, e.g. event_type: purchase
@@ -28,7 +29,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field as Setting
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from sparkrec import columns as c
 from sparkrec.config import Section
@@ -57,6 +58,21 @@ class Mapped(Section):
     delimiter: str = Setting(",", min_length=1)
     encoding: str = "utf-8"
     names: tuple[str, ...] = ()
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_one_of_lines(cls, encoding: str) -> str:
+        try:
+            line_break = "\n".encode(encoding)
+        except LookupError:
+            raise ValueError(
+                f"'{encoding}' is no encoding; known are utf-8, windows-1252, iso-8859-1 and others"
+            ) from None
+        if line_break != b"\n":
+            raise ValueError(
+                f"'{encoding}' has line breaks of {len(line_break)} bytes, and files are read by lines: convert them"
+            )
+        return encoding
 
     def check(self, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
         """ValueError where a canonical column is unknown or missing."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,17 @@ DESCRIPTION, ITEM_VECTORS = "model.json", "item_vectors"
 
 @dataclass(frozen=True)
 class Exported:
-    """``weights`` and ``item_vectors`` are memory maps."""
+    """``weights`` and ``item_vectors`` are memory maps.
+
+    tables : name → version of what it was trained on; hash : of its variables. Empty where that was not said.
+    """
 
     settings: TwoTower
     sizes: dict[str, int]
     weights: dict[str, np.ndarray]
     item_vectors: np.ndarray
+    tables: dict[str, int] = field(default_factory=dict)
+    hash: str = ""
 
 
 def save(
@@ -106,4 +111,11 @@ def load(folder: str | Path) -> Exported:
     described = json.loads((folder / DESCRIPTION).read_text())
     weights = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in described["weights"]}
     vectors = np.load(folder / f"{ITEM_VECTORS}.npy", mmap_mode="r")
-    return Exported(TwoTower.model_validate(described["two_tower"]), described["sizes"], weights, vectors)
+    return Exported(
+        TwoTower.model_validate(described["two_tower"]),
+        described["sizes"],
+        weights,
+        vectors,
+        described.get("tables", {}),
+        described.get("hash", ""),
+    )

@@ -23,6 +23,8 @@ from sparkrec.models.two_tower.encoders import ENCODERS, layers
 from sparkrec.models.two_tower.encoders.layers import Tokens
 from sparkrec.models.two_tower.hashing import kept
 
+#: A row whose squared length is below this gets no gradient.
+_SHORT = 1e-6
 #: Name → variable, tensor or array.
 Weights = Mapping[str, Any]
 
@@ -167,8 +169,14 @@ def rating(weights: Weights, cosine: tf.Tensor) -> tf.Tensor:
 
 
 def normalise(rows: tf.Tensor) -> tf.Tensor:
-    """Rows of unit length; a row of zeros stays one."""
-    return rows * tf.math.rsqrt(tf.maximum(tf.reduce_sum(rows * rows, axis=-1, keepdims=True), 1e-12))
+    """Rows of unit length; a row of zeros stays one.
+
+    A row with next to no length has no direction to learn, and its gradient would be divided by that length: the one of
+    a user of whose history nothing was kept would be a million times all others. So it has none.
+    """
+    square = tf.reduce_sum(rows * rows, axis=-1, keepdims=True)
+    unit = rows * tf.math.rsqrt(tf.maximum(square, 1e-12))
+    return tf.where(square < _SHORT, tf.stop_gradient(unit), unit)
 
 
 def _with_id(weights: Weights, batch: Weights, encoded: tf.Tensor | None) -> tf.Tensor:

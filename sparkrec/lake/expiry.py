@@ -1,0 +1,80 @@
+"""What old runs leave besides records and metrics: lists, vectors, models and reports, which nothing else removes."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sparkrec import columns as c
+from sparkrec import schemas
+from sparkrec.lake import maintenance
+from sparkrec.lake.records import UPKEEP, finished
+
+if TYPE_CHECKING:
+    from sparkrec.pipeline import Run
+
+#: Tables with a partition for each run. What a run measured stays: it is small, and is what runs are compared by.
+_TABLES = (
+    schemas.VECTORS_USERS,
+    schemas.VECTORS_ITEMS,
+    schemas.RECOMMENDATIONS,
+    schemas.SIMILAR_ITEMS,
+    schemas.AUDIENCES,
+)
+#: Folders below the lake that have one for each run.
+_FOLDERS = (("models", "two_tower"), ("models", "ranker"), ("reports",))
+
+
+@dataclass(frozen=True)
+class Expired:
+    """``partitions``: table → how many runs it had rows of; ``folders``: those below the lake."""
+
+    runs: list[str]
+    partitions: dict[str, int]
+    folders: list[str]
+
+
+def expired(records: Sequence[Any], days: float, keep: int, now: dt.datetime) -> set[str]:
+    """Ids of runs whose last stage was recorded more than so many days ago.
+
+    Never those of the newest ``keep`` runs, nor of the run in which a stage was done last: a warm start begins with its
+    model, and new lists are compared with its lists.
+    """
+    newest = sorted((row for row in records if row[c.STAGE] not in UPKEEP), key=finished, reverse=True)
+    last = {row[c.RUN_ID]: finished(row) for row in reversed(newest)}
+    kept = set(list(dict.fromkeys(row[c.RUN_ID] for row in newest))[:keep])
+    kept |= set({row[c.STAGE]: row[c.RUN_ID] for row in reversed(newest)}.values())
+    return {run_id for run_id, ended in last.items() if now - ended > dt.timedelta(days=days)} - kept
+
+
+def drop(run: Run, dry_run: bool) -> Expired:
+    """Remove what the expired runs have left, or (``dry_run``) only say what that is."""
+    settings = run.settings.maintenance
+    if settings.drop_runs_after_days is None or not run.lake.exists(schemas.RUNS):
+        return Expired([], {}, [])
+    records = run.lake.read(schemas.RUNS).select(c.RUN_ID, c.STAGE, c.STARTED, c.SECONDS).collect()
+    now = run.started.astimezone().replace(tzinfo=None)  # as Spark gives times: of the clock here
+    old = expired(records, settings.drop_runs_after_days, settings.keep_runs, now)
+    partitions = {}
+    for table in filter(run.lake.exists, _TABLES):
+        there = sorted(maintenance.partitions(run.lake, table, c.RUN_ID) & old)
+        if there and not dry_run:
+            maintenance.delete_partitions(run.lake, table, c.RUN_ID, there)
+        partitions[table.name] = len(there)
+    return Expired(sorted(old), partitions, _folders(run, old, dry_run))
+
+
+def _folders(run: Run, old: Collection[str], dry_run: bool) -> list[str]:
+    jvm: Any = run.spark._jvm
+    found = []
+    for parts in _FOLDERS:
+        root = jvm.org.apache.hadoop.fs.Path(run.path(*parts))
+        system = root.getFileSystem(run.spark._jsc.hadoopConfiguration())
+        for status in system.listStatus(root) if system.exists(root) else ():
+            if status.isDirectory() and status.getPath().getName() in old:
+                found.append("/".join([*parts, status.getPath().getName()]))
+                if not dry_run:
+                    system.delete(status.getPath(), True)
+    return sorted(found)

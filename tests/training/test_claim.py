@@ -1,0 +1,95 @@
+"""Who trains a run: one job, whatever the others were doing when they were killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sparkrec.errors import RetryableError
+from sparkrec.training import claim
+from sparkrec.training.claim import FILE, claimed
+
+pytestmark = pytest.mark.unit
+
+HOLD = (
+    "import pathlib, sys, time\n"
+    "from sparkrec.training.claim import claimed\n"
+    "with claimed(pathlib.Path(sys.argv[1]), print): print('mine', flush=True); time.sleep(600)"
+)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another job that trains in the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "mine\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_one_at_a_time_and_a_killed_one_is_taken_over_at_once(holder, tmp_path):
+    said = []
+    with pytest.raises(RetryableError, match=rf"Process {holder.pid} on .* is training this run in {tmp_path}"):
+        claimed(tmp_path, said.append).__enter__()
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / FILE).exists()
+    with claimed(tmp_path, said.append) as check:
+        check()
+        assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
+    assert not said
+    assert not list(tmp_path.iterdir())
+
+
+def elsewhere(tmp_path):
+    owner = {"pid": 1, "since": 0.0, "host": "b", "world": "b pid:[1]", "token": "x"}
+    (tmp_path / FILE).write_text(json.dumps(owner))
+
+
+def test_of_another_machine_what_counts_is_whether_anything_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "SILENT_SECONDS", 1.0)
+    elsewhere(tmp_path)
+    said = []
+    with claimed(tmp_path, said.append):
+        pass
+    assert said == ["Process 1 on b has not given this training back; looking for 1 s whether it lives"]
+
+    monkeypatch.setattr(claim, "SILENT_SECONDS", 60.0)
+    elsewhere(tmp_path)
+    touching = f"import os, time\nwhile True: os.utime({str(tmp_path / FILE)!r}); time.sleep(.1)"
+    process = subprocess.Popen([sys.executable, "-c", touching])
+    try:
+        with pytest.raises(RetryableError, match="Process 1 on b is training this run"):
+            claimed(tmp_path, said.append).__enter__()
+    finally:
+        process.kill()
+        process.wait()
+    assert json.loads((tmp_path / FILE).read_text())["token"] == "x"
+
+
+def test_killed_before_it_had_written_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "SILENT_SECONDS", 0.5)
+    (tmp_path / FILE).touch()
+    with claimed(tmp_path, lambda _: None):
+        assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
+
+
+def test_who_was_taken_over_hears_of_it_and_takes_nothing_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "_TOUCH_SECONDS", 0.05)
+    with claimed(tmp_path, lambda _: None) as check:
+        before = os.stat(tmp_path / FILE).st_mtime_ns
+        time.sleep(0.3)
+        assert os.stat(tmp_path / FILE).st_mtime_ns > before
+        check()
+        elsewhere(tmp_path)
+        time.sleep(0.3)
+        with pytest.raises(RetryableError, match="Process 1 on b has taken over the training"):
+            check()
+    assert json.loads((tmp_path / FILE).read_text())["token"] == "x"
