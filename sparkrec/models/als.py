@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from pyspark.errors import IllegalArgumentException
 from pyspark.ml.recommendation import ALS, ALSModel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,11 +16,10 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.config import Als
 from sparkrec.errors import DataError
+from sparkrec.persistence import persisted
 
 NAME = "als"
 
-#: What MLlib says of an empty input; to ask beforehand would compute the ratings twice.
-_EMPTY = "No ratings available"
 _EXACT = "decimal(20,6)"  # sums of decimals are the same in any order
 
 
@@ -57,29 +55,29 @@ def train(ratings: DataFrame, settings: Als) -> ALSModel:
         There is nothing to learn from.
     """
     ordered = ratings.repartition(settings.blocks, c.USER_INDEX).sortWithinPartitions(c.USER_INDEX, c.ITEM_INDEX)
-    solver = ALS(
-        userCol=c.USER_INDEX,
-        itemCol=c.ITEM_INDEX,
-        ratingCol=c.VALUE,
-        implicitPrefs=settings.implicit,
-        rank=settings.rank,
-        maxIter=settings.iterations,
-        alpha=settings.alpha,
-        regParam=settings.regularization,
-        numUserBlocks=settings.blocks,
-        numItemBlocks=settings.blocks,
-        checkpointInterval=settings.checkpoint_interval,
-        seed=settings.seed,
-    )
+    kept = persisted(ordered)  # MLlib would compute it twice, to count its partitions and to read it
     try:
-        return solver.fit(ordered)
-    except IllegalArgumentException as error:
-        if _EMPTY not in str(error):
-            raise
-        raise DataError(
-            "ALS has no ratings to learn from: gold.sequences holds no event with a positive als.weights entry (or, "
-            "with als.implicit: false, no rating with stars). Look at features.event_types and als.weights."
-        ) from error
+        if kept.isEmpty():
+            raise DataError(
+                "ALS has no ratings to learn from: gold.sequences holds no event with a positive als.weights entry "
+                "(or, with als.implicit: false, no rating with stars). Look at features.event_types and als.weights."
+            )
+        return ALS(
+            userCol=c.USER_INDEX,
+            itemCol=c.ITEM_INDEX,
+            ratingCol=c.VALUE,
+            implicitPrefs=settings.implicit,
+            rank=settings.rank,
+            maxIter=settings.iterations,
+            alpha=settings.alpha,
+            regParam=settings.regularization,
+            numUserBlocks=settings.blocks,
+            numItemBlocks=settings.blocks,
+            checkpointInterval=settings.checkpoint_interval,
+            seed=settings.seed,
+        ).fit(kept)
+    finally:
+        kept.unpersist()
 
 
 def with_ids(factors: DataFrame, vocabulary: DataFrame, index: str, identifier: str) -> DataFrame:

@@ -167,6 +167,6 @@ def test_too_few_gpus_are_named_before_the_launch(job, cluster):
     few = ("two_tower.ranks=3", "two_tower.start_timeout_seconds=30")
     refused = job.submit(*(part for one in few for part in ("--set", one)), master=cluster.url, spark=ONE_EACH)
     said = refused.communicate()[0]
-    assert refused.returncode == 2, said
+    assert refused.returncode == 4, said
     assert f"two_tower.ranks=3 needs 3 Spark slots at once, and {cluster.url} has 2 for this job" in said
     assert "a slot is 1 core(s) and 1 GPU(s)" in said
