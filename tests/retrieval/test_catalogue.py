@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from sparkrec import columns as c
+from sparkrec.config.recommend import Recommend
 from sparkrec.errors import DataError
 from sparkrec.retrieval import catalogue, join, recall
+from sparkrec.retrieval.reranking import Policy
 
 pytestmark = pytest.mark.spark
 
@@ -55,9 +57,10 @@ def test_an_approximate_search_is_measured_and_refused_when_it_finds_too_little(
     places = {(row[0], row[2]) for row in wanted}
     share = sum((row[0], row[2]) in places for row in found) / len(wanted)
     assert 0.2 < share < 0.9
-    assert recall.measured(frame, cells, 10, minimum=0.2) == pytest.approx(share)
-    with pytest.raises(DataError, match=r"'toy' finds 0\.\d+ of the exact lists.*Raise recommend.probes.*1 of 4 cells"):
-        recall.measured(frame, cells, 10, minimum=0.99)
+    policy = Policy(Recommend())
+    assert recall.measured(frame, cells, 10, 0.2, policy) == pytest.approx(share)
+    with pytest.raises(DataError, match=r"'toy' finds 0\.\d+ of the 10 best.*Raise recommend.probes.*1 of 4 cells"):
+        recall.measured(frame, cells, 10, 0.99, policy)
 
 
 def test_vectors_of_two_widths_are_refused(spark):
