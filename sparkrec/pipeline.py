@@ -125,8 +125,8 @@ class Run:
         place = self.path(*parts).removeprefix("file://")
         if "://" in place:
             raise ConfigError(
-                f"lake.path is {self.settings.lake.path}, and {what} is kept in a folder. Mount the store, for "
-                "instance as /mnt/lake, and name that."
+                f"lake.path is {self.settings.lake.path}, and {what} is kept in a folder that is reached by path, from "
+                "every machine that needs it. Mount the store, for instance as /mnt/lake, and name that."
             )
         return Path(place).absolute()
 

@@ -29,7 +29,9 @@ _FOLDERS = (("models", "two_tower"), ("models", "ranker"), ("reports",))
 
 @dataclass(frozen=True)
 class Expired:
-    """``partitions``: table → how many runs it had rows of; ``folders``: those below the lake."""
+    """``runs`` : of which something was left; ``partitions`` : table → how many of them it had rows of; ``folders`` :
+    theirs, below the lake.
+    """
 
     runs: list[str]
     partitions: dict[str, int]
@@ -57,13 +59,15 @@ def drop(run: Run, dry_run: bool) -> Expired:
     records = run.lake.read(schemas.RUNS).select(c.RUN_ID, c.STAGE, c.STARTED, c.SECONDS).collect()
     now = run.started.astimezone().replace(tzinfo=None)  # as Spark gives times: of the clock here
     old = expired(records, settings.drop_runs_after_days, settings.keep_runs, now)
-    partitions = {}
+    partitions, runs = {}, set()
     for table in filter(run.lake.exists, _TABLES):
         there = sorted(maintenance.partitions(run.lake, table, c.RUN_ID) & old)
         if there and not dry_run:
             maintenance.delete_partitions(run.lake, table, c.RUN_ID, there)
         partitions[table.name] = len(there)
-    return Expired(sorted(old), partitions, _folders(run, old, dry_run))
+        runs |= set(there)
+    folders = _folders(run, old, dry_run)
+    return Expired(sorted(runs | {folder.rpartition("/")[2] for folder in folders}), partitions, folders)
 
 
 def _folders(run: Run, old: Collection[str], dry_run: bool) -> list[str]:

@@ -33,8 +33,9 @@ def check(run: Run, settings: Publish, model: str, lists: int) -> None:
 
 
 def _enough(run: Run, settings: Publish, lists: int) -> None:
-    before = [row for row in _records(run, "publish", any_run=True) if _same_place(row, settings)]
-    last = int(before[-1][c.COUNTS].get("lists", 0)) if before else 0
+    published = run.lake.read(schemas.RUNS).where(F.col(c.STAGE) == "publish").collect()
+    before = max((row for row in published if _same_place(row, settings)), key=finished, default=None)
+    last = int(before[c.COUNTS].get("lists", 0)) if before else 0
     if lists < settings.min_share * last:
         raise DataError(
             f"There are {lists:,} lists, and the last publication to {settings.to} had {last:,}: less than "
@@ -44,10 +45,10 @@ def _enough(run: Run, settings: Publish, lists: int) -> None:
 
 
 def _alike(run: Run, most: float, model: str) -> None:
-    recorded = _records(run, "recommend")
-    changes = _details(recorded[-1]).get("changes") if recorded else None
-    churn = ((changes or {}).get("models", {}).get(model) or {}).get("churn_all")
-    if changes and churn is not None and churn > most:
+    recorded = [row for row in run.records() if row[c.STAGE] == "recommend"]
+    changes = _details(recorded[-1]).get("changes", {}) if recorded else {}
+    churn = changes.get("models", {}).get(model, {}).get("churn_all", 0.0)  # none was noted for a first run
+    if churn > most:
         raise DataError(
             f"Of the lists of '{model}' {churn:.0%} are new since the run '{changes['previous']}', and "
             f"publish.max_churn allows {most:.0%}. {_UNCHANGED} Look into the report; if it is right, pass --set "
@@ -70,13 +71,6 @@ def _better(run: Run, other: str, model: str) -> None:
             f"The lists of '{model}' have {run.settings.evaluate.primary} {found[model]:.4f}, and those of '{other}' "
             f"(publish.must_beat) {found[other]:.4f}. {_UNCHANGED}"
         )
-
-
-def _records(run: Run, stage: str, any_run: bool = False) -> list[Any]:
-    records = run.lake.read(schemas.RUNS).where(F.col(c.STAGE) == stage)
-    if not any_run:
-        records = records.where(F.col(c.RUN_ID) == run.run_id)
-    return sorted(records.collect(), key=finished)
 
 
 def _same_place(record: Any, settings: Publish) -> bool:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
-from sparkrec.errors import ConfigError
 from sparkrec.models import two_tower
 from sparkrec.schemas import Table
 from sparkrec.training import manifest, placement, warm_start
@@ -35,13 +34,7 @@ def model_folder(run: Run) -> Path:
     ConfigError
         The lake is not a mounted folder.
     """
-    folder = run.path("models", two_tower.NAME, run.run_id).removeprefix("file://")
-    if "://" in folder:
-        raise ConfigError(
-            f"lake.path is {run.settings.lake.path}, and the two-tower ranks keep checkpoints and the model in a "
-            "folder that all of them reach by path. Mount the store, for instance as /mnt/lake, and name that."
-        )
-    return Path(folder).absolute()
+    return run.folder("what the two-tower ranks share", "models", two_tower.NAME, run.run_id)
 
 
 def chosen_folder(run: Run) -> Path:

@@ -186,6 +186,7 @@ def test_what_old_runs_left_is_dropped_and_nothing_else(make_run: Callable[..., 
         "models/two_tower/a-40", "models/two_tower/b's-20", "reports/a-40", "reports/b's-20",
     ]  # fmt: skip
     version = run.lake.version(LISTS)
-    assert left(upkept()) == left(run)
+    assert left(again := upkept()) == left(run)
+    assert again.counts["runs_dropped"] == 0
     assert run.lake.version(LISTS) == version, "the second time there is nothing to do"
     assert run.lake.read(schemas.RUNS).count() == 4, "what ran is remembered"
