@@ -58,7 +58,7 @@ def curves(lines: Sequence[Line], title: str, x_label: str, y_label: str, percen
     points = [point for line in lines for point in line.points]
     if not points:
         return ""
-    width, height, left, right, top, bottom = 480, 300, 52, 14, 12, 44
+    width, height, left, right, top, bottom = 480, 300, 52, 20, 12, 44  # half of "100%" on the right
     xs, ys = [x for x, _ in points], [y for _, y in points]
     x0, x1 = (0.0, 1.0) if percent else _span(xs)
     y0, y1 = (0.0, 1.0) if percent else _span(ys)
