@@ -32,7 +32,7 @@ def section() -> str:
     measured, lines = [], []
     for number, now in enumerate(many["stages"]):
         known = [result["stages"][number] for result in results if result["stages"][number]["core_s"] is not None]
-        work = 1e6 * slope(*known[-2:], "core_s")
+        work = 1e6 * slope(known[-2], known[-1], "core_s")
         then = results[-2]["stages"][number]
         wire = slope(then, now, "shuffled")
         measured.append(
@@ -47,7 +47,7 @@ def section() -> str:
     rows = many["stages"][0]["rows"]
     disk = {name.rpartition("/")[2]: size / rows for name, size in many["bytes"].items()}
     clean = [next(one for one in result["stages"] if one["stage"] == "clean") for result in results[-2:]]
-    shuffled = slope(*clean, "shuffled")
+    shuffled = slope(clean[0], clean[1], "shuffled")
     widest = WIDEST * shuffled
     tasks = {name: events * widest / PARTITION for name, events in EVENTS.items()}
     kept = {name: events * (PERSISTED + shuffled) / 1e12 for name, events in EVENTS.items()}

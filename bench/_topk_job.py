@@ -104,8 +104,10 @@ def sparks(run: Run, k: int, most: int, sample: int) -> tuple[float, dict[int, l
         for table, index in ((schemas.VECTORS_USERS, c.USER_INDEX), (schemas.VECTORS_ITEMS, c.ITEM_INDEX))
     )
     users.count(), items.count()
-    width = len(items.head()["features"])
-    found = run.spark._jvm.org.apache.spark.ml.recommendation.ALSModel("als", width, users._jdf, items._jdf)
+    first, jvm = items.head(), run.spark._jvm
+    assert first
+    assert jvm
+    found = jvm.org.apache.spark.ml.recommendation.ALSModel("als", len(first["features"]), users._jdf, items._jdf)
     found = found.setUserCol("user").setItemCol("item").setPredictionCol("prediction").setBlockSize(4096)
     model = ALSModel(found)
     start = time.perf_counter()
@@ -131,7 +133,7 @@ def memory(run: Run) -> list[dict[str, float]]:
     items = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, where), MODEL)
     users = join.with_seen(run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), ("view",))
     frame = join.with_vectors(users, run.read(schemas.VECTORS_USERS, where)).repartition(2)
-    work = join._kernel(items, items, 10, 4096)
+    work = join.lists_kernel(items, items, None, 10, 4096, None)
 
     def watched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import os

@@ -40,6 +40,7 @@ def rank(out: str) -> None:
     spoiled = trainer.hash_of_all(trainer.hash())
     started = time.perf_counter()
     found = checkpoint.newest(folder / "checkpoints", "billion", collective, print)
+    assert found, "the checkpoint just saved is not found"
     trainer.restore(found.read, COUNT)
     restored = time.perf_counter() - started
     after = trainer.hash_of_all(trainer.hash())

@@ -232,6 +232,7 @@ def retail_gain(log: pd.DataFrame, end: np.datetime64, prior: float) -> list[dic
     for who, some in (("all", keys >= 0), ("from abroad", (people.country != "United Kingdom").to_numpy())):
         mean = bootstrap.means(bootstrap.sums(np.stack(values, axis=1)[some], keys[some], 1000))
         gap = bootstrap.interval(mean[1:, 1] - mean[1:, 0])
+        assert gap, f"too few users for an interval: {who}"
         apart = int((values[0][some] != values[1][some]).sum())
         what = f"segment against everyone: {gap[0]:+.4f} to {gap[1]:+.4f}, {bootstrap.verdict(gap, apart)}"
         name = f"Online Retail, new customers at first sight, {who} ({some.sum()} users): {what}"

@@ -160,9 +160,9 @@ def measure(folder: Path, events: int, peers: list[str]) -> None:
     ]
     if before := smaller(rows):
         for now, then in zip(measured, before, strict=True):
-            cost = [[1e6 * one["core_s"] / one["rows"]] for one in (now, then)]
+            cost, known = ([1e6 * one["core_s"] / one["rows"]] for one in (now, then))
             name = f"{now['stage']}: cost of a row, {rows:,} rows against {then['rows']:,}"
-            claims.append(claim(name, *cost, "core-µs a row", 1 / 1.2, higher=False))
+            claims.append(claim(name, cost, known, "core-µs a row", 1 / 1.2, higher=False))
     save("featurize", claims, " ".join(said), str(events), stages=measured, bytes=disk)
 
 

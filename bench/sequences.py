@@ -76,7 +76,7 @@ def train(side: str, history: str) -> dict[str, Any]:
     trainer = Trainer(settings, towers.Sizes(USERS, ITEMS, 0), None, SingleProcess())
     encode = towers.encode_positions
     if side == "peer":
-        loader._by_position = copied(loader)
+        loader._by_position = copied(loader)  # type: ignore[method-assign]
         encode = towers.encode_users
     steps = loader.steps_per_epoch
     sums = np.zeros((EPOCHS * steps, 2))
@@ -118,8 +118,8 @@ def main() -> None:
     claims, said = [], []
     for history in HISTORIES:
         ours, peer = results["ours", history], results["peer", history]
-        rates = [[result["rate"] for result in side] for side in (ours, peer)]
-        claims.append(claim(f"sequences, {history}: one pass against one example a row", *rates, "targets/s", 5))
+        rates, copied = ([result["rate"] for result in side] for side in (ours, peer))
+        claims.append(claim(f"sequences, {history}: one pass against one example a row", rates, copied, "targets/s", 5))
         said.append(
             f"{history}: loss {ours[0]['loss']:.4f} and {peer[0]['loss']:.4f}, validation NDCG@20 "
             f"{ours[0]['ndcg']:.4f} and {peer[0]['ndcg']:.4f}"

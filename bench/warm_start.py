@@ -80,7 +80,7 @@ class Shop:
         return self.plan(folder, day, exam=(self.second < (day + WEEK) * DAY) & asked[self.user])
 
     def plan(
-        self, folder: Path, day: int, base: Base | None = None, exam: np.ndarray | None = None, **settings: Any
+        self, folder: Path, day: int, base: Base | None = None, *, exam: np.ndarray | None = None, **settings: Any
     ) -> Plan:
         """The training on all events before a day."""
         sizes, before = self.sizes(day), self.second < day * DAY
@@ -108,7 +108,9 @@ class Shop:
             folder.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, path, row_group_size=len(table))
             manifests.append(Manifest(name, day, ((Piece(str(path), 0, len(table)),),)))
-        return Plan(str(folder), config.model_dump(mode="json"), sizes, *manifests, as_of=day * DAY, base=base)
+        return Plan(
+            str(folder), config.model_dump(mode="json"), sizes, manifests[0], manifests[1], as_of=day * DAY, base=base
+        )
 
 
 def numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,9 +157,10 @@ def week(shop: Shop, folder: Path, seed: int) -> dict[str, Any]:
     sunday = shop.plan(folder / "sunday", SUNDAY, seed=seed)
     epochs = train(sunday)[0]["epochs"]
     again = shop.plan(folder / "full", end, seed=seed, epochs=epochs, select_on_validation=False)
+    ways: dict[str, dict[str, Any]] = {"warm": {}, "no_replay": {"replay": 0.0}}
     found: dict[str, Any] = {"epochs": epochs, "full_seconds": train(again)[1]}
     found |= {"stale": quality(sunday, exams), "full": quality(again, exams)}
-    for name, settings in (("warm", {}), ("no_replay", {"replay": 0.0})):
+    for name, settings in ways.items():
         last, seconds = sunday, []
         for day in range(SUNDAY + 1, end + 1):
             base = base_of(last, shop.sizes(day), day * DAY)

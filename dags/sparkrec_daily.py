@@ -21,6 +21,7 @@ import os
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
@@ -51,7 +52,7 @@ RECOMMENDATIONS = Asset("sparkrec://recommendations")
 class SparkrecJob(SparkSubmitOperator):
     """One stage. A bad configuration (exit 2) or bad data (exit 3) fails at once; all else is retried."""
 
-    def execute(self, context):  # noqa: ANN001, ANN201  Airflow's own signature
+    def execute(self, context: Any) -> Any:
         BaseHook.get_connection(self._conn_id)  # raises, by name, where it does not exist
         try:
             return super().execute(context)

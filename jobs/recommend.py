@@ -34,11 +34,11 @@ def recommend(run: Run) -> None:
         run.write(schemas.RECOMMENDATIONS, lists, place)
     run.count(users=users.where(segments.person(F.col(c.USER_ID))).count())
     by_model = shortfall.counted(run)
-    for model, row in by_model.items():
+    for name, row in by_model.items():
         if row["short_lists"]:
-            of = popularity.NAME if model == ranker.NAME else model  # a ranker may recommend what popularity may
-            lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: model})
-            last = "caps_or_candidates" if model == ranker.NAME else shortfall.CAPS
+            of = popularity.NAME if name == ranker.NAME else name  # a ranker may recommend what popularity may
+            lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: name})
+            last = "caps_or_candidates" if name == ranker.NAME else shortfall.CAPS
             row["short_because"] = shortfall.reasons(
                 users,
                 _vectors(run, of),

@@ -97,10 +97,10 @@ def similarity_join(
     segments
         The items of the model of segments; None: there are none.
     """
-    return frame.mapInArrow(_kernel(items, popular, segments, k, block, policy), DDL)
+    return frame.mapInArrow(lists_kernel(items, popular, segments, k, block, policy), DDL)
 
 
-def _kernel(
+def lists_kernel(
     items: ItemMatrix, popular: ItemMatrix, segments: ItemMatrix | None, k: int, block: int, policy: Policy | None
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
