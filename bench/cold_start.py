@@ -234,7 +234,8 @@ def retail_gain(log: pd.DataFrame, end: np.datetime64, prior: float) -> list[dic
         gap = bootstrap.interval(mean[1:, 1] - mean[1:, 0])
         assert gap, f"too few users for an interval: {who}"
         apart = int((values[0][some] != values[1][some]).sum())
-        what = f"segment against everyone: {gap[0]:+.4f} to {gap[1]:+.4f}, {bootstrap.verdict(gap, apart)}"
+        said = bootstrap.verdict(gap, apart, int(some.sum()))
+        what = f"segment against everyone: {gap[0]:+.4f} to {gap[1]:+.4f}, {said}"
         name = f"Online Retail, new customers at first sight, {who} ({some.sum()} users): {what}"
         rows.append(claim(name, [mean[0, 1]], [mean[0, 0]], f"NDCG@{K}", 1.0))
     return rows

@@ -17,7 +17,7 @@ def clean(run: Run) -> None:
     where to go on, or why all is computed. Each row is judged by itself, and repeats are merged; near repeats,
     sessions, cancellations and bots are found among what is good. Without a catalogue the log describes its items.
     """
-    settings, source = run.settings.clean, sources.get(run.settings.source)
+    settings, source = run.settings.clean, sources.of(run)
     start = state.begin(run, source)
     if start.nothing_new(run):
         run.say("nothing has come since the last run")

@@ -9,7 +9,7 @@ from sparkrec.privacy import persons, suppressed
 
 def erase(run: Run) -> None:
     """Removes users from every table, model and report, with all history, and proves it by reading every file."""
-    source = sources.get(run.settings.source)
+    source = sources.of(run)
     who = persons.find(run, persons.named(run.arguments["users"]))
     key = suppressed.key(run, create=True)
     run.audit.update(users=len(who.given), digest=key.digest("request", "\n".join(sorted(who.stored))))

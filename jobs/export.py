@@ -11,7 +11,7 @@ from sparkrec.privacy import persons, protect
 
 def export(run: Run) -> None:
     """Writes all that the lake holds of one user: JSON lines a table, and a summary that a person reads."""
-    source, folder = sources.get(run.settings.source), Path(run.arguments["to"])
+    source, folder = sources.of(run), Path(run.arguments["to"])
     who = persons.find(run, (run.arguments["user"],))
     if held := protect.held_key(run):
         run.audit.update(digest=persons.key_of(run, held).digest("request", who.stored[0]))

@@ -29,7 +29,8 @@ def featurize(run: Run) -> None:
 
     Users' rows are what is held of them and what came since the last run; ``start`` says where to go on, or why all is
     computed. Items are folded anew from what is held by then. ``at`` are the split's times, ``members`` the items that
-    models know, ``asked`` what the test users went on to do, and ``answerable`` what of that a model may answer with.
+    models know, ``chosen`` what the test users went on to do, ``asked`` the goods among it, and ``answerable`` what
+    of those a model may answer with.
     """
     settings, silver = run.settings, run.read(schemas.SILVER_EVENTS)
     at = splits.borders(settings.split, selection.end_of_log(silver, settings.features.event_types, run.date))
@@ -43,10 +44,10 @@ def featurize(run: Run) -> None:
     events = selection.without_rare(parted, settings.features)
     train = selection.training(events)
     came = increments.came(start, train)
-    parts, left_out = selection.tally(parted, events, settings.features)
-    run.say("events: " + ", ".join(f"{part} {n:,}" for part, n in parts.items()))
+    tally = selection.tally(parted, events, settings.features)
+    run.say(f"read {tally.read:,} events: " + ", ".join(f"{part} {n:,}" for part, n in tally.parts.items()))
     if start.full:
-        splits.require_training_events(parts.get(splits.TRAIN, 0), settings.split, at)
+        splits.require_training_events(tally.parts.get(splits.TRAIN, 0), settings.split, at)
 
     sums = persisted(users.sums(came))
     found = increments.found_users(run, start, sums, rewritten)
@@ -89,7 +90,8 @@ def featurize(run: Run) -> None:
 
     known_users = user_ids.where(F.col(c.COUNT) > 0)
     known_items = item_ids.join(members, c.ITEM_ID, "left_semi")
-    asked = persisted(holdout.indexed(holdout.asked(events, settings), known_users, known_items))
+    chosen = persisted(holdout.indexed(holdout.asked(events, settings), known_users, known_items))
+    asked = persisted(holdout.of_goods(chosen, run.read(schemas.SILVER_ITEMS), at))
     met = run.read(schemas.GOLD_PAIRS), run.read(schemas.GOLD_SEQUENCES)
     test_pairs = run.write(schemas.GOLD_HOLDOUT, holdout.answerable(asked, *met, gold_items, settings))
 
@@ -99,15 +101,16 @@ def featurize(run: Run) -> None:
         prices_filled=all_items.prices_filled,
         features=n_features,
         **sequences.counts(run.read(schemas.GOLD_SEQUENCES)),
-        events_test=parts.get(splits.TEST, 0),
+        events_test=tally.parts.get(splits.TEST, 0),
         test_pairs=test_pairs,
+        holdout_no_goods=chosen.count() - asked.count(),
         holdout_already_seen=asked.count() - test_pairs,
         **holdout.counts(run.read(schemas.GOLD_HOLDOUT), asked),
     )
     times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}
     done = {"events": changed.numbers, "profiles": told.numbers}
     run.detail(
-        left_out=left_out, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings, done)
+        read=tally.record, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings, done)
     )
     run.spark.catalog.clearCache()
 

@@ -8,7 +8,7 @@ from sparkrec.pipeline import Run
 
 def ingest(run: Run) -> None:
     """Log and catalogue files → bronze.events and bronze.items, each file once."""
-    source = sources.get(run.settings.source)
+    source = sources.of(run)
     source.prepare(run)
     events = bronze.append(run, schemas.BRONZE_EVENTS, source.event_files)
     items = bronze.append(run, schemas.BRONZE_ITEMS, source.item_files)

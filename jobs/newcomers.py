@@ -30,7 +30,7 @@ def newcomers(run: Run) -> None:
     size = reranking.pool_size(shop.settings.k, shop.settings)
     recall.say_how(run, two_tower.NAME, shop.matrix(two_tower.NAME), users, size, shop.policy)
     place = {c.RUN_ID: run.run_id, c.MODEL: strangers.NAME}
-    run.count(rows=run.write(schemas.RECOMMENDATIONS, shop.lists(users, two_tower.NAME), place))
+    run.count(rows=run.write_blocks(schemas.RECOMMENDATIONS, shop.lists(users, two_tower.NAME), place))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def recommend(run: Run) -> None:
     """Vectors → k unseen, available items for every user and model, and a list for anyone else."""
     shop = Shop(run)
     users = persisted(rules.users(run, shop.named), StorageLevel.DISK_ONLY)
+    rows: dict[str, int] = {}
     for model in shop.settings.models:
         if model == ranker.NAME:
             lists = serving.lists(run, shop, users)
@@ -31,18 +32,18 @@ def recommend(run: Run) -> None:
             recall.say_how(run, model, shop.matrix(model), frame, size, shop.policy)
             lists = shop.lists(frame, model)
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
-        run.write(schemas.RECOMMENDATIONS, lists, place)
+        rows[model] = run.write_blocks(schemas.RECOMMENDATIONS, lists, place)
     run.count(users=users.where(segments.person(F.col(c.USER_ID))).count())
-    by_model = shortfall.counted(run)
+    by_model = shortfall.counted(run, rows)
     for name, row in by_model.items():
         if row["short_lists"]:
             of = popularity.NAME if name == ranker.NAME else name  # a ranker may recommend what popularity may
-            lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: name})
+            written = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: name})
             last = "caps_or_candidates" if name == ranker.NAME else shortfall.CAPS
             row["short_because"] = shortfall.reasons(
                 users,
                 _vectors(run, of),
-                lists,
+                written,
                 shop.matrix(of),
                 shop.matrix(popularity.NAME),
                 shop.settings.k,

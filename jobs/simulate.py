@@ -8,7 +8,7 @@ from sparkrec.pipeline import Run
 
 def simulate(run: Run) -> None:
     """The raw logs of a simulated shop, where they are not there yet."""
-    source = sources.get(run.settings.source)
+    source = sources.of(run)
     if source.name != "simulator":
         raise ConfigError(f"source.name is '{source.name}', so there is nothing to simulate. Run the stage 'ingest'.")
     source.prepare(run)

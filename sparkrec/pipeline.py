@@ -20,6 +20,7 @@ from sparkrec import __version__, schemas
 from sparkrec import columns as c
 from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
+from sparkrec.lake.blocks import Blocks
 from sparkrec.lake.records import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
@@ -192,6 +193,10 @@ class Run:
             frame = frame.withColumns({name: F.lit(x) for name, x in where.items() if name not in frame.columns})
         version, rows = self.lake.overwrite(table, frame, where, base)
         return self._wrote(table, version, rows)
+
+    def write_blocks(self, table: Table, blocks: Blocks, where: Mapping[str, str]) -> int:
+        """:meth:`write` of one partition, by the executors that make its rows: see :meth:`Lake.overwrite_blocks`."""
+        return self._wrote(table, *self.lake.overwrite_blocks(table, blocks, where))
 
     def append(self, table: Table, frame: DataFrame, base: int, properties: Mapping[str, str] | None = None) -> int:
         """Append in one commit, on top of the version ``base``; returns the rows written. See :meth:`Lake.append`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,31 @@ def gold(
         if only is not None and table not in only:
             continue
         write(run, table, rows)
+
+
+def silver(
+    run: Run,
+    users: Sequence[Sequence[Event]],
+    country: Callable[[int, int], str | None] = lambda user, time: None,
+    catalogue: Sequence[tuple[str, dt.datetime, Mapping[str, Any]]] = (),
+) -> None:
+    """The silver tables behind :func:`gold`; ``country`` of a user at a time, ``catalogue`` : item, from when on, what.
+
+    What the catalogue does not say is for sale.
+    """
+    rows = [
+        {
+            c.EVENT_ID: f"e{n}-{line}", c.USER_ID: f"u{n}", c.ITEM_ID: f"i{item}", c.EVENT_TYPE: kind, c.LINE: line,
+            c.EVENT_TIME: dt.datetime.fromtimestamp(time, dt.UTC), c.COUNTRY: country(n, time),
+            c.EVENT_DATE: dt.datetime.fromtimestamp(time, dt.UTC).date(), c.COPIES: 1,
+        }
+        for n, events in enumerate(users)
+        for line, (item, kind, time) in enumerate(events)
+    ]  # fmt: skip
+    write(run, schemas.SILVER_EVENTS, rows)
+    write(run, schemas.SILVER_SUSPECTS, [])
+    told = [{c.ITEM_ID: item, c.VALID_FROM: since, c.FOR_SALE: True, **what} for item, since, what in catalogue]
+    write(run, schemas.SILVER_ITEMS, told)
 
 
 def _cut(events: Sequence[Event], chunk: int) -> list[tuple[int, Sequence[Event]]]:

@@ -64,6 +64,7 @@ def test_later_files_and_overrides_win_key_by_key(base: Path, tmp_path: Path) ->
             },
             ["method is dpp, and none of ranker.sources says how alike", "Add als or two_tower"],
         ),
+        ({"lake": {"path": "/lakes/a%2Fb"}}, ["lake.path is /lakes/a%2Fb", "Rename the folder"]),
         ({"recommend": {"k": 5}}, ["evaluate.ks asks for 20 items but recommend.k writes 5"]),
         ({"source": {"path": "${SPARKREC_NOT_SET}"}}, ["SPARKREC_NOT_SET is not set"]),
         ({"recommend": {"models": ["ranker"]}}, ["features.neighbors is 0", "for instance to 20"]),
@@ -105,6 +106,12 @@ def test_a_relative_lake_is_made_absolute_and_a_uri_is_left(base: Path, tmp_path
     monkeypatch.chdir(tmp_path)
     assert config.load([base], ["lake.path=a/b"]).lake.path == str(tmp_path / "a" / "b")
     assert config.load([base], ["lake.path=s3a://a/b"]).lake.path == "s3a://a/b"
+
+
+def test_a_lake_may_have_a_percent_sign_in_its_name_where_the_trainer_finds_it(base: Path) -> None:
+    assert config.load([base], ["lake.path=/100%/ü"]).lake.path == "/100%/ü"
+    without = "recommend.models=[popularity, als]"
+    assert config.load([base], ["lake.path=/a%20b", without]).lake.path == "/a%20b"
 
 
 def test_round_trip_and_hash(base: Path) -> None:

@@ -172,6 +172,16 @@ class Settings(Section):
             raise ValueError("ranker.sources has segment_popularity: add country to popularity.segments")
         return self
 
+    @model_validator(mode="after")
+    def _the_trainer_finds_the_lake(self) -> Settings:
+        # It reads Delta's log without Spark, by deltalake, which decodes what is called %20 to a blank.
+        if self.uses("two_tower") and re.search("%[0-9A-Fa-f]{2}", self.lake.path):
+            raise ValueError(
+                f"lake.path is {self.lake.path}, and the two-tower trainer finds no table below a folder that has a "
+                "percent sign before two hexadecimal digits in its name. Rename the folder, or name another"
+            )
+        return self
+
     def uses(self, model: str) -> bool:
         """Whether any list is made with the model's vectors, or from candidates that it brings."""
         ranked = self.ranker.sources if "ranker" in self.recommend.models else ()

@@ -28,6 +28,7 @@ BLOCK = 1 << 12
 #: Users with different results below which a difference is not judged: however the others are, they say nothing, and a
 #: resample cannot bring what was not seen. Where there is no difference, gaps of NDCG or recall of either sign were
 #: called one in 6 to 7 of 100 simulations with 20 such users, in 8 to 9 with 6 to 10, in 12 with 4 (5 is what is said).
+#: A mean over fewer users has no interval, for the same reason: of one user every resample is that user.
 FEWEST = 20
 
 
@@ -89,11 +90,14 @@ def interval(resampled: F64, level: float = 0.95) -> tuple[float, float] | None:
 NOISE, TOO_FEW, UNTESTED = "inside the noise", "too few to tell", "not tested"
 
 
-def verdict(difference: tuple[float, float] | None, apart: int) -> str:
-    """What the interval of a difference says in words, if ``apart`` users at least have different results."""
+def verdict(difference: tuple[float, float] | None, apart: int, users: int) -> str:
+    """What the interval of a difference says in words; ``apart`` of the ``users`` have different results.
+
+    Among enough users, none of whom has different results, there is no difference; among too few that is not known.
+    """
     if difference is None:
         return UNTESTED
-    if 0 < apart < FEWEST:
+    if 0 < apart < FEWEST or users < FEWEST:
         return TOO_FEW
     low, high = difference
     return "ahead" if low > 0 else "behind" if high < 0 else NOISE

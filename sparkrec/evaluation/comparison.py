@@ -15,7 +15,10 @@ from sparkrec.evaluation.outcomes import SEGMENTS, Totals
 
 @dataclass(frozen=True)
 class Measure:
-    """The mean of one metric over the test users of a segment, with its 95 % interval where there is one."""
+    """The mean of one metric over the test users of a segment, with its 95 % interval where there is one.
+
+    There is none where nothing was resampled, or the users are too few (:attr:`few`).
+    """
 
     model: str
     metric: str
@@ -25,6 +28,11 @@ class Measure:
     low: float | None
     high: float | None
     n_users: int
+
+    @property
+    def few(self) -> bool:
+        """Whether the users are too few for an interval."""
+        return self.n_users < bootstrap.FEWEST
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,16 @@ class Comparison:
             if not n_users:
                 continue
             means = bootstrap.means(sums)
+            resampled = means[1:] if n_users >= bootstrap.FEWEST else means[:0]
             for column, (model, metric, k) in enumerate(self._columns()):
-                low, high = bootstrap.interval(means[1:, column]) or (None, None)
+                low, high = bootstrap.interval(resampled[:, column]) or (None, None)
                 found.append(Measure(model, metric, k, segment, float(means[0, column]), low, high, n_users))
         return found
 
     def differences(self, metric: str, k: int, segment: str = "all") -> list[Difference]:
         """Every model against every other on one metric, over a segment; none where nobody was tested."""
-        means, apart = bootstrap.means(self._of(segment, self.totals.sums)), self._of(segment, self.totals.apart)
+        sums, apart = self._of(segment, self.totals.sums), self._of(segment, self.totals.apart)
+        means, n_users = bootstrap.means(sums), int(sums[0, 0])
         pairs = [frozenset(pair) for pair in combinations(self.models, 2)]
         place, width = metrics.names(self.ks).index((metric, k)), len(metrics.names(self.ks))
         columns = {model: self._columns().index((model, metric, k)) for model in self.models}
@@ -92,7 +102,7 @@ class Comparison:
                 gap = means[:, columns[model]] - means[:, columns[other]]
                 between = bootstrap.interval(gap[1:])
                 differ = int(apart[pairs.index(frozenset((model, other))) * width + place])
-                verdict = bootstrap.verdict(between, differ)
+                verdict = bootstrap.verdict(between, differ, n_users)
                 low, high = (None, None) if between is None or verdict == bootstrap.TOO_FEW else between
                 found.append(Difference(model, other, metric, k, float(gap[0]), low, high, verdict, differ))
         return found

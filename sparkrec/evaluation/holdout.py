@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
-from sparkrec.evaluation.splits import PART, TEST
+from sparkrec.evaluation.splits import PART, TEST, Borders, utc
 from sparkrec.features import activity
 from sparkrec.retrieval import rules
 
@@ -41,12 +41,27 @@ def indexed(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     return joined.select(*schemas.GOLD_HOLDOUT.column_names)
 
 
+def of_goods(asked: DataFrame, catalogue: DataFrame, at: Borders) -> DataFrame:
+    """:func:`indexed`, without items that nobody knew before the split and that are no goods: a new kind of postage.
+
+    ``catalogue`` is silver.items, of which an item's first row decides, if it came after the split. What is known at
+    the split is judged as of the split (:mod:`sparkrec.features.selection`), whatever is said of it later: models could
+    offer it.
+    """
+    first = catalogue.where(F.col(c.VALID_FROM) <= utc(at.end)).groupBy(c.ITEM_ID)
+    told = first.agg(F.min_by(c.FOR_SALE, c.VALID_FROM).alias(c.FOR_SALE), F.min(c.VALID_FROM).alias(c.VALID_FROM))
+    no_goods = told.where(~F.col(c.FOR_SALE) & (F.col(c.VALID_FROM) > utc(at.as_of)))
+    unknown = F.when(F.col(c.ITEM_INDEX).isNull(), F.col(c.ITEM_ID))
+    kept = asked.join(no_goods.select(F.col(c.ITEM_ID).alias("_no_goods")), unknown == F.col("_no_goods"), "left_anti")
+    return kept.select(*schemas.GOLD_HOLDOUT.column_names)
+
+
 def answerable(
     asked: DataFrame, pairs: DataFrame, sequences: DataFrame, items: DataFrame, settings: Settings
 ) -> DataFrame:
     """For a split by time: without the items that the user met in training in a way that ``recommend`` excludes.
 
-    ``asked`` is :func:`indexed`; the others are gold.pairs, gold.sequences and gold.items. No model is allowed to
+    ``asked`` is :func:`of_goods`; the others are gold.pairs, gold.sequences and gold.items. No model is allowed to
     recommend those, so they would only lower every number by the same unknown amount. What ``recommend`` has forgotten
     at the split may be asked for. The published protocols (leave one out, a given split) keep every pair, as their
     numbers do.
@@ -78,7 +93,7 @@ def _remembered(sequences: DataFrame, items: DataFrame, settings: Settings) -> D
 
 def counts(written: DataFrame, asked: DataFrame) -> dict[str, int]:
     """test_users, those without a training event, the items that were not known before the split, and the users who
-    chose nothing but what :func:`answerable` takes out of ``asked`` (:func:`indexed`): they are no test users."""
+    chose nothing but what :func:`answerable` takes out of ``asked`` (:func:`of_goods`): they are no test users."""
     row = written.agg(
         F.count_distinct(c.USER_ID).alias("test_users"),
         F.count_distinct(F.when(F.col(c.USER_INDEX).isNull(), F.col(c.USER_ID))).alias("test_users_unseen"),

@@ -59,7 +59,7 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> tuple[Comparison, int]
         unseen = users.withColumn(join.SEEN, F.lit(None).cast("array<int>"))
         frame = join.with_vectors(unseen, of_users).where(F.col(c.VECTOR).isNotNull())
         found = join.similarity_join(frame, matrix, matrix, max(settings.ks), shop.settings.block_users)
-        lists.append(found.select(c.USER_ID, c.RANK, c.ITEM_ID, F.lit(model).alias(c.MODEL)))
+        lists.append(found.rows().select(c.USER_ID, c.RANK, c.ITEM_ID, F.lit(model).alias(c.MODEL)))
     models = [CHANCE, *vectors]
     hits = outcomes.hits(wanted, reduce(DataFrame.unionByName, lists), models, max(settings.ks))
     sums = outcomes.totals(users, hits, len(models), settings.ks, settings.bootstrap, 1)

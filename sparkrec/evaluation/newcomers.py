@@ -104,5 +104,6 @@ def _lists(run: Run, shop: Shop, found: DataFrame, tower: TwoTower | None, folde
         mean, prior = newcomers.mean_user(known, tower.width), run.settings.recommend.newcomer_prior
         lists[two_tower.NAME] = shop.lists(newcomers.with_vectors(users, folder, mean, prior), two_tower.NAME)
     return {
-        model: rows.select(c.USER_ID, c.RANK, c.ITEM_ID, F.lit(model).alias(c.MODEL)) for model, rows in lists.items()
+        model: blocks.rows().select(c.USER_ID, c.RANK, c.ITEM_ID, F.lit(model).alias(c.MODEL))
+        for model, blocks in lists.items()
     }

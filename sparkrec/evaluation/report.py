@@ -128,6 +128,8 @@ def headline(report: Report) -> str:
     text = f"{model_name(best.model)} has the best lists: {name} is {best.value:.4f}"
     if best.low is not None and best.high is not None:
         text += f" (95\u00a0% interval {best.low:.4f} to {best.high:.4f})"
+    elif best.few:
+        text += f" (too few users for an interval: {best.n_users})"
     ahead: list[str] = []
     others: dict[str, list[str]] = {bootstrap.NOISE: [], bootstrap.TOO_FEW: [], bootstrap.UNTESTED: []}
     for other in ranking[1:]:
@@ -347,6 +349,7 @@ def _flow(report: Report) -> list[tuple[str, int]]:
         ("test events", featurize.get("events_test")),
         ("test users who were not known before", featurize.get("test_users_unseen")),
         ("test items that were not known before", featurize.get("test_items_unseen")),
+        ("pairs with what is no goods and came later, not asked for", featurize.get("holdout_no_goods")),
         ("pairs met again in the test part, not asked for", featurize.get("holdout_already_seen")),
         ("users who came back to nothing else, not asked", featurize.get("test_users_only_seen")),
     ]  # fmt: skip

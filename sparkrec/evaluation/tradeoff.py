@@ -248,5 +248,5 @@ def _lists(run: Run, model: str, indices: Sequence[int], shelf: DataFrame, metho
         }
         policy = Policy(settings.model_copy(update=changed), traits)
         lists = join.similarity_join(frame, matrix, matrix, settings.k, settings.block_users, policy)
-        frames.append(lists.select(F.lit(weight).alias(_WEIGHT), c.USER_ID, c.RANK, c.ITEM_ID))
+        frames.append(lists.rows().select(F.lit(weight).alias(_WEIGHT), c.USER_ID, c.RANK, c.ITEM_ID))
     return reduce(DataFrame.unionByName, frames)

@@ -7,7 +7,9 @@ What is known of an event is taken as of the split: a cancellation, or the end o
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -85,8 +87,26 @@ def mark(events: DataFrame, suspects: DataFrame, items: DataFrame, settings: Fea
     return joined.withColumn(LEFT_OUT, _reason(settings, at)).select(*COLUMNS, AGAIN, LEFT_OUT)
 
 
-def tally(parted: DataFrame, events: DataFrame, settings: Features) -> tuple[dict[str, int], dict[str, int]]:
-    """How many of the ``events`` each part has, and how many each reason left out (rare ones among them)."""
+@dataclass(frozen=True)
+class Tally:
+    """How many events a run read; how many of them each part has, and how many each reason left out (rare ones too).
+
+    Where everything is computed, all before the end are read. An increment reads the newest of them, and all of
+    rewritten users: its numbers are not those of the log.
+    """
+
+    read: int
+    parts: Mapping[str, int]
+    left_out: Mapping[str, int]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """For the run record: what was left out, beside how many it was left out of."""
+        return {"events": self.read, "left_out": dict(self.left_out)}
+
+
+def tally(parted: DataFrame, events: DataFrame, settings: Features) -> Tally:
+    """Counts what was read (``parted``) and what is used of it (``events``)."""
     rows = parted.groupBy(PART, LEFT_OUT).count().orderBy(PART, LEFT_OUT).collect()
     parts: dict[str, int] = {part: n for part, _, n in rows if part is not None}
     left_out: dict[str, int] = {reason: n for _, reason, n in rows if reason is not None}
@@ -94,7 +114,7 @@ def tally(parted: DataFrame, events: DataFrame, settings: Features) -> tuple[dic
         kept: dict[str, int] = dict(events.groupBy(PART).count().collect())
         left_out["rare"] = sum(parts.values()) - sum(kept.values())
         parts = kept
-    return parts, left_out
+    return Tally(sum(n for _, _, n in rows), parts, left_out)
 
 
 def without_rare(events: DataFrame, settings: Features) -> DataFrame:

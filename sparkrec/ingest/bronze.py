@@ -104,7 +104,7 @@ def _rows(run: Run, folder: Folder, table: Table, found: Found) -> DataFrame:
     from pyspark.sql import functions as F
 
     guard = protect.guard(run, table)
-    parts = [guard(files, files.format.read(folder, new, files.needs)) for files, new in found.new]
+    parts = [guard(files, *files.format.read(folder, new, files.needs)) for files, new in found.new]
     if not parts:
         return run.spark.createDataFrame([], table.struct())
     rows: DataFrame = reduce(lambda a, b: a.unionByName(b), parts)

@@ -41,27 +41,23 @@ class Format(ABC):
         return []
 
     @abstractmethod
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
-        """Raw rows: source_file, line, header, raw, source_bytes.
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
+        """Raw rows: source_file, line, header, raw, source_bytes. And the distinct headers of the files, if any.
 
         Raises
         ------
         DataError
-            A file has not the columns ``needs``.
+            A file has not the columns ``needs``, or there are too many headers.
         """
 
     @abstractmethod
     def parse(
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
     ) -> DataFrame:
-        """``rows`` with ``fields`` and ``malformed``; ``headers``: those of the rows, where they are known.
+        """``rows`` with ``fields`` and ``malformed``; ``headers``: those of the rows, or a pass over them finds them.
 
         ``fields[name]`` is one of them, of all that a row has, or of ``names`` alone.
         """
-
-    def headers(self, rows: DataFrame) -> list[str]:
-        """The distinct header lines of the rows; none where the format has no headers. One pass over them."""
-        return []
 
     def line(self, headers: Sequence[str]) -> Column:
         """The opposite of ``parse``: text of ``fields``, which parses to the same fields. Absent ones stay absent."""
@@ -82,14 +78,11 @@ class Csv(Format):
     encoding: str = "utf-8"
     quote: str = '"'
 
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
         rows, headers = read_lines(folder, files, self.encoding, header=not self.columns)
         for name, header in sorted(headers.items()):
             _check_columns(folder, name, self.names(header), needs)
-        return rows
-
-    def headers(self, rows: DataFrame) -> list[str]:
-        return [] if self.columns else _headers(rows)
+        return rows, _few(headers.values())
 
     def line(self, headers: Sequence[str]) -> Column:
         from pyspark.sql import functions as F
@@ -121,8 +114,8 @@ class Csv(Format):
 
         fields: Column = F.lit(None).cast("map<string,string>")
         if self.columns:
-            fields = self._fields(self.columns)
-        for header in self.headers(rows) if headers is None else headers:
+            fields, headers = self._fields(self.columns), ()
+        for header in _headers(rows) if headers is None else headers:
             # The files' own headers: few, so one parser for each.
             fields = F.when(F.col(c.HEADER) == header, self._fields(self.names(header))).otherwise(fields)
         return rows.withColumn(FIELDS, fields).withColumn(
@@ -177,8 +170,8 @@ class JsonLines(Format):
 
     encoding: str = "utf-8"
 
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
-        return read_lines(folder, files, self.encoding, header=False)[0]
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
+        return read_lines(folder, files, self.encoding, header=False)[0], []
 
     def parse(
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
@@ -196,7 +189,7 @@ class JsonObject(Format):
     damaged (:func:`sparkrec.ingest.files.reading` names it).
     """
 
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
         from pyspark.sql import functions as F
 
         whole = folder.spark.read.text([file.for_spark for file in files], wholetext=True)
@@ -215,7 +208,7 @@ class JsonObject(Format):
             F.to_json("_entry").alias(c.RAW),
             c.SOURCE_BYTES,
         )
-        return _with_names(folder, rows)
+        return _with_names(folder, rows), []
 
     def parse(
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
@@ -230,7 +223,7 @@ class Adjacency(Format):
     ``line`` is line number × 1,000,000 + position in the line, from 1. A user without items gives no row.
     """
 
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
         from pyspark.sql import functions as F
 
         lines = read_lines(folder, files, "utf-8", header=False)[0]
@@ -239,13 +232,14 @@ class Adjacency(Format):
         pairs = lines.withColumn("_user", words[0]).select("*", F.posexplode(words).alias("_position", "_item"))
         too_long = F.raise_error(F.lit(f"sparkrec: a line of an adjacency file has {PAIRS_PER_LINE:,} items or more"))
         position = F.when(F.col("_position") < PAIRS_PER_LINE, F.col("_position")).otherwise(too_long.cast("int"))
-        return pairs.where(F.col("_position") > 0).select(
+        rows = pairs.where(F.col("_position") > 0).select(
             c.SOURCE_FILE,
             (F.col(c.LINE) * PAIRS_PER_LINE + position).alias(c.LINE),
             c.HEADER,
             F.concat_ws(" ", "_user", "_item").alias(c.RAW),
             c.SOURCE_BYTES,
         )
+        return rows, []
 
     def line(self, headers: Sequence[str]) -> Column:
         return _PAIR.line(headers)
@@ -267,11 +261,11 @@ class Parquet(Format):
     What a file lacks of the columns of all is null in its rows. A column may have other types in other files.
     """
 
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
         frames = _of_one_schema(folder, files)
         _check_columns(folder, files[0].name, sorted({name for frame in frames for name in frame.columns}), needs)
         rows: DataFrame = reduce(lambda a, b: a.unionByName(b), [self._rows(frame) for frame in frames])
-        return _with_names(folder, rows)
+        return _with_names(folder, rows), []
 
     def _rows(self, frame: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
@@ -308,14 +302,15 @@ class Delta(Format):
         names = {file.name for file in listed}
         return [name for name in held if name.startswith(f"{pattern.rstrip('/')}/") and name not in names]
 
-    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> DataFrame:
+    def read(self, folder: Folder, files: Sequence[File], needs: Sequence[str]) -> tuple[DataFrame, list[str]]:
         from pyspark.sql import functions as F
 
         frame = folder.spark.read.format("delta").load(files[0].uri)
         _check_columns(folder, files[0].uri, frame.columns, needs)
         names = folder.spark.createDataFrame([(file.name,) for file in files], f"{c.SOURCE_FILE} string")
         # Delta's rows have no row_index; they come in the file's order, as lines do.
-        return number(folder, frame, json_text.of_rows(frame))[0].join(F.broadcast(names), c.SOURCE_FILE, "left_semi")
+        rows = number(folder, frame, json_text.of_rows(frame))[0]
+        return rows.join(F.broadcast(names), c.SOURCE_FILE, "left_semi"), []
 
     def parse(
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
@@ -369,13 +364,18 @@ def _parse_json(rows: DataFrame, names: Sequence[str] | None, whole: Column | No
 
 def _headers(rows: DataFrame) -> list[str]:
     """The distinct headers in bronze: one or a few, however many rows."""
-    found = [row[0] for row in rows.select(c.HEADER).distinct().limit(_MOST_HEADERS + 1).collect()]
+    return _few(row[0] for row in rows.select(c.HEADER).distinct().limit(_MOST_HEADERS + 1).collect())
+
+
+def _few(headers: Iterable[str | None]) -> list[str]:
+    """The distinct ones; each has a parser of its own in a plan."""
+    found = sorted({header for header in headers if header is not None})
     if len(found) > _MOST_HEADERS:
         raise DataError(
             f"The files have more than {_MOST_HEADERS} different header lines, the first is '{found[0]}'. If they have "
             "no header, say so: for the source 'generic', name the columns in the option 'names'."
         )
-    return sorted(header for header in found if header is not None)
+    return found
 
 
 def _check_columns(folder: Folder, name: str, found: Sequence[str], needs: Sequence[str]) -> None:

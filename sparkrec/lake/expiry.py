@@ -1,8 +1,12 @@
-"""What old runs leave besides records and metrics: lists, vectors, models and reports, which nothing else removes."""
+"""What runs leave besides records and metrics, which nothing else removes.
+
+Old ones their lists, vectors, models and reports; those that were killed, what they worked with.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +29,9 @@ _TABLES = (
 )
 #: Folders below the lake that have one for each run.
 _FOLDERS = (("models", "two_tower"), ("models", "ranker"), ("reports",))
+#: Where ALS keeps its checkpoints, those of each training in a folder that Spark names.
+_SCRATCH = ("checkpoints", "als")
+_OF_SPARK = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,34 @@ def drop(run: Run, dry_run: bool) -> Expired:
         runs |= set(there)
     folders = _folders(run, old, dry_run)
     return Expired(sorted(runs | {folder.rpartition("/")[2] for folder in folders}), partitions, folders)
+
+
+def drop_scratch(run: Run, dry_run: bool) -> list[str]:
+    """Remove the checkpoints that killed trainings left, or (``dry_run``) only say which: their folders below the lake.
+
+    Into those of a living one something was written within ``maintenance.retention_hours``: VACUUM too takes what is
+    older for left behind. A folder of one's own (``als.checkpoint_dir``) others may use as well, so it is left alone.
+    """
+    hours = dt.timedelta(hours=run.settings.maintenance.retention_hours)
+    jvm: Any = run.spark._jvm
+    root = jvm.org.apache.hadoop.fs.Path(run.path(*_SCRATCH))
+    system = root.getFileSystem(run.spark._jsc.hadoopConfiguration())
+    found = []
+    for status in system.listStatus(root) if system.exists(root) else ():
+        name = status.getPath().getName()
+        if status.isDirectory() and _OF_SPARK.fullmatch(name) and run.started - _written(system, status) > hours:
+            found.append("/".join([*_SCRATCH, name]))
+            if not dry_run:
+                system.delete(status.getPath(), True)
+    return sorted(found)
+
+
+def _written(system: Any, folder: Any) -> dt.datetime:
+    """When the newest file of a folder was written, or an empty one made. (Folders of object stores have no time.)"""
+    found, times = system.listFiles(folder.getPath(), True), []
+    while found.hasNext():
+        times.append(found.next().getModificationTime())
+    return dt.datetime.fromtimestamp(max(times, default=folder.getModificationTime()) / 1000, dt.UTC)
 
 
 def _folders(run: Run, old: Collection[str], dry_run: bool) -> list[str]:

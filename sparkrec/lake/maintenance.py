@@ -159,7 +159,9 @@ def purge(lake: Lake, table: Table) -> None:
 def sweep(lake: Lake, table: Table) -> int:
     """Remove files that no version refers to, however young: what killed writes have left. Returns how many.
 
-    Older versions stay, unlike with :func:`vacuum`, which by its hours removes both or neither. Nobody may be writing.
+    Older versions stay, unlike with :func:`vacuum`, which by its hours removes both or neither; but only as far back as
+    Delta remembers removed files (see :func:`retain`). Of the newest version, and of one that nothing was removed from
+    since, no file is ever forgotten. Nobody may be writing.
     """
     jvm: Any = lake.spark._jvm
     folder = jvm.org.apache.hadoop.fs.Path(lake.path(table))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkrec.errors import DataError, RetryableError
 from sparkrec.lake import listing, migrations
+from sparkrec.lake.blocks import Blocks, Replacement, written
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -164,6 +166,24 @@ class Lake:
             where = " AND ".join(f"{column} = '{_quoted(value)}'" for column, value in where.items())
         return self._write(table, frame, "overwrite", base, where or "")
 
+    def overwrite_blocks(self, table: Table, blocks: Blocks, where: Mapping[str, str]) -> tuple[int, int]:
+        """:meth:`overwrite` of one partition, without its columns, by the executors that make the rows.
+
+        Where they do not reach the lake by path, as a store of objects, Spark writes.
+        """
+        folder = self.path(table).removeprefix("file://")
+        if "://" in folder:
+            frame = blocks.rows().selectExpr("*", *[f"'{_quoted(x)}' AS `{name}`" for name, x in where.items()])
+            return self.overwrite(table, frame, where)
+        wanted = [f"{x.name} {x.type}" for x in table.columns if x.name not in where]
+        if list(where) != list(table.partition_by) or blocks.columns != wanted:
+            raise ValueError(f"{table.name}: {blocks.columns} of {dict(where)}, where {wanted} of one partition belong")
+        if not self._is_there(table):
+            self._make(table, self.spark.createDataFrame([], table.struct()), "", None)
+        replacement, token = Replacement(self.spark, self.path(table), where), uuid.uuid4().hex
+        parts = written(blocks, os.path.join(os.path.abspath(folder), replacement.folder))
+        return replacement.commit(parts, token), sum(part.rows for part in parts)
+
     def append(
         self, table: Table, frame: DataFrame, base: int | None = None, properties: Mapping[str, str] | None = None
     ) -> tuple[int, int]:
@@ -212,8 +232,8 @@ class Lake:
         What a first write that was killed has left is no table, and lies there until VACUUM or an erasure: it is not
         told from one that is under way.
         """
-        from delta.exceptions import DeltaConcurrentModificationException
-        from pyspark.errors import AnalysisException
+        import delta.exceptions  # noqa: F401  it turns what the JVM raises into exceptions of Python
+        from pyspark.errors import PySparkException
 
         if where:  # as Delta does where a table is there
             refusal = _quoted(f"{table.name}: a row outside of replaceWhere {where}")
@@ -224,7 +244,7 @@ class Lake:
         writer = migrations.named(rows, table, own).write.format("delta").mode("errorifexists").options(**of_delta)
         try:
             writer.partitionBy(*table.partition_by).save(self.path(table))
-        except (AnalysisException, DeltaConcurrentModificationException):
+        except PySparkException:  # of the many that a race may end in
             if not self.exists(table):
                 raise
             self._check_schema_version(table)

@@ -8,7 +8,7 @@ enough to count it, to merge its repeats, and to find it in the file by its numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sparkrec.ingest.sources.base import Files
     from sparkrec.pipeline import Run
 
-#: Raw rows of one kind of file → the rows that are written.
-Guard = Callable[["Files", "DataFrame"], "DataFrame"]
+#: Raw rows of one kind of file, and their headers → the rows that are written.
+Guard = Callable[["Files", "DataFrame", Sequence[str]], "DataFrame"]
 
 _PROPERTY = "sparkrec.pseudonyms"
 _PLAIN = "none"
@@ -46,29 +46,30 @@ def guard(run: Run, table: Table) -> Guard:
     """
     settings = run.settings.privacy
     if table is not schemas.BRONZE_EVENTS:
-        return lambda files, rows: rows
+        return lambda files, rows, headers: rows
     gone = run.lake.exists(schemas.SUPPRESSED)
     key = suppressed.key(run, create=settings.pseudonymize) if settings.pseudonymize or gone else None
     if key and key.is_new:
         run.say(f"made a privacy key, {key.origin}: keep a copy of it, and keep it apart from the lake")
     _require_same(run, key.id if key and settings.pseudonymize else _PLAIN)
     if not (settings.pseudonymize or settings.scrub or gone):
-        return lambda files, rows: rows
+        return lambda files, rows, headers: rows
     erased = suppressed.digests(run) if gone else None
 
-    def protected(files: Files, rows: DataFrame) -> DataFrame:
-        return protect(files, rows, key, settings.pseudonymize, settings.scrub, erased)
+    def protected(files: Files, rows: DataFrame, headers: Sequence[str]) -> DataFrame:
+        return protect(files, rows, headers, key, settings.pseudonymize, settings.scrub, erased)
 
     return protected
 
 
 def protect(
-    files: Files, rows: DataFrame, key: Key | None, pseudonymize: bool, scrub_texts: bool, erased: DataFrame | None
-) -> DataFrame:
+    files: Files, rows: DataFrame, headers: Sequence[str], key: Key | None, pseudonymize: bool, scrub_texts: bool,
+    erased: DataFrame | None,
+) -> DataFrame:  # fmt: skip
     """Raw rows as they are written: the columns of ``rows``. ``erased``: digests of users who must not come back.
 
-    ``key`` : of pseudonyms and of that list, where there is either. Where two ids are read from one field, it holds the
-    pseudonym of the user.
+    ``headers`` : those of the rows, so that none is read to find them. ``key`` : of pseudonyms and of that list, where
+    there is either. Where two ids are read from one field, it holds the pseudonym of the user.
     """
     from pyspark.sql import functions as F
 
@@ -79,7 +80,6 @@ def protect(
             f"privacy.pseudonymize is on, and the source does not say which field of {files.pattern} is the user. Give "
             f"its Files the argument ids={{'{c.USER_ID}': '<field>'}}, or map {c.USER_ID} in the options."
         )
-    headers = files.format.headers(rows)
     parsed = files.format.parse(rows, headers)
     given = files.to(lambda name: F.col(FIELDS)[name])
     changes: dict[str, Column] = {}

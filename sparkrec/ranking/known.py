@@ -1,7 +1,7 @@
 """What was known at a moment: now, and before the events that are held out for validation, from which a ranker learns.
 
 The past is made by the code that makes the present: the same vectors, facts and neighbours, from the events that are
-not held out.
+not held out. What rules and segments ask of the tables of gold is in :mod:`sparkrec.ranking.past`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from sparkrec.errors import DataError
 from sparkrec.features import neighbors, sequences
 from sparkrec.models import als, popularity, segments, two_tower
 from sparkrec.persistence import persisted
-from sparkrec.ranking import facts
+from sparkrec.ranking import facts, past
 from sparkrec.ranking.facts import ItemFacts
-from sparkrec.retrieval import embed, rules, traits
+from sparkrec.ranking.past import Past
+from sparkrec.retrieval import embed, traits
 from sparkrec.training.driver import chosen_folder
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 #: Sources that are models with vectors.
 MODELS = (two_tower.NAME, als.NAME, popularity.NAME, segments.NAME)
-_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def now(run: Run) -> Known:
         else:
             users[model], items[model] = run.read(schemas.VECTORS_USERS, place), run.read(schemas.VECTORS_ITEMS, place)
         if model == segments.NAME:
-            users[model] = _of_country(run, users[model])
+            users[model] = _of_country(users[model], run.read(schemas.GOLD_USERS))
     near = run.read(schemas.GOLD_NEIGHBORS) if run.settings.features.neighbors else None
     chunks = -(-run.settings.ranker.history // run.settings.features.max_length)
-    return Known(_as_of(run), events, users, items, near, chunks)
+    return Known(past.as_of(run), events, users, items, near, chunks)
 
 
 def checkpoints(run: Run) -> AbstractContextManager[None]:
@@ -95,7 +95,7 @@ def checkpoints(run: Run) -> AbstractContextManager[None]:
     return als.checkpoints(run.spark, run.settings.als.checkpoint_dir or run.path("checkpoints", "als"))
 
 
-def before_validation(run: Run, some: DataFrame) -> Known:
+def before_validation(run: Run, some: DataFrame, then: Past) -> Known:
     """The past: first-stage models without the validation events, and what else was known before them.
 
     The two-tower model is the one that chose the epochs, and only users in ``some`` (user_index) have its vectors; ALS
@@ -112,14 +112,12 @@ def before_validation(run: Run, some: DataFrame) -> Known:
         elif model == als.NAME:
             users[model], items[model] = _als(run, events)
         elif model == segments.NAME:
-            users[model], items[model] = _segments(run, events, popular)
+            users[model], items[model] = _segments(run, events, popular, then.countries)
         else:
             users[model], items[model] = popularity.user_vectors(run.read(schemas.VOCABULARY_USERS)), popular
-    split = run.settings.split
-    days = split.validation_days if split.kind == "time" else 0.0
     near = _neighbors(run, events) if run.settings.features.neighbors else None
     # Chunks are not full any more, so that nobody knows in which of them the newest events lie.
-    return Known(_as_of(run) - days * _DAY, events, users, items, near, None)
+    return Known(then.moment, events, users, items, near, None)
 
 
 def goals(run: Run) -> DataFrame:
@@ -154,18 +152,18 @@ def _als(run: Run, events: DataFrame) -> tuple[DataFrame, DataFrame]:
     return users.persist(StorageLevel.DISK_ONLY), items.persist(StorageLevel.DISK_ONLY)
 
 
-def _segments(run: Run, events: DataFrame, popular: DataFrame) -> tuple[DataFrame, DataFrame]:
+def _segments(run: Run, events: DataFrame, popular: DataFrame, countries: DataFrame) -> tuple[DataFrame, DataFrame]:
     settings = run.settings.popularity
-    counted = persisted(segments.counted(events, run.read(schemas.GOLD_USERS), settings))
+    counted = persisted(segments.counted(events, countries, settings))
     found = segments.largest(counted, settings.max_segments)
     shares = segments.item_vectors(popular, counted, found, settings.segment_prior)
-    return _of_country(run, segments.user_vectors(popular, found)), shares
+    return _of_country(segments.user_vectors(popular, found), countries), shares
 
 
-def _of_country(run: Run, segment: DataFrame) -> DataFrame:
+def _of_country(segment: DataFrame, countries: DataFrame) -> DataFrame:
     """user_index and the vector of the segment of the user's country."""
     country = segments.name_of(segments.COUNTRY, F.col(c.COUNTRY)).alias("_segment")
-    mine = run.read(schemas.GOLD_USERS).select(c.USER_INDEX, country)
+    mine = countries.select(c.USER_INDEX, country)
     named = segment.select(F.col(c.USER_ID).alias("_segment"), c.VECTOR)
     return mine.join(F.broadcast(named), "_segment").select(c.USER_INDEX, c.VECTOR)
 
@@ -182,10 +180,3 @@ def _neighbors(run: Run, events: DataFrame) -> DataFrame:
     settings = run.settings.features
     baskets = neighbors.newest(met, settings.neighbor_items).where(F.col(c.RELATION) == neighbors.SEEN)
     return neighbors.neighbors(persisted(baskets), settings)
-
-
-def _as_of(run: Run) -> float:
-    moment = rules.as_of(run.read(schemas.GOLD_ITEMS))
-    if moment is None:
-        raise DataError("gold.items is empty: there is nothing to rank. Run featurize on a log that has items.")
-    return moment

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.config.ranker import Ranker
 from sparkrec.errors import DataError
+from sparkrec.lake.blocks import Blocks
 from sparkrec.models import popularity, two_tower
 from sparkrec.ranking import candidates, features
 from sparkrec.ranking.candidates import Candidates
@@ -207,7 +208,7 @@ def examples(frame: DataFrame, stage: SecondStage) -> DataFrame:
 
 def lists(
     frame: DataFrame, stage: SecondStage, model: RankingModel, k: int, segments: ItemMatrix | None = None
-) -> DataFrame:
+) -> Blocks:
     """The lists of all users, as :func:`join.similarity_join` gives them; the score is the probability.
 
     Who has no history gets the most popular items, of their segment where there are ``segments``.
@@ -232,7 +233,7 @@ def lists(
                 yield _ranked(served, stage, model, k)
             yield from join.popular_lists(others, popular, segments, k, stage.policy)
 
-    return frame.mapInArrow(kernel, join.DDL)
+    return Blocks(frame, kernel, join.LISTS)
 
 
 def _ranked(users: pa.RecordBatch, stage: SecondStage, model: RankingModel, k: int) -> pa.RecordBatch:
@@ -248,7 +249,7 @@ def _ranked(users: pa.RecordBatch, stage: SecondStage, model: RankingModel, k: i
     at = np.searchsorted(found.rows * m + found.items, owner * m + result.indices[owner, place])
     sources, why = list(found.places), result.why[owner, place]
     texts = pa.array([fallback.reason(source, number) for source in sources for number in range(3)])
-    reasons = texts.take(pa.array(found.source()[at] * 3 + why))
+    reasons = pa.DictionaryArray.from_arrays(pa.array((found.source()[at] * 3 + why).astype(np.int32)), texts)
     return join.rows(users, result, popular.ids, NAME, reasons)
 
 

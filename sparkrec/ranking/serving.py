@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkrec.lake.blocks import Blocks
 from sparkrec.models import two_tower
 from sparkrec.ranking import known, model, second_stage
 from sparkrec.ranking.known import Known
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sparkrec.retrieval.shop import Shop
 
 
-def lists(run: Run, shop: Shop, people: DataFrame) -> DataFrame:
+def lists(run: Run, shop: Shop, people: DataFrame) -> Blocks:
     """The ranker's list of every user of the join, as :meth:`Shop.lists` gives those of a model."""
     what = known.now(run)
     frame = second_stage.users(what, people, run.settings.ranker)

@@ -20,6 +20,7 @@ from sparkrec.ranking import calibration, known, neural, second_stage, trees
 from sparkrec.ranking.examples import FIT, HELD, STOP, Examples, lists, parted
 from sparkrec.ranking.model import NAME, RankingModel
 from sparkrec.ranking.neural import NeuMF
+from sparkrec.ranking.past import Past, of_today
 from sparkrec.ranking.second_stage import SecondStage
 from sparkrec.ranking.serving import stage_of
 from sparkrec.ranking.trees import Trees
@@ -38,14 +39,23 @@ _LOT, _SIDE = 7, 8  # the tickets that put a user into a part, and into a half o
 
 
 def past(run: Run) -> tuple[Examples, SecondStage]:
-    """Candidates before the validation events, of users who came back, and what these chose."""
-    goals, shop, settings = known.goals(run), Shop(run), run.settings.ranker
+    """Candidates before the validation events, of users who came back, and what these chose.
+
+    What of today stands for the past goes to the run record.
+    """
+    goals, settings = known.goals(run), run.settings.ranker
     drawn = F.xxhash64(F.lit(settings.seed), c.USER_INDEX)
     some = persisted(goals.orderBy(drawn, c.USER_INDEX).limit(settings.train_users), StorageLevel.DISK_ONLY)
+    then, today = Past(run, some), of_today(run.settings)
+    run.detail(past={"moment": then.moment, "of_today": today})
+    if today:
+        run.say(f"of the past this is not known, and today's stands for it: {', '.join(today)}")
     with known.checkpoints(run):
-        what = known.before_validation(run, some)
+        what = known.before_validation(run, some, then)
+        shop = Shop(run, then.items)
         stage = stage_of(run, what, shop, {})
-        everyone = rules.users(run, shop.named, what.sequences, what.moment, some)
+        before = rules.Then(what.sequences, then.users, what.moment)
+        everyone = rules.users(run, shop.named, before, some)
         own = what.sequences.join(F.broadcast(some.select(c.USER_INDEX)), c.USER_INDEX, "left_semi")
         people = everyone.join(F.broadcast(some), c.USER_INDEX)
         frame = second_stage.users(replace(what, sequences=own), people, settings)

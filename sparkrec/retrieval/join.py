@@ -6,7 +6,7 @@ leaves as k rows. Nothing is shuffled but the users' own rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
+from sparkrec.lake.blocks import Blocks, Kernel
 from sparkrec.retrieval import fallback, filters, reranking
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.filters import Audience
@@ -32,9 +33,8 @@ TASTES = TASTE, TASTE_SHARES = "taste", "taste_shares"
 _POLICY = (SEEN, AGE_DAYS, BARRED, SUBSET, KEY, SEGMENT, *TASTES)
 _COLUMNS = [x for x in RECOMMENDATIONS.columns if x.name not in RECOMMENDATIONS.partition_by]
 _ARROW = {"string": pa.string(), "int": pa.int32(), "double": pa.float64()}
-_LISTS = pa.schema([(column.name, _ARROW[column.type]) for column in _COLUMNS])
 #: The columns of a list.
-DDL = ", ".join(f"{column.name} {column.type}" for column in _COLUMNS)
+LISTS = pa.schema([(column.name, _ARROW[column.type]) for column in _COLUMNS])
 
 
 def with_seen(
@@ -45,13 +45,14 @@ def with_seen(
     With ``as_of`` (unix seconds) also :data:`AGE_DAYS`, how long before it; an item met twice is there twice.
     """
     codes = [c.EVENT_TYPES.index(name) for name in event_types]
-    zipped = F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.EVENT_TIME)
-    met = F.filter(zipped, lambda event: event[c.EVENT_TYPE].isin(codes))
     known = users.select(c.USER_INDEX, c.USER_ID)
     if as_of is None:
-        chunks = sequences.select(c.USER_INDEX, F.transform(met, lambda event: event[c.ITEM_INDEX]).alias(SEEN))
+        met = F.filter(c.ITEM_INDEX, lambda _, place: F.get(c.EVENT_TYPE, place).isin(codes))
+        chunks = sequences.select(c.USER_INDEX, met.alias(SEEN))
         seen = chunks.groupBy(c.USER_INDEX).agg(F.array_distinct(F.flatten(F.collect_list(SEEN))).alias(SEEN))
         return known.join(seen, c.USER_INDEX, "left")
+    zipped = F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.EVENT_TIME)
+    met = F.filter(zipped, lambda event: event[c.EVENT_TYPE].isin(codes))
     chunks = sequences.select(c.USER_INDEX, met.alias("_met"))
     events = chunks.groupBy(c.USER_INDEX).agg(F.flatten(F.collect_list("_met")).alias("_met"))
     ages = F.transform("_met", lambda event: ((as_of - event[c.EVENT_TIME]) / 86400).cast("float"))
@@ -80,7 +81,7 @@ def similarity_join(
     block: int,
     policy: Policy | None = None,
     segments: ItemMatrix | None = None,
-) -> DataFrame:
+) -> Blocks:
     """The lists of all users: exactly ``k`` rows each, or as many as there are items left.
 
     Parameters
@@ -97,12 +98,12 @@ def similarity_join(
     segments
         The items of the model of segments; None: there are none.
     """
-    return frame.mapInArrow(lists_kernel(items, popular, segments, k, block, policy), DDL)
+    return Blocks(frame, lists_kernel(items, popular, segments, k, block, policy), LISTS)
 
 
 def lists_kernel(
     items: ItemMatrix, popular: ItemMatrix, segments: ItemMatrix | None, k: int, block: int, policy: Policy | None
-) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+) -> Kernel:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for start in range(0, batch.num_rows, block):
@@ -140,7 +141,13 @@ def _lists(
     )
     owner, place = np.nonzero(found.indices >= 0)
     reasons = pa.array([fallback.reason(items.model, why) for why in range(3)])
-    return rows(users, found, items.ids, items.model, reasons.take(pa.array(found.why[owner, place])))
+    return rows(
+        users,
+        found,
+        items.ids,
+        items.model,
+        pa.DictionaryArray.from_arrays(pa.array(found.why[owner, place].astype(np.int8)), reasons),
+    )
 
 
 def popular_lists(
@@ -166,20 +173,19 @@ def lots(users: pa.RecordBatch) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
 def rows(
     users: pa.RecordBatch, found: reranking.Lists, ids: pa.ChunkedArray, source: str, reasons: pa.Array
 ) -> pa.RecordBatch:
-    """One row for each place that is filled; ``reasons`` : of these places, user by user."""
+    """One row for each place that is filled; texts that repeat are dictionaries, ``reasons`` among them."""
     owner, place = np.nonzero(found.indices >= 0)
+    of = pa.DictionaryArray.from_arrays
     columns = [
-        users.column(c.USER_ID).take(pa.array(owner)),
+        of(pa.array(owner.astype(np.int32)), users.column(c.USER_ID)),
         pa.array((place + 1).astype(np.int32)),
         ids.take(pa.array(found.indices[owner, place])).combine_chunks(),
         pa.array(found.scores[owner, place].astype(np.float64)),
-        pa.repeat(source, len(owner)),
+        of(pa.array(np.zeros(len(owner), np.int8)), pa.array([source])),
         reasons,
-        pa.array(found.propensity[owner, place]),
+        pa.array(found.propensity[owner, place].astype(np.float64)),
     ]
-    return pa.RecordBatch.from_arrays(
-        [column.cast(field.type) for column, field in zip(columns, _LISTS, strict=True)], schema=_LISTS
-    )
+    return pa.RecordBatch.from_arrays(columns, names=LISTS.names)
 
 
 def audience_of(users: pa.RecordBatch, vectors: NDArray[np.float32], policy: Policy | None) -> Audience:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
+from typing import NamedTuple
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructField, StructType
 
 from sparkrec import columns as c
 from sparkrec import schemas
@@ -105,7 +107,8 @@ def with_rules(users: DataFrame, profiles: DataFrame, settings: Recommend) -> Da
         condition = _true(profiles, rule.only_for or rule.hide_from or "", f"rule '{rule.name}'")
         bits.append(F.when(~condition if rule.only_for is not None else condition, F.lit(1 << n)))
     known = profiles.select(c.USER_INDEX, _sum(bits).alias(BARRED))
-    empty = profiles.sparkSession.createDataFrame([(None,) * len(profiles.columns)], profiles.schema)
+    anything = StructType([StructField(field.name, field.dataType) for field in profiles.schema])
+    empty = profiles.sparkSession.createDataFrame([(None,) * len(profiles.columns)], anything)
     row = empty.select(_sum(bits)).first()
     assert row is not None
     return users.join(known, c.USER_INDEX, "left").withColumn(BARRED, F.coalesce(BARRED, F.lit(row[0])))
@@ -145,17 +148,24 @@ def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: d
     return users
 
 
+class Then(NamedTuple):
+    """What was known at another time than now: rows of gold.sequences, rows of gold.users, and when (unix seconds)."""
+
+    sequences: DataFrame
+    profiles: DataFrame
+    moment: float
+
+
 def users(
     run: Run,
     lists: dict[str, DataFrame],
-    sequences: DataFrame | None = None,
-    moment: float | None = None,
+    then: Then | None = None,
     only: DataFrame | None = None,
 ) -> DataFrame:
     """Everyone, segments and anyone, with what they have seen and what the rules say of them: the users of the join.
 
-    ``sequences`` and ``moment`` (unix seconds): what was known at another time than now, when no segment is served.
-    ``only`` : of persons, no more than those with these user indices.
+    ``then`` : at another time than now, when no segment is served. ``only`` : of persons, no more than those with these
+    user indices.
 
     Raises
     ------
@@ -168,21 +178,20 @@ def users(
         if c.USER_ID in lists[given.name].columns:
             named = lists[given.name].where(person(F.col(c.USER_ID)))
             _note_unknown(run, given, named, c.USER_ID, everybody, "gold.vocabulary_users")
-    if forgets(settings) and moment is None:
-        moment = as_of(items)
-    events = run.read(schemas.GOLD_SEQUENCES) if sequences is None else sequences
+    moment = (as_of(items) if then is None else then.moment) if forgets(settings) else None
+    events = run.read(schemas.GOLD_SEQUENCES) if then is None else then.sequences
     if only is not None:  # before their events are brought together
         few = F.broadcast(only.select(c.USER_INDEX))
         everybody, events = (frame.join(few, c.USER_INDEX, "left_semi") for frame in (everybody, events))
-    known = join.with_seen(everybody, events, settings.exclude_seen, moment if forgets(settings) else None)
-    everyone, found = join.with_anyone(known), segments.of_run(run) if sequences is None else None
+    known = join.with_seen(everybody, events, settings.exclude_seen, moment)
+    everyone, found = join.with_anyone(known), segments.of_run(run) if then is None else None
     if found is not None:
         everyone = segments.added(everyone, found, run.read(schemas.GOLD_USERS))
     if any(rule.concerns_some for rule in settings.rules):
-        profiles = run.read(schemas.GOLD_USERS)
+        profiles = run.read(schemas.GOLD_USERS) if then is None else then.profiles
         profiles = profiles if found is None else segments.with_profiles(profiles, found)
         everyone = with_rules(everyone, profiles, settings)
-    if settings.diversity.method == "calibrated" and sequences is None:
+    if settings.diversity.method == "calibrated" and then is None:
         everyone = with_tastes(everyone, run.read(schemas.GOLD_USERS), settings)
     return with_lots(with_lists(everyone, items, settings, lists), settings, run.run_id)
 

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.lake.blocks import Blocks
 from sparkrec.models import popularity, segments
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, rules
@@ -18,11 +19,14 @@ from sparkrec.retrieval.reranking import Policy
 
 
 class Shop:
-    """The shop of a run. A model's items are brought to the executors when they are first asked for."""
+    """The shop of a run. A model's items are brought to the executors when they are first asked for.
 
-    def __init__(self, run: Run) -> None:
+    ``items`` : rows of gold.items of another time than now.
+    """
+
+    def __init__(self, run: Run, items: DataFrame | None = None) -> None:
         self.run, self.settings = run, run.settings.recommend
-        self.items = run.read(schemas.GOLD_ITEMS)
+        self.items = run.read(schemas.GOLD_ITEMS) if items is None else items
         self.named = rules.read_lists(run)
         self.shelf = rules.offered(self.items, self.settings, self.named)
         self._matrices: dict[str, ItemMatrix] = {}
@@ -58,7 +62,7 @@ class Shop:
         """The items of the model of segments; None: there are none."""
         return None if self.segments is None else self.matrix(segments.NAME)
 
-    def lists(self, frame: DataFrame, model: str) -> DataFrame:
+    def lists(self, frame: DataFrame, model: str) -> Blocks:
         """The lists of users with vectors of the model, and of others by the fallbacks: see :mod:`join`."""
         popular, settings = self.matrix(popularity.NAME), self.settings
         return join.similarity_join(

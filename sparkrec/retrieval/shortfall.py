@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,32 +23,39 @@ from sparkrec.retrieval.join import audience_of
 from sparkrec.retrieval.reranking import Policy
 
 #: The first of these that alone leaves fewer than k: what the user may be offered at all (for sale, in stock, known to
-#: the model, rules, lists), what of that the user has not seen, and the caps on what is left.
+#: the model, rules, lists), what of that the user has not seen, and the caps on what is left. What a list denies to
+#: single users counts as seen, as it does in the join.
 OFFERED, SEEN, CAPS = REASONS = "few_offered", "most_seen", "caps"
+_FULL = "full"
+_NUMBERS = ("lists", "fallback_users", _FULL)
 
 
-def counted(run: Run) -> dict[str, dict[str, Any]]:
+def counted(run: Run, rows: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """What recommend wrote, by model: lists, rows, lists from the fallback, lists that are short or empty.
 
-    ``run.counts`` has the number of users already; the sums over models go there too.
+    ``rows`` : model → the rows written. ``run.counts`` has the number of users already; the sums over models go there
+    too.
     """
     k, models = run.settings.recommend.k, run.settings.recommend.models
     own = (F.col(c.RANK) == 1) & person(F.col(c.USER_ID))
     found = (
         run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id})
+        .where(F.col(c.RANK).isin(1, k))  # the others say nothing, and are nearly all
         .groupBy(c.MODEL)
         .agg(
-            F.count("*").alias("rows"),
             F.count_if(own).alias("lists"),
             F.count_if(own & (F.col(c.SOURCE) != F.col(c.MODEL))).alias("fallback_users"),
-            F.count_if((F.col(c.RANK) == k) & person(F.col(c.USER_ID))).alias("full"),
+            F.count_if((F.col(c.RANK) == k) & person(F.col(c.USER_ID))).alias(_FULL),
         )
         .collect()
     )
-    by_model = {row[c.MODEL]: row.asDict() for row in found if row[c.MODEL] in models}
-    for row in by_model.values():
-        row["short_lists"] = run.counts["users"] - row.pop("full")
-        del row[c.MODEL]
+    by_model: dict[str, dict[str, Any]] = {
+        model: {"rows": rows.get(model, 0)} | dict.fromkeys(_NUMBERS, 0) for model in models
+    }
+    for row in found:
+        by_model[row[c.MODEL]] |= {name: row[name] for name in _NUMBERS}
+    for numbers in by_model.values():
+        numbers["short_lists"] = run.counts["users"] - numbers.pop(_FULL)
     run.count(
         **{name: sum(r[name] for r in by_model.values()) for name in ("lists", "rows", "fallback_users", "short_lists")}
     )

@@ -105,7 +105,14 @@ def spread(frame: DataFrame) -> str:
     folder = Path(tempfile.mkdtemp(prefix="sparkrec-traits-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     name = f"traits-{uuid.uuid4().hex}"
-    file, done, writer = folder / f"{name}.arrow", 0, None
+    write(frame, folder / f"{name}.arrow")
+    frame.sparkSession.sparkContext.addFile(str(folder / f"{name}.arrow"))
+    return name
+
+
+def write(frame: DataFrame, file: Path) -> None:
+    """Columns of items into an Arrow file, in item order, block by block; ``frame`` and errors as of :func:`spread`."""
+    done, writer = 0, None
     for batch in record_batches(frame.orderBy(c.ITEM_INDEX)):
         index = batch.column(c.ITEM_INDEX).to_numpy()
         if not np.array_equal(index, np.arange(done, done + len(index))):
@@ -119,5 +126,3 @@ def spread(frame: DataFrame) -> str:
     if writer is None:
         raise DataError("gold.items is empty: there is nothing to recommend. Run featurize on a log that has items.")
     writer.close()
-    frame.sparkSession.sparkContext.addFile(str(file))
-    return name

@@ -194,7 +194,7 @@ METRICS = Table(
         Column(c.K, "int", "length of the list"),
         Column(c.SEGMENT, "string", "all, or a named part of the test users"),
         Column(c.VALUE, "double", "mean over the test users of the segment"),
-        Column(c.LOW, "double", "2.5 % point of the bootstrap; null for what is not a mean over users"),
+        Column(c.LOW, "double", "2.5 % point of the bootstrap; null for what is not a mean over 20 users or more"),
         Column(c.HIGH, "double", "97.5 % point"),
         Column(c.N_USERS, "bigint", "test users: the denominator"),
     ),

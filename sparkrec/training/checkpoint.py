@@ -24,6 +24,8 @@ from sparkrec.training.collective import Collective, tell
 
 MANIFEST = "manifest.json"
 _PARSING = threading.Lock()
+#: Bytes that are read at a time to check them.
+_BLOCK = 1 << 24
 
 
 class Part(NamedTuple):
@@ -90,7 +92,7 @@ def save(
     RetryableError
         A rank could not write. No checkpoint was lost.
     """
-    final, temporary = folder / f"{number:010d}", folder / f".{number:010d}.tmp"
+    final, temporary, replaced = (folder / name.format(number) for name in ("{:010d}", ".{:010d}.tmp", ".{:010d}.old"))
 
     def begin() -> None:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -114,9 +116,12 @@ def save(
             json.dump(manifest, text, indent=1)
             text.flush()
             _sync(text.fileno())
-        shutil.rmtree(final, ignore_errors=True)  # a damaged one, or the same place at the end of an epoch
+        shutil.rmtree(replaced, ignore_errors=True)
+        if final.exists():  # a damaged one, or the same place at the end of an epoch; to remove it takes its time
+            os.rename(final, replaced)
         os.rename(temporary, final)
         _sync_folder(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
         for old in _superfluous(_all(folder), keep):
             shutil.rmtree(old)
 
@@ -131,14 +136,21 @@ def save(
     return final
 
 
-def newest(folder: Path, fingerprint: str, collective: Collective, say: Callable[[str], None]) -> Checkpoint | None:
+def newest(
+    folder: Path,
+    fingerprint: str,
+    collective: Collective,
+    say: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
+) -> Checkpoint | None:
     """The newest whole checkpoint of this training; None where there is none. Every rank gets the same answer.
 
-    A damaged one is named through ``say``, and the one before it is used. Each file is read by one rank.
+    A damaged one is named through ``say``, and the one before it is used. Each file is read by one rank, which calls
+    ``alive`` again and again: it may be large.
     """
     for name in reversed(tell(collective, [path.name for path in _all(folder)])[0]):
         path = folder / name
-        found, said = _verified(path, collective.rank, collective.size)
+        found, said = _verified(path, collective, alive)
         damage = [error for error in tell(collective, said) if error]
         if not damage and found:
             return Checkpoint(path, found) if found["fingerprint"] == fingerprint else None
@@ -146,13 +158,18 @@ def newest(folder: Path, fingerprint: str, collective: Collective, say: Callable
     return None
 
 
-def best(folder: Path, fingerprint: str, collective: Collective) -> Checkpoint | None:
-    """The whole checkpoint of this training with the best score, the first of equals; None where none has one."""
+def best(
+    folder: Path, fingerprint: str, collective: Collective, alive: Callable[[], None] = lambda: None
+) -> Checkpoint | None:
+    """The whole checkpoint of this training with the best score, the first of equals; None where none has one.
+
+    ``alive`` : as of ``newest``.
+    """
     scored = [(score, path.name) for path in _all(folder) if (score := _score(path)) is not None]
     name = tell(collective, max(scored, key=lambda pair: pair[0])[1] if scored else None)[0]
     if name is None:
         return None
-    found, said = _verified(folder / name, collective.rank, collective.size)
+    found, said = _verified(folder / name, collective, alive)
     whole = not any(tell(collective, said)) and found and found["fingerprint"] == fingerprint
     return Checkpoint(folder / name, found) if whole and found else None
 
@@ -169,18 +186,22 @@ def rows_of(file: str, state: Mapping[str, Any]) -> tuple[int, int]:
     return shards.get(file, (0, 1))
 
 
-def checksum(path: Path) -> str:
-    """Of a file, as the manifest has it."""
+def checksum(path: Path, alive: Callable[[], None] = lambda: None) -> str:
+    """Of a file, as the manifest has it; ``alive`` is called between blocks."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            alive()
+    return digest.hexdigest()
 
 
-def _verified(path: Path, rank: int, size: int) -> tuple[dict[str, Any] | None, str]:
+def _verified(path: Path, collective: Collective, alive: Callable[[], None]) -> tuple[dict[str, Any] | None, str]:
     """The manifest, and what is wrong with it or this rank's share of the files."""
     try:
         state = json.loads((path / MANIFEST).read_text())
-        for name, noted in sorted(state["files"].items())[rank::size]:
-            if checksum(path / name) != noted:
+        for name, noted in sorted(state["files"].items())[collective.rank :: collective.size]:
+            if checksum(path / name, alive) != noted:
                 return None, f"the checksum of {name} is not the one in its manifest"
         return state, ""
     except (OSError, ValueError, KeyError) as error:

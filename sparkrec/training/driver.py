@@ -11,9 +11,9 @@ from sparkrec import schemas
 from sparkrec.config import Settings
 from sparkrec.models import two_tower
 from sparkrec.schemas import Table
-from sparkrec.training import manifest, placement, warm_start
+from sparkrec.training import manifest, memory, placement, warm_start
 from sparkrec.training.placement import Planned
-from sparkrec.training.plan import CHOSEN, Plan, Question
+from sparkrec.training.plan import CHOSEN, Memory, Plan, Question
 
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run
@@ -59,7 +59,7 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
         table.name: manifest.of_table(run.lake.path(table), version, table.name, settings.ranks)
         for table, version in versions.items()
     }
-    return Plan(
+    plan = Plan(
         folder=str(model_folder(run)),
         two_tower=settings.model_dump(mode="json"),
         sizes=sizes,
@@ -69,14 +69,33 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
         as_of=as_of,
         base=base,
         keep_chosen="ranker" in run.settings.recommend.models,
-        question=question(run.settings),
+        question=question(run.settings, as_of),
     )
+    memory.write(run, plan)
+    return plan
 
 
-def question(settings: Settings) -> Question:
-    """What the epochs are chosen on: what the test part will ask, or what the served head is there for."""
-    head = settings.two_tower.head
-    return Question((head,) if head else settings.features.target_types, settings.recommend.exclude_seen)
+def question(settings: Settings, as_of: int) -> Question:
+    """What the epochs are chosen on: what the test part will ask, or what the served head is there for.
+
+    ``as_of`` : the events lie before this time, unix seconds.
+    """
+    head, answers = settings.two_tower.head, settings.recommend
+    asked = (head,) if head else settings.features.target_types
+    return Question(asked, answers.exclude_seen, _memory(settings, as_of))
+
+
+def _memory(settings: Settings, as_of: int) -> Memory | None:
+    """What ``recommend`` would have forgotten before the validation events; under splits not by time, before ``as_of``,
+    as at the test."""
+    from sparkrec.retrieval import rules
+
+    if not rules.forgets(settings.recommend):
+        return None
+    split, given = settings.split, settings.recommend.rules
+    days = split.validation_days if split.kind == "time" else 0
+    again = tuple((rule.items, rule.again_after_days) for rule in given if rule.again_after_days is not None)
+    return Memory(int(as_of - 86_400 * days), settings.recommend.seen_days, again)
 
 
 def launch_conf(conf: Mapping[str, str]) -> dict[str, str]:

@@ -17,8 +17,10 @@ from sparkrec.training.plan import Base
 from sparkrec.training.tables import initial_rows
 
 
-def earlier(base: Base, collective: Collective, say: Callable[[str], None]) -> Checkpoint:
-    """The last checkpoint of the finished training, its files checked.
+def earlier(
+    base: Base, collective: Collective, say: Callable[[str], None], alive: Callable[[], None] = lambda: None
+) -> Checkpoint:
+    """The last checkpoint of the finished training, its files checked; ``say``, ``alive`` : of ``checkpoint.newest``.
 
     Raises
     ------
@@ -26,7 +28,7 @@ def earlier(base: Base, collective: Collective, say: Callable[[str], None]) -> C
         It is gone, damaged, or another training's by now.
     """
     folder = Path(base.folder, "checkpoints")
-    found = checkpoint.newest(folder, base.fingerprint, collective, say)
+    found = checkpoint.newest(folder, base.fingerprint, collective, say, alive)
     if found is None or found.state["steps"] != base.steps:
         raise DataError(
             f"The warm start begins with the last checkpoint of run {base.run_id}, and it is no longer whole in "

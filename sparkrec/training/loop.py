@@ -165,14 +165,13 @@ class Trainer:
         tables = sum(self.tables.values()) * self.settings.width
         return tables + sum(size for name, size in self._elements().items() if name not in self.tables)
 
-    def item_vectors(self) -> np.ndarray:
-        """float32 [items, d] of all items from the shipped weights; all ranks make a part each, together."""
-        vectors, first = np.empty((self.sizes.items, self.settings.width), np.float32), 0
-        for _, own in self.item_blocks():
-            block = self.collective.allgather(own)
-            vectors[first : first + len(block)] = block
-            first += len(block)
-        return vectors
+    def own_items(self) -> tuple[np.ndarray, np.ndarray]:
+        """This rank's items, int32 [m] ascending, and their vectors from the shipped weights, float32 [m, d].
+
+        Each item is one rank's, and all ranks have about as many; all call it together.
+        """
+        own, vectors = zip(*self.item_blocks(), strict=True)
+        return np.concatenate(own), np.concatenate(vectors)
 
     def item_blocks(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """This rank's items and their vectors, block by block; every rank must take all its blocks."""
@@ -180,8 +179,7 @@ class Trainer:
             self.alive()
             block = np.arange(start, min(start + _BLOCK, self.sizes.items))
             own = np.array_split(block, self.collective.size)[self.collective.rank].astype(np.int32)
-            touched, batch = self._rows.of_items(own)
-            yield own, np.asarray(towers.item_rows(self.shipped(touched), batch))
+            yield own, self._item_vectors(own)
 
     def table_blocks(self, name: str) -> Iterable[tuple[int, np.ndarray]]:
         """A table's shipped rows in contiguous blocks, of which each rank gets its own: the first row, and the rows.
@@ -194,12 +192,21 @@ class Trainer:
             rows = np.arange(first, max(first, min(first + _BLOCK, self.tables[name])), dtype=np.int32)
             yield first, np.asarray(self.shipped({name: rows})[name])
 
-    def user_vectors(self, batch: Batch, items: np.ndarray) -> np.ndarray:
+    def user_vectors(self, batch: Batch) -> np.ndarray:
         """float32 [n, d] from the shipped weights and whole histories; every rank calls it, with or without users."""
         touched, local = self._rows.of_users(batch)
+        vectors = np.zeros((0, self.settings.width), np.float32)
+        if self._rows.reads_items:
+            met, places = np.unique(batch["history_items"], return_inverse=True)
+            vectors, local["history_items"] = self._item_vectors(met), places.astype(np.int32)
         return np.asarray(
-            towers.user_vectors(self.shipped(touched), self.settings, _tensors(local), tf.constant(items))
+            towers.user_vectors(self.shipped(touched), self.settings, _tensors(local), tf.constant(vectors))
         )
+
+    def _item_vectors(self, items: np.ndarray) -> np.ndarray:
+        """float32 [n, d] of distinct items from the shipped weights; every rank calls it, with or without items."""
+        touched, batch = self._rows.of_items(items)
+        return np.asarray(towers.item_rows(self.shipped(touched), batch))
 
     def shipped(self, touched: Touched) -> dict[str, Any]:
         """What is evaluated and served: the dense weights, and of each table the rows asked for."""

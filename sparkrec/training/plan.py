@@ -8,6 +8,7 @@
     result.json          written when every rank is done
     model/               models.two_tower.exported
     chosen/              the same, of the epoch that validation chose, before the training on everything
+    memory/              training.memory: for how long items count as seen, where recommend forgets
 
 The folder lies in the lake and must be reachable by every rank under the same path.
 """
@@ -39,15 +40,43 @@ _OPERATIONAL = {
 
 
 @dataclass(frozen=True)
+class Memory:
+    """For how long what a user has met counts as seen, which is what ``recommend`` says of ``moment`` (unix seconds).
+
+    days : None: for ever. rules : conditions on gold.items, each with the days for its items, if those are fewer.
+    """
+
+    moment: int
+    days: float | None
+    rules: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def load(cls, plain: dict[str, Any]) -> Memory:
+        return cls(plain["moment"], plain["days"], tuple((items, days) for items, days in plain["rules"]))
+
+
+@dataclass(frozen=True)
 class Question:
     """What validation asks, so that the epochs are chosen on what ``recommend`` answers and ``evaluate`` asks.
 
     asked : event types of the items to be found. seen : an item that was met in these ways is neither offered nor
-    asked for.
+    asked for. memory : unless that was too long ago; None: nothing ever is.
     """
 
     asked: tuple[EventType, ...] = Features().target_types
     seen: tuple[EventType, ...] = Recommend().exclude_seen
+    memory: Memory | None = None
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """For JSON, and for fingerprints, which are what they were before there was a memory where there is none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def load(cls, plain: dict[str, Any]) -> Question:
+        memory = plain.get("memory")
+        types = {name: tuple(value) for name, value in plain.items() if name != "memory"}
+        return cls(**types, memory=Memory.load(memory) if memory else None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +105,7 @@ class Plan:
 
     ``as_of`` : the events lie before this time, unix seconds. ``base`` : None for a training from nothing.
     ``question`` : what validation asks. ``keep_chosen`` : the model that it chose is exported too.
+    ``attempt`` : names the launch, so that nobody listens to ranks of the one before, which may not have ended yet.
     """
 
     folder: str
@@ -88,6 +118,7 @@ class Plan:
     base: Base | None = None
     keep_chosen: bool = False
     question: Question = Question()
+    attempt: str = ""
 
     @property
     def settings(self) -> TwoTower:
@@ -117,7 +148,7 @@ class Plan:
         chosen: list[Any] = []  # only what is not as it always was: a warm start finds the trainings of long ago
         if self.settings.select_on_validation:
             chosen += [CHOSEN] if self.keep_chosen else []
-            chosen += [asdict(self.question)] if self.question != Question() else []
+            chosen += [self.question.plain] if self.question != Question() else []
         plain = json.dumps([learned, self.sizes, self.versions, *begun, *chosen], sort_keys=True)
         return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
@@ -134,11 +165,9 @@ class Plan:
     def load(cls, path: str | Path) -> Plan:
         plain = json.loads(Path(path).read_text())
         sequences, items = Manifest.load(plain.pop("sequences")), Manifest.load(plain.pop("items"))
-        base, question = plain.pop("base", None), plain.pop("question", {})
-        return cls(
-            **plain, sequences=sequences, items=items, base=Base(**base) if base else None,
-            question=Question(**{name: tuple(types) for name, types in question.items()}),
-        )  # fmt: skip
+        base, question = plain.pop("base", None), Question.load(plain.pop("question", {}))
+        base = Base(**base) if base else None
+        return cls(**plain, sequences=sequences, items=items, base=base, question=question)
 
 
 class Journal:
@@ -147,11 +176,12 @@ class Journal:
     def __init__(self, plan: Plan, rank: int) -> None:
         folder = plan.path("ranks")
         folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._rank, self._beat = folder / f"{rank}.jsonl", rank, 0.0
+        self._path, self._beat = folder / f"{rank}.jsonl", 0.0
+        self._own = {"rank": rank, "attempt": plan.attempt}
 
     def write(self, event: str, **values: Any) -> None:
         with open(self._path, "a") as file:
-            file.write(json.dumps({"event": event, "rank": self._rank, **values}) + "\n")
+            file.write(json.dumps({"event": event, **self._own, **values}) + "\n")
 
     def beat(self) -> None:
         """I am alive; at most once a second."""
@@ -161,10 +191,10 @@ class Journal:
 
 
 class Follower:
-    """Reads what ranks have logged since it was last asked."""
+    """Reads what ranks of the plan's attempt have logged since it was last asked."""
 
     def __init__(self, plan: Plan) -> None:
-        self._folder = plan.path("ranks")
+        self._folder, self._attempt = plan.path("ranks"), plan.attempt
         self._read: dict[tuple[str, int], int] = {}
         self._beats: dict[int, tuple[int, float]] = {}
 
@@ -175,7 +205,8 @@ class Follower:
                 file.seek(self._read.get(this, 0))
                 while (line := file.readline()).endswith("\n"):
                     self._read[this] = file.tell()
-                    yield json.loads(line)
+                    if (event := json.loads(line))["attempt"] == self._attempt:
+                        yield event
 
     def silence(self) -> tuple[int, float] | None:
         """The rank that has been silent the longest, and for how many seconds all are; None before any spoke.

@@ -47,7 +47,7 @@ class Rows:
         self._sizes, self.whole, self._features = sizes, frozenset(whole), features
         self._all = {name: np.arange(sizes[name], dtype=np.int32) for name in self.whole}
         self._scratch = {name: np.zeros(size, np.int32) for name, size in sizes.items() if name not in self.whole}
-        self._reads_items = settings.history not in ("none", "mean")
+        self.reads_items = settings.history not in ("none", "mean")
         self._drops_ids = settings.id_dropout > 0
         self._whole_features = self._of_items(self._all["item_id"]) if "item_id" in self.whole else None
 
@@ -61,7 +61,7 @@ class Rows:
         dropped = {"history_items", "history_rows"}
         local: list[Batch] = [{k: v for k, v in part.items() if k not in dropped} for part in parts]
         items = [columns, *(part["target_items"] for part in parts)]
-        if self._reads_items:
+        if self.reads_items:
             items += [part["history_items"] for part in parts]
         touched: Touched = {}
         touched["item_id"], (places, *of_parts) = self._find("item_id", items)
@@ -72,7 +72,7 @@ class Rows:
             shared["item_key"] = (order.mix(key, touched["item_id"]) >> np.uint64(32)).astype(np.uint32)
         for number, part in enumerate(local):
             part |= shared | {"target_items": of_parts[number]}
-            if self._reads_items:
+            if self.reads_items:
                 part["history_items"] = of_parts[len(parts) + number]
         for table, given, name in _OF_USERS:
             if table in self._sizes:
@@ -91,7 +91,7 @@ class Rows:
         return {"item_id": items} | features, flat
 
     def of_users(self, batch: Batch) -> tuple[Touched, Batch]:
-        """A batch of whole histories; ``history_items`` stay as they are."""
+        """A batch of whole histories; ``history_items`` stay as they are, where they are read (``reads_items``)."""
         touched, local = {}, dict(batch)
         for table, given, name in _OF_USERS:
             if table in self._sizes:

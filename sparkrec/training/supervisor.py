@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
     """
     parent = os.getppid()
     with claimed(plan.path(), say) as check_claim:
-        _prepare(plan)
+        _prepare(plan, say)
         deadline = time.monotonic() + 60 * plan.settings.timeout_minutes
 
         def check() -> None:
@@ -90,11 +91,14 @@ def rank_environment(settings: TwoTower) -> dict[str, str]:
     }
 
 
-def _prepare(plan: Plan) -> None:
+def _prepare(plan: Plan, say: Callable[[str], None]) -> None:
     """Whether to go on or to start anew is decided here, once; then the folder says nothing about the past."""
     finished, checkpoints = plan.path("result.json"), plan.path("checkpoints")
-    anew = finished.exists()
-    if anew or checkpoint.newest(checkpoints, plan.fingerprint, SingleProcess(), lambda _: None) is None:
+    anew, damaged = finished.exists(), list[str]()
+    if anew or checkpoint.newest(checkpoints, plan.fingerprint, SingleProcess(), damaged.append) is None:
+        if not anew and checkpoints.exists():
+            why = "; ".join(damaged) or "they are of other settings or tables"
+            say(f"training begins with nothing, and the checkpoints in {checkpoints} are removed: {why}")
         checkpoint.clear(checkpoints)
         shutil.rmtree(plan.path(CHOSEN), ignore_errors=True)  # an earlier training's
     if anew:
@@ -105,6 +109,7 @@ def _attempt(plan: Plan, listen: Listener, deadline: float, check: Callable[[], 
     for log in plan.path("ranks").glob("*.jsonl"):
         log.unlink()
     token = uuid.uuid4().hex
+    plan = replace(plan, attempt=token)
     path, result = plan.save(), plan.path("result.json")
     # Spark's settings may hold secrets: the launcher reads them from a file without a name.
     with open(plan.path("launch.log"), "ab") as log_file, tempfile.TemporaryFile() as settings:

@@ -1,6 +1,8 @@
 """Recall and NDCG on the validation events after an epoch, by the retrieval that also serves; the epoch they choose.
 
-Every rank holds the vectors of all items for it, and once more in the form that is searched: 8 · width bytes an item.
+Memory of a rank: the vectors of its share of the items, and once more in the form that is searched, so 8 · width bytes
+an item over the number of ranks; the events of the sample; and of a block of users of every rank the vectors and what
+they have seen.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ import numpy as np
 
 from sparkrec import columns as c
 from sparkrec.evaluation import metrics
-from sparkrec.retrieval.topk import pack, top_k
-from sparkrec.training import order
+from sparkrec.retrieval.topk import pack
+from sparkrec.training import order, search
 from sparkrec.training.events import Events, without_validation
 from sparkrec.training.loader import whole_histories
 from sparkrec.training.loop import Trainer
@@ -27,44 +29,45 @@ class Validation:
     """This rank's users of the sample, what they are asked for and what they have seen.
 
     Asked for are the distinct items of a user's validation events of the types in ``question`` that the user has not
-    met before in a way that ``recommend`` excludes. What it may have forgotten since (``seen_days``, a rule's
-    ``again_after_days``) counts as met.
+    met before in a way that ``recommend`` excludes and has not forgotten.
     """
 
     def __init__(self, events: Events, trainer: Trainer, question: Question) -> None:
         settings, collective = trainer.settings, trainer.collective
         self._trainer = trainer
-        self._past = without_validation(events)
-        asked, seen = (
+        asked, excluded = (
             np.asarray([name in types for name in c.EVENT_TYPES]) for types in (question.asked, question.seen)
         )
-        self._asked = distinct_pairs(events.where(events.validation & asked[events.types]))
-        self._seen = distinct_pairs(self._past.where(seen[self._past.types]))
-        self._asked = difference(self._asked, self._seen, trainer.sizes.items)
-        candidates = np.flatnonzero(np.diff(self._asked[0]) > 0)
+        own = events.of(np.unique(events.owner[events.validation & asked[events.types]]))
+        past, wanted = without_validation(own), distinct_pairs(own.where(own.validation & asked[own.types]))
+        counts = excluded[past.types] if past.forgotten is None else excluded[past.types] & ~past.forgotten
+        seen = distinct_pairs(past.where(counts))
+        wanted = difference(wanted, seen, trainer.sizes.items)
+        candidates = np.flatnonzero(np.diff(wanted[0]) > 0)
         total = float(collective.allreduce(np.asarray([len(candidates)], np.float64))[0])
         share = settings.validation_users / max(total, 1.0)
-        self._rows = candidates[order.uniform(settings.seed, events.users[candidates], 3) < share]
-        self.users = int(collective.allreduce(np.asarray([len(self._rows)], np.float64))[0])
+        rows = candidates[order.uniform(settings.seed, own.users[candidates], 3) < share]
+        self._past, self._seen, self._asked = past.of(rows), _select(seen, rows), _select(wanted, rows)
+        self.users = int(collective.allreduce(np.asarray([len(rows)], np.float64))[0])
 
     def score(self) -> dict[str, float]:
         """``recall@20`` and ``ndcg@20``, means over the sample on all ranks."""
-        items = self._trainer.item_vectors()
-        shelf, sums = pack(items), np.zeros(2)
-        # Rows may lie on other ranks, so all ranks look up equally often, in the end for nobody.
-        blocks = max(self._trainer.collective.allgather(np.asarray([-(-len(self._rows) // _BLOCK)])).tolist())
+        trainer, n = self._trainer, len(self._past.users)
+        items, vectors = trainer.own_items()
+        shelf, sums = pack(vectors), np.zeros(2)
+        # Rows and items may lie on other ranks, so all ranks ask equally often, in the end for nobody.
+        blocks = max(trainer.collective.allgather(np.asarray([-(-n // _BLOCK)])).tolist())
         for start in range(0, blocks * _BLOCK, _BLOCK):
-            self._trainer.alive()
-            rows = self._rows[start : start + _BLOCK]
-            batch = whole_histories(self._past, rows, self._trainer.settings.max_history)
-            users = self._trainer.user_vectors(batch, items)
+            trainer.alive()
+            rows = np.arange(start, min(start + _BLOCK, n))
+            users = trainer.user_vectors(whole_histories(self._past, rows, trainer.settings.max_history))
+            lists = search.best(trainer.collective, users, _select(self._seen, rows), items, shelf, K)
             if not len(rows):
                 continue
-            lists, _ = top_k(users, shelf, K, exclude=_select(self._seen, rows))
             indptr, asked = _select(self._asked, rows)
             found = metrics.per_user(metrics.hits(lists, indptr, asked), np.diff(indptr), K)
             sums += found[:, _RECALL_AND_NDCG].sum(axis=0)
-        recall, ndcg = self._trainer.collective.allreduce(sums) / max(self.users, 1)
+        recall, ndcg = trainer.collective.allreduce(sums) / max(self.users, 1)
         return {"recall": float(recall), "ndcg": float(ndcg)}
 
 

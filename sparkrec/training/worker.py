@@ -19,7 +19,7 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError, SparkrecError
 from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.towers import Sizes
-from sparkrec.training import checkpoint, grown, placement
+from sparkrec.training import checkpoint, grown, memory, placement
 from sparkrec.training.collective import Collective, Disconnected, Horovod, SingleProcess, tell
 from sparkrec.training.curves import Curves
 from sparkrec.training.device import use_gpu
@@ -29,6 +29,7 @@ from sparkrec.training.item_features import check_known, read_item_features
 from sparkrec.training.loader import Loader
 from sparkrec.training.loop import Place, Trainer, finish_epoch
 from sparkrec.training.optimizer import learning_rate
+from sparkrec.training.pace import Pace
 from sparkrec.training.placement import Placement
 from sparkrec.training.plan import CHOSEN, Base, Journal, Plan
 from sparkrec.training.precision import doubt
@@ -91,17 +92,19 @@ class Training:
         self.settings, self.sizes = plan.settings, Sizes(**plan.sizes)
         self.features = read_item_features(plan.items, self.sizes, journal.beat)
         since, own = plan.base.since if plan.base else None, plan.sequences.ranks[collective.rank]
-        self.events = read_events(own, collective, self.settings.loss == "mse", since, journal.beat)
+        stars, forgotten = self.settings.loss == "mse", memory.read(plan)
+        self.events = read_events(own, collective, stars, since, journal.beat, forgotten)
         self._check_input()
         self.curve: list[dict[str, Any]] = []
         self._warm: dict[str, Any] = {}
         self._said = time.monotonic()
-        self._since = (self._said, 0.0)
+        self._pace = Pace()
 
     def run(self) -> dict[str, Any]:
         """Both phases; the model in ``model/`` and the result in ``result.json``, by rank 0."""
         self.journal.write("rows", host=socket.gethostname(), pid=os.getpid(), **self._rows())
-        saved = checkpoint.newest(self.plan.path("checkpoints"), self.plan.fingerprint, self.collective, self._warn)
+        folder, alive = self.plan.path("checkpoints"), self.journal.beat
+        saved = checkpoint.newest(folder, self.plan.fingerprint, self.collective, self._warn, alive)
         phase = _CHOOSE if self._chooses() else _FINAL
         kept = self._placement(saved.state["placement"] if saved else {})
         place = Place()
@@ -124,14 +127,14 @@ class Training:
             place = Place()
             trainer.reset()
         epochs = best_epoch(self.curve) or self.settings.epochs
-        if self.curve and not best_epoch(self.curve):
+        if any(row["phase"] == _CHOOSE for row in self.curve) and not best_epoch(self.curve):
             self._warn(f"no validation event was ever among the best 20: {epochs} epochs, as configured")
         self._train(trainer, _FINAL, place, epochs)
         return self._finish(trainer, place.epoch)
 
     def _begin(self, trainer: Trainer, base: Base) -> None:
         """With the earlier training's variables, in tables that have grown since."""
-        earlier = grown.earlier(base, self.collective, self._warn)
+        earlier = grown.earlier(base, self.collective, self._warn, self.journal.beat)
         trainer.begin(grown.reader(earlier, self.settings, trainer.tables), base.steps)
         self._warm = {
             "run": base.run_id, "full": base.full, "times": base.times, "since": base.since,
@@ -153,7 +156,7 @@ class Training:
         folder = None if self.collective.rank else self.plan.path("tensorboard", phase)
         curves = Curves(folder, place, batches.steps_per_epoch, epochs)
         planned = batches.steps_per_epoch * self.settings.epochs
-        self._since = (time.monotonic(), 0.0)
+        self._pace = Pace(place.step, place.examples)
 
         def after_step(now: Place, done: int) -> None:
             self.journal.beat()
@@ -167,20 +170,19 @@ class Training:
                 self._save(trainer, phase, now, done)
 
         while place.epoch < epochs and not (choosing and given_up(self.curve, self.settings.patience)):
-            started, before = time.monotonic(), place.examples
             finish_epoch(trainer, batches, place, after_step)
-            rate = (place.examples - before) / max(time.monotonic() - started, 1e-9)
+            rate = self._pace.rate(place.examples)
             row = {"phase": phase, "epoch": place.epoch + 1, "loss": place.mean_loss, "examples_per_second": rate}
             self.curve.append(row | (validation.score() if validation else {}))
             self.journal.write("epoch", **self.curve[-1])
             curves.epoch(self.curve[-1])
             place.epoch, place.step, place.loss, place.weight, place.examples = place.epoch + 1, 0, 0.0, 0.0, 0.0
-            self._since = (time.monotonic(), 0.0)
             curves.flush()
             last = not choosing and place.epoch == epochs  # what a warm start begins with
             best = choosing and self.plan.keep_chosen and best_epoch(self.curve) == place.epoch
             if last or best or place.epoch % self.settings.checkpoint_epochs == 0:
                 self._save(trainer, phase, place, place.epoch * batches.steps_per_epoch)
+            self._pace = Pace()
         if not epochs:
             self._save(trainer, phase, place, 0)
 
@@ -188,7 +190,7 @@ class Training:
         """The model of the best epoch, whose checkpoint is kept until the training is done; of the last if none is."""
         best, folder = best_epoch(self.curve), self.plan.path("checkpoints")
         if best:
-            saved = checkpoint.best(folder, self.plan.fingerprint, self.collective)
+            saved = checkpoint.best(folder, self.plan.fingerprint, self.collective, self.journal.beat)
             if saved is None or saved.state["place"]["epoch"] != best:
                 raise DataError(
                     f"Validation chose epoch {best}, whose model the ranker needs, and its checkpoint in {folder} is "
@@ -340,14 +342,12 @@ class Training:
         now = time.monotonic()
         if self.collective.rank or now - self._said < _PROGRESS_SECONDS:
             return
-        done = place.epoch * steps + place.step
-        started, first = self._since
-        rate = (place.examples - first) / max(now - started, 1e-9)
-        left = (epochs * steps - done) * (now - started) / max(place.step, 1)
+        left = (epochs - place.epoch) * steps - place.step
         self._said = now
         self.journal.write(
             "step", phase=phase, epoch=place.epoch + 1, epochs=epochs, step=place.step, steps=steps,
-            loss=place.mean_loss, examples_per_second=rate, seconds_left=left,
+            loss=place.mean_loss, examples_per_second=self._pace.rate(place.examples),
+            seconds_left=self._pace.seconds_left(place.step, left),
         )  # fmt: skip
 
     def _warn(self, text: str) -> None:

@@ -89,12 +89,13 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 
 def test_words():
     enough = bootstrap.FEWEST
-    assert bootstrap.verdict((0.001, 0.1), enough) == "ahead"
-    assert bootstrap.verdict((-0.2, -0.1), enough) == "behind"
-    assert bootstrap.verdict((-0.2, 0.1), enough) == "inside the noise"
-    assert bootstrap.verdict((0.2, 0.2), enough - 1) == "too few to tell"
-    assert bootstrap.verdict((0.0, 0.0), 0) == "inside the noise", "the same results for everybody"
-    assert bootstrap.verdict(None, 1) == bootstrap.verdict(None, enough) == "not tested"
+    assert bootstrap.verdict((0.001, 0.1), enough, enough) == "ahead"
+    assert bootstrap.verdict((-0.2, -0.1), enough, 100) == "behind"
+    assert bootstrap.verdict((-0.2, 0.1), enough, 100) == "inside the noise"
+    assert bootstrap.verdict((0.2, 0.2), enough - 1, 100) == "too few to tell"
+    assert bootstrap.verdict((0.0, 0.0), 0, enough) == "inside the noise", "the same results for everybody"
+    assert bootstrap.verdict((0.0, 0.0), 0, enough - 1) == "too few to tell", "as much by chance"
+    assert bootstrap.verdict(None, 1, 1) == bootstrap.verdict(None, enough, enough) == "not tested"
 
 
 def _called_one(apart, trials=600, resamples=400):
@@ -103,13 +104,13 @@ def _called_one(apart, trials=600, resamples=400):
     for _ in range(trials):
         gaps = random.choice([-1.0, 1.0], apart) / np.log2(random.integers(2, 22, apart))
         sums = random.poisson(1, (resamples, apart)) @ gaps
-        called += bootstrap.verdict(bootstrap.interval(sums), apart) in ("ahead", "behind")
+        called += bootstrap.verdict(bootstrap.interval(sums), apart, apart) in ("ahead", "behind")
     return called / trials
 
 
 def test_a_difference_is_seldom_called_one_where_there_is_none():
     # A sign test of four users who all gain has p = .125; a bootstrap of them would be sure.
-    assert bootstrap.verdict((0.1, 0.2), 4) == "too few to tell"
+    assert bootstrap.verdict((0.1, 0.2), 4, 4) == "too few to tell"
     assert _called_one(bootstrap.FEWEST) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 600)
     assert _called_one(200) == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 600))
 

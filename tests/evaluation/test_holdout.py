@@ -9,6 +9,7 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.evaluation import holdout
+from sparkrec.evaluation.splits import Borders
 from sparkrec.features import activity
 
 pytestmark = pytest.mark.spark
@@ -72,3 +73,27 @@ def test_what_is_forgotten_is_asked_for_again(spark, make_settings, recommend, k
     counted = holdout.counts(found, asked_for)
     assert counted["test_users"] + counted["test_users_only_seen"] == 2
     assert counted["test_users_only_seen"] == (kind == "time"), "who is asked for nothing is no test user"
+
+
+def test_a_new_kind_of_postage_is_not_asked_for(spark):
+    """Of what was unknown at the split the first row of the catalogue decides, of what was known nothing later."""
+    before, after, end = (SPLIT + dt.timedelta(days=days) for days in (-9, 3, 10))
+    told = [
+        ("postage", after, False), ("postage", end, True), ("hat", after, True), ("hat", end, False),
+        ("known", before, True), ("known", after, False), ("of the log", after, False),
+        ("of the last day", end, False), ("told too late", end + dt.timedelta(days=1), False),
+        ("once no goods", before, False), ("once no goods", SPLIT, True),
+    ]  # fmt: skip
+    catalogue = spark.createDataFrame(
+        [(item, since.replace(tzinfo=dt.UTC), for_sale) for item, since, for_sale in told],
+        f"{c.ITEM_ID} string, {c.VALID_FROM} timestamp, {c.FOR_SALE} boolean",
+    )
+    index = {"known": 0, "of the log": 1}
+    asked = [{c.USER_ID: "u", c.ITEM_ID: item, c.ITEM_INDEX: index.get(item)} for item in {item for item, *_ in told}]
+    frame = spark.createDataFrame(
+        [dict.fromkeys(schemas.GOLD_HOLDOUT.column_names) | row for row in asked], schemas.GOLD_HOLDOUT.struct()
+    )
+    found = holdout.of_goods(frame, catalogue, Borders(before, SPLIT, SPLIT, end))
+    assert {row[c.ITEM_ID] for row in found.collect()} == {
+        "hat", "known", "of the log", "told too late", "once no goods",
+    }  # fmt: skip

@@ -297,13 +297,13 @@ def test_the_ranker_is_told_with_its_orders_and_its_calibration():
         assert text in page
 
 
-def newcomers():
-    """40 new users after one item: the tower is right for all of them, the most popular item for the first ten."""
-    found = np.zeros((40, 2), bool)
+def newcomers(n=40):
+    """New users after one item: the tower is right for all of them, the most popular item for the first ten."""
+    found = np.zeros((n, 2), bool)
     found[:10, 0], found[:, 1] = True, True
-    one = np.ones(40, int)
+    one = np.ones(n, int)
     values = np.concatenate([metrics.table(found[:, [n]], one, (20,)) for n in range(2)], axis=1)
-    sums, apart = bootstrap.sums(values, np.arange(40, dtype=np.uint64), 50), np.full(6, 30)
+    sums, apart = bootstrap.sums(values, np.arange(n, dtype=np.uint64), 50), np.full(6, n - 10)
     totals = Totals(np.stack([sums, np.zeros_like(sums)]), np.stack([apart, np.zeros_like(apart)]))
     return Comparison(totals, ("popularity", "two_tower"), (20,), ("new_users_1", "none"))
 
@@ -324,6 +324,23 @@ def test_newcomers_have_a_section_with_what_they_gain():
         "popularity",
         "ahead",
     )
+
+
+@pytest.mark.parametrize(("n", "told"), [(10, False), (19, False), (20, True)])
+def test_a_mean_over_few_users_has_no_interval_anywhere(n, told):
+    found = newcomers(n)
+    measures = found.measures()
+    assert {m.n_users for m in measures} == {n}
+    assert {m.low is not None for m in measures} | {m.high is not None for m in measures} == {told}
+    rows = records.metric_rows("demo", measures, {})
+    assert {row["low"] is not None for row in rows} == {told}
+    differences = found.differences("ndcg", 20, "new_users_1")
+    assert {d.verdict for d in differences} == {"too few to tell"}, "also where nobody has different results"
+    shown = {"models": found.models, "measures": measures, "differences": found.differences("ndcg", 20)}
+    page = report.render(example(**shown, newcomers=[found], samples=[], breadth=[]))
+    assert ('class="interval"' in page) == told
+    assert ("<small>too few users</small>" in page) == (not told)
+    assert (f"(too few users for an interval: {n})" in report.headline(example(**shown))) == (not told)
 
 
 def test_an_axis_of_fractions_has_its_numbers():

@@ -22,6 +22,7 @@ from sparkrec.features.activity import of_hours
 from sparkrec.features.items import as_of
 from sparkrec.jobs.featurize import featurize
 from sparkrec.pipeline import Run, execute
+from sparkrec.ranking.past import Past
 
 pytestmark = pytest.mark.spark
 
@@ -287,10 +288,11 @@ def test_counts_and_what_was_left_out(shop):
     run = shop[1]
     assert run.counts == dict(
         users=3, items=3, prices_filled=0, features=6, events_train=6, events_validation=1, events_test=5, test_pairs=3,
-        holdout_already_seen=1, test_users=3, test_users_unseen=1, test_items_unseen=1,
+        holdout_no_goods=0, holdout_already_seen=1, test_users=3, test_users_unseen=1, test_items_unseen=1,
         test_users_only_seen=0,
     )  # fmt: skip
-    assert run.details["left_out"] == {"cancelled": 1, "not_for_sale": 1, "other_type": 3, "suspect": 2}
+    left_out = {"cancelled": 1, "not_for_sale": 1, "other_type": 3, "suspect": 2}
+    assert run.details["read"] == {"events": len(EVENTS), "left_out": left_out}
     assert run.details["split"]["as_of"] == "2020-01-09 00:00"
 
 
@@ -344,7 +346,26 @@ def test_rare_items_and_users_stay_out_of_training(choosy):
     assert _by(run, schemas.VOCABULARY_ITEMS, c.ITEM_ID)["lamp"][c.COUNT] == 3
     assert run.counts["test_users_unseen"] == 2
     assert (run.counts["events_train"], run.counts["events_validation"]) == (2, 1)
-    assert run.details["left_out"]["rare"] == 4
+    assert run.details["read"]["left_out"]["rare"] == 4
+
+
+@pytest.mark.parametrize("name", ["shop", "choosy"])
+def test_the_past_that_a_ranker_learns_from_is_made_as_gold_is(name, request):
+    """At the moment at which featurize made gold, where nothing is held out, it is gold."""
+    found = request.getfixturevalue(name)
+    settings = (found[1] if name == "shop" else found).settings
+    split = settings.split.model_copy(update={"validation_days": 0})
+    run = Run(settings.model_copy(update={"split": split}), "train_ranker", DATE)
+    past = Past(run, run.read(schemas.VOCABULARY_USERS))
+    for table, frame, key in (
+        (schemas.GOLD_ITEMS, past.items, c.ITEM_INDEX),
+        (schemas.GOLD_USERS, past.users, c.USER_INDEX),
+    ):
+        expected = run.read(table).orderBy(key).collect()
+        assert len(expected) > 0
+        assert frame.orderBy(key).collect() == expected, table.name
+    known = {row[c.USER_INDEX]: row[c.COUNTRY] for row in run.read(schemas.GOLD_USERS).collect()}
+    assert {row[c.USER_INDEX]: row[c.COUNTRY] for row in past.countries.collect()} == known
 
 
 def test_leave_one_out_keeps_repeats_in_the_test(make, choosy):
@@ -357,7 +378,7 @@ def test_leave_one_out_keeps_repeats_in_the_test(make, choosy):
     holdout = run.read(schemas.GOLD_HOLDOUT).collect()
     assert [(row[c.USER_ID], row[c.ITEM_ID], row[c.VALUE]) for row in holdout] == [("u", "a", 5.0)]
     assert run.read(schemas.GOLD_SEQUENCES).head()[c.VALIDATION] == [False, True]
-    assert run.details["left_out"] == {"low_rating": 1}
+    assert run.details["read"]["left_out"] == {"low_rating": 1}
     assert Counter(run.counts)["holdout_already_seen"] == 0
     assert "leave_one_out" in run.details["increment"]["why_full"]
 

@@ -181,6 +181,17 @@ def test_increments_equal_a_computation_of_everything(grown):
     assert whole.counts["events_validation"] > 0, "worth comparing"
 
 
+def test_an_increment_says_of_how_many_events_it_speaks(grown):
+    shop, runs, whole = grown
+    log = [row for row in shop.events[-1].values() if row["event_date"] <= DATES[-1]]
+    newest = [row for row in log if row["event_time"] >= _day(7)]  # the last run's validation began then
+    assert whole.details["read"]["events"] == len(log)
+    assert len(newest) <= runs[-1].details["read"]["events"] < len(log)
+    searches = [sum(row["event_type"] == "search" for row in rows) for rows in (newest, log)]
+    found = [run.details["read"]["left_out"]["other_type"] for run in (runs[-1], whole)]
+    assert searches[0] <= found[0] <= found[1] == searches[1]
+
+
 def test_indices_never_change(grown):
     _, runs, whole = grown
     for table in (schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.VOCABULARY_FEATURES):

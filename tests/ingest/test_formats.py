@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from sparkrec.errors import DataError
+from sparkrec.ingest import formats
 from sparkrec.ingest.files import Folder, reading
 from sparkrec.ingest.formats import Adjacency, Csv, Delta, Format, JsonLines, JsonObject, Parquet
 
@@ -14,12 +15,14 @@ pytestmark = pytest.mark.spark
 def read(spark: Any, root: Path, pattern: str, form: Format, needs: tuple[str, ...] = ()) -> list[Any]:
     """(file, line, fields or None) in order."""
     folder = Folder(spark, str(root))
-    rows = form.parse(form.read(folder, form.files(folder, pattern), needs)).collect()
+    raw, headers = form.read(folder, form.files(folder, pattern), needs)
+    assert headers == sorted({row.header for row in raw.select("header").collect()} - {None})
+    rows = form.parse(raw).collect()
     assert all((row.fields is None) == (row.malformed is not None) for row in rows)
     return sorted((row.source_file, row.line, row.fields) for row in rows)
 
 
-def test_csv_with_headers_in_another_order(spark: Any, tmp_path: Path) -> None:
+def test_csv_with_headers_in_another_order(spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_text(
         'name,id\n"Mug, ""large""",1\nplain,\nonly\none,two,three\nan "open,quote\n"a, 1\n', encoding="utf-8"
     )
@@ -35,6 +38,10 @@ def test_csv_with_headers_in_another_order(spark: Any, tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"a\.csv.*missing sku; found name, id; expected id, sku"):
         read(spark, tmp_path, "*.csv", Csv(), ("id", "sku"))
+    monkeypatch.setattr(formats, "_MOST_HEADERS", 1)
+    folder = Folder(spark, str(tmp_path))
+    with pytest.raises(DataError, match="more than 1 different header lines, the first is 'id, more ,name'"):
+        Csv().read(folder, folder.list("*.csv"), ())  # so nothing of them is in bronze
 
 
 def test_delimited_text_without_header_and_quotes(spark: Any, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_source_maps_every_row(spark: Any, shop: Path, lines: list[tuple[str
     source = sources.get(Settings(name="simulator", path=str(shop)))
     folder = Folder(spark, str(shop))
     kind = source.event_files[0]
-    bronze = kind.format.read(folder, kind.format.files(folder, kind.pattern), kind.needs)
+    bronze, _ = kind.format.read(folder, kind.format.files(folder, kind.pattern), kind.needs)
     rows = [row.asDict() for row in source.events(bronze).collect()]
     assert Counter(row[c.RAW] for row in rows) == Counter(line for _, line in lines)
     assert {row[c.EVENT_TYPE] for row in rows if row[c.MALFORMED] is None} <= set(c.EVENT_TYPES)

@@ -1,14 +1,19 @@
 """Each source on a few lines in exactly its public format; the expectations are read off those lines by hand."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.errors import PySparkException
 
 from sparkrec import columns as c
 from sparkrec.config import Source as Settings
+from sparkrec.errors import ConfigError, DataError
 from sparkrec.ingest import canonical, sources
 from sparkrec.ingest.files import Folder
+from sparkrec.jobs.ingest import ingest
+from sparkrec.pipeline import Run
 
 pytestmark = pytest.mark.spark
 
@@ -21,7 +26,7 @@ def rows(spark: Any, root: Path, kind: str, name: str, **options: Any) -> list[d
     for files in getattr(source, f"{kind}_files"):
         found = files.format.files(folder, files.pattern)
         if found or not files.optional:
-            part = files.format.read(folder, found, files.needs)
+            part, _ = files.format.read(folder, found, files.needs)
             bronze = part if bronze is None else bronze.unionByName(part)
     frame = source.events(bronze) if kind == "event" else source.items(bronze)
     expected = canonical.EVENTS if kind == "event" else canonical.ITEMS
@@ -211,6 +216,48 @@ def test_generic(spark: Any, tmp_path: Path) -> None:
     source = sources.get(Settings(name="generic", path="", options={"events": events, "not_goods": "^P"}))
     frame = spark.createDataFrame([("POST",), ("mug",)], "item string")
     assert [row[0] for row in frame.where(source.is_goods(frame["item"])).collect()] == ["mug"]
+
+
+TIME_PATTERNS = [
+    "dd/MM/yyyy HH:mm", "yyyy-MM-dd'T'HH:mm:ss[.SSSSSS][XXX]", "yyyyMMdd", "d.M.yy", "MMM d, yyyy h:mm a", "G y D",
+    "yyyy-MM-dd HH:mm:ss 'o''clock' z", "[yyyy]", "[yyyy",
+]  # fmt: skip
+NO_TIME_PATTERNS = ["YYYY-MM-DD", "yyyy-MM-dd'T", "hello", "yyyy-MM-dd EEE", "yyyy-MM-dd {HH}", "HH:mm:ss n"]
+#: Of these Python's expressions know some in another way, or not at all.
+EXPRESSIONS = ["^(POST|GIFT)", "[a-z&&[^bc]]", r"\p{IsLatin}+", r"\Q(\E", "(?<name>x)", "a++b", ""]
+NO_EXPRESSIONS = ["^(POST|GIFT", "[a-z", "*", r"x\Q(\E)", "(?P<name>x)"]
+
+
+def test_what_spark_would_refuse_of_a_row_is_refused_before_a_file_is_listed(
+    spark: Any, make_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    columns = {"user_id": "u", "item_id": "i", "event_type": "e", "event_time": "t"}
+    events = {"files": "*", "format": "csv", "columns": columns}
+    items = {"files": "*", "format": "csv", "columns": {"item_id": "i"}}
+
+    def begin(**options: Any) -> None:
+        source = {"name": "generic", "path": str(tmp_path / "absent"), "options": {"events": events, **options}}
+        ingest(make_run("ingest", source=source))
+
+    row = spark.createDataFrame([("2020-01-02 10:00",)], "t string")
+    for text in TIME_PATTERNS:
+        row.select(canonical.time_from_pattern(row["t"], text)).collect()
+    for text in NO_TIME_PATTERNS:
+        with pytest.raises(PySparkException):
+            row.select(canonical.time_from_pattern(row["t"], text)).collect()
+    for key, options in (
+        *(("events.time_format", {"events": events | {"time_format": text}}) for text in NO_TIME_PATTERNS),
+        ("items.time_format", {"items": items | {"time_format": "noon"}}),
+        *(("not_goods", {"not_goods": text}) for text in NO_EXPRESSIONS),
+    ):
+        with pytest.raises(ConfigError, match=rf"'source\.options\.{key}' is '.*Expected"):
+            begin(**options)
+    for options in (
+        *({"events": events | {"time_format": text}} for text in ("iso", "milliseconds", *TIME_PATTERNS)),
+        *({"not_goods": text} for text in EXPRESSIONS),
+    ):
+        with pytest.raises(DataError, match=r"folder .*absent does not exist"):
+            begin(**options)
 
 
 def test_a_source_without_a_catalogue_has_no_items(spark: Any) -> None:

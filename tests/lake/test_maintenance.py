@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError
 from sparkrec.jobs.maintain import maintain
 from sparkrec.lake import maintenance, upkeep
+from sparkrec.models import als
 from sparkrec.pipeline import Run
 
 pytestmark = pytest.mark.spark
@@ -147,6 +151,42 @@ def test_sweep_takes_what_no_version_refers_to_and_nothing_else(make_run: Callab
     assert (folder / "notes.parquet").exists()
     newest = run.lake.version(table)
     assert [run.lake.read(table, version).first()[c.USER_ID] for version in (newest - 1, newest)] == ["u1", "u2"]
+
+
+def test_what_killed_trainings_left_is_removed_when_no_living_one_can_own_it(
+    make_run: Callable[..., Run],
+) -> None:
+    """A day is what the setting says: two folders are older, of one a file within is younger, one is somebody's."""
+
+    def upkept(**arguments: Any) -> Run:
+        run = make_run("maintain", maintenance={"retention_hours": 24})
+        run.arguments = arguments
+        maintain(run)
+        return run
+
+    assert upkept().details["scratch"] == [], "there is no such folder yet"
+    root = Path(make_run("x").path("checkpoints", "als"))
+    with als.checkpoints(make_run("train_als").spark, str(root)):
+        (killed,) = (path.name for path in root.iterdir())
+    empty, living = (str(uuid.uuid4()) for _ in range(2))
+    for name, hours in ((killed, 25), (living, 23), ("notes", 25)):
+        file = root / name / "rdd-7" / "part-00000"
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        age(file, hours)
+    (root / empty).mkdir()
+    for path in root.iterdir():
+        age(path, 25)
+    dry = upkept(dry_run=True)
+    assert dry.details["scratch"] == sorted(f"checkpoints/als/{name}" for name in (killed, empty))
+    assert {path.name for path in root.iterdir()} == {killed, empty, living, "notes"}
+    assert upkept().counts["scratch_removed"] == 2
+    assert {path.name for path in root.iterdir()} == {living, "notes"}
+    assert upkept().counts["scratch_removed"] == 0
+
+
+def age(path: Path, hours: float) -> None:
+    os.utime(path, times=(time.time() - 3600 * hours,) * 2)
 
 
 def test_what_old_runs_left_is_dropped_and_nothing_else(make_run: Callable[..., Run]) -> None:

@@ -62,7 +62,7 @@ def outcome(spark: Any) -> dict[str, tuple[list[Any], list[Any], list[str]]]:
         raw = spark.createDataFrame(rows, RAW)
         user = "user" if name == "pairs" else "who"
         files = Files("*", FORMATS[name], pair if name == "pairs" else to, ids={c.USER_ID: user}, texts=("words",))
-        written = protect.protect(files, raw, KEY, True, True, None)
+        written = protect.protect(files, raw, [HEADER] if name == "csv" else [], KEY, True, True, None)
         both = [
             canonical.select(files.format.parse(frame), canonical.EVENTS, files.to).orderBy(c.LINE).collect()
             for frame in (raw, written)
@@ -128,6 +128,19 @@ def test_every_source_says_which_field_is_the_user(spark: Any) -> None:
             assert row.first()[0] == "them", name
 
 
+def test_no_row_is_read_until_the_rows_are_written(spark: Any) -> None:
+    from pyspark.sql import functions as F
+
+    poison = F.raise_error(F.lit("read")).cast("string")
+    texts = {c.SOURCE_FILE: F.lit("f"), c.LINE: F.lit(2), c.HEADER: poison, c.RAW: poison, c.SOURCE_BYTES: F.lit(1)}
+    raw = spark.range(1).select(*[column.alias(name) for name, column in texts.items()])
+    erased = spark.createDataFrame([("x",)], f"{c.DIGEST} string")
+    files = Files("*", Csv(), to, ids={c.USER_ID: "who"}, texts=("words",))
+    rows = protect.protect(files, raw, [HEADER], KEY, True, True, erased)
+    with pytest.raises(Exception, match="read"):
+        rows.collect()
+
+
 def test_a_lake_keeps_its_key(make_run: Callable[..., Run], tmp_path: Path, monkeypatch: Any) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -182,7 +195,7 @@ def test_ids_are_trimmed_as_silver_trims_them(spark: Any) -> None:
     rows = [("f", n, None, line, 1) for n, line in enumerate(lines)]
     raw = spark.createDataFrame(rows, RAW)
     files = Files("*", JsonLines(), to, ids={c.USER_ID: "who"})
-    written = protect.protect(files, raw, KEY, True, False, None).orderBy(c.LINE).collect()
+    written = protect.protect(files, raw, [], KEY, True, False, None).orderBy(c.LINE).collect()
     users = [json.loads(row[c.RAW])["who"] for row in written]
     assert users[:4] == [pseudonyms.pseudonym(KEY, c.USER_ID, "Ann")] * 4
     assert users[4] != users[0]
@@ -208,7 +221,7 @@ def test_no_line_of_the_erased_comes_back(make_run: Callable[..., Run], tmp_path
     assert sorted(row[c.LINE] for row in exported.collect()) == [2, 3, 4]
     erased = run.spark.createDataFrame([(KEY.digest(pseudonyms.ERASED, "u17"),)], f"{c.DIGEST} string")
     raw = run.lake.read(schemas.BRONZE_EVENTS)
-    kept = protect.protect(source.event_files[0], raw, KEY, False, False, erased).collect()
+    kept = protect.protect(source.event_files[0], raw, ["who,item,what,when"], KEY, False, False, erased).collect()
     torn = [line for line in lines if line.endswith('"torn')]
     withheld = [f"withheld_{len(line)}_characters_{KEY.digest(protect.WITHHELD, line)}" for line in torn]
     assert sorted(row[c.RAW] for row in kept) == sorted(["u170,i1,view,t", *withheld])
@@ -249,6 +262,6 @@ def test_a_field_that_is_user_and_session_holds_the_user(spark: Any) -> None:
     raw = spark.createDataFrame([("f", 1, None, '{"who": "Ann", "words": "a@b.de", "what": "x"}', 1)], RAW)
     for ids in ({c.USER_ID: "who", c.SESSION_ID: "who"}, {c.SESSION_ID: "who", c.USER_ID: "who"}):
         files = Files("*", JsonLines(), lambda x: to(x) | {c.SESSION_ID: x("who")}, ids=ids, texts=("who", "words"))
-        (row,) = protect.protect(files, raw, KEY, True, True, None).collect()
+        (row,) = protect.protect(files, raw, [], KEY, True, True, None).collect()
         found = json.loads(row[c.RAW])
         assert found == {"who": pseudonyms.pseudonym(KEY, c.USER_ID, "Ann"), "words": "[e-mail]", "what": "x"}

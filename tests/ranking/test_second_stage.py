@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from pathlib import Path
 
 import handmade
@@ -12,12 +13,14 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config.recommend import ItemList, Rule
 from sparkrec.errors import DataError
 from sparkrec.evaluation import reliability
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_ranker import train_ranker
 from sparkrec.pipeline import Run, execute
 from sparkrec.ranking import second_stage, serving, training
+from sparkrec.ranking.past import Past, of_today
 from sparkrec.retrieval import catalogue
 from sparkrec.retrieval.planner import Plan
 
@@ -27,6 +30,9 @@ N_USERS, N_ITEMS, K = 90, 24, 4
 SOLD_OUT = 5
 AS_OF = dt.datetime(1970, 1, 11)
 DAY = 86_400
+#: Known since the catalogue told of it; sold out in the past, and in stock today, when another one is sold out.
+NEW, SOLD_OUT_THEN = N_ITEMS, 2
+COUNTRIES = ("Chile", "Peru", None)
 BOTH = ("als", "popularity", "neighbors")
 
 
@@ -41,7 +47,8 @@ def walks(last):
     return users
 
 
-def lake(folder, last, late_price):
+def lake(folder, last, late_price, late_country):
+    """``last`` is what users did in the validation part, and the late price and country came then."""
     settings = handmade.settings(
         folder,
         features={"neighbors": 3, "neighbor_users": 1},
@@ -53,9 +60,19 @@ def lake(folder, last, late_price):
         evaluate={"ks": [K], "primary": f"ndcg@{K}"},
     )
     run = Run(settings, "featurize")
-    about = {n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4, c.CATEGORY_CODES: [100 + n % 2, n % 6]} for n in range(N_ITEMS)}
+    about = {
+        n: {c.AS_OF: AS_OF, c.BRAND_CODE: n % 4, c.CATEGORY_CODES: [100 + n % 2, n % 6]} for n in range(N_ITEMS + 1)
+    }
     about[SOLD_OUT][c.STOCK] = 0.0
-    handmade.gold(run, walks(last), N_ITEMS, items=about, held_out=2, countries=("Chile", "Peru", None))
+    today = {n: {c.COUNTRY: late_country, c.N_PURCHASES: 5} for n in range(N_USERS)}
+    handmade.gold(run, walks(last), N_ITEMS + 1, items=about, held_out=2, profiles=today)
+    early, late = dt.datetime(1970, 1, 1), dt.datetime(1970, 1, 10)
+    catalogue = [
+        (f"i{SOLD_OUT}", early, {c.STOCK: 5.0}), (f"i{SOLD_OUT}", late, {c.STOCK: 0.0}),
+        (f"i{SOLD_OUT_THEN}", early, {c.STOCK: 0.0}), (f"i{SOLD_OUT_THEN}", late, {c.STOCK: 5.0}),
+        (f"i{NEW}", late, {c.STOCK: 5.0}),
+    ]  # fmt: skip
+    handmade.silver(run, walks(last), lambda n, time: late_country if time > 8 * DAY else COUNTRIES[n % 3], catalogue)
     prices = {dt.date(1970, 1, 3): lambda n: 10.0 + n, dt.date(1970, 1, 10): lambda n: late_price + n}
     days = [
         {c.ITEM_ID: f"i{n}", c.EVENT_DATE: day, c.PRICE: price(n), c.COUNT: 2}
@@ -74,25 +91,37 @@ def own_taste(own, _):
 
 @pytest.fixture(scope="module")
 def settings(spark, tmp_path_factory):
-    return lake(tmp_path_factory.mktemp("ranker"), own_taste, 10.0)
+    return lake(tmp_path_factory.mktemp("ranker"), own_taste, 10.0, "Chile")
 
 
 def test_no_feature_knows_what_came_after(settings, tmp_path, monkeypatch):
-    """Two worlds that differ in the validation events alone: the same candidates and features, other choices."""
+    """Two worlds that differ in the validation events alone: the same candidates and features, other choices.
+
+    A rule keeps some items from all but Chileans who had bought three times, as they had then; now it is five times.
+    """
     collect, checkpoints = training.collected, Path(settings.lake.path) / "checkpoints" / "als"
-    during = []
+    during, thens = [], []
 
     def spied(rows, width):
         during.append(list(checkpoints.glob("*")))
         return collect(rows, width)
 
+    def kept(run, some):
+        thens.append(Past(run, some))
+        return thens[-1]
+
     monkeypatch.setattr(training, "collected", spied)
-    elsewhere = lake(tmp_path, lambda _, random: random.integers(N_ITEMS, size=2), 99.0)
+    monkeypatch.setattr(training, "Past", kept)
+    elsewhere = lake(tmp_path, lambda _, random: random.integers(N_ITEMS, size=2), 99.0, "Peru")
     sources = settings.ranker.model_copy(
         update={"sources": ("als", "popularity", "segment_popularity", "neighbors", "recent")}
     )
-    worlds = (world.model_copy(update={"ranker": sources}) for world in (settings, elsewhere))
-    (one, stage), (other, _) = (training.past(Run(world, "train_ranker")) for world in worlds)
+    rule = Rule(name="club", items="item_index % 6 = 1", only_for="country = 'Chile' and n_purchases = 3")
+    asked = settings.recommend.model_copy(update={"rules": (rule,)})
+    worlds = [world.model_copy(update={"ranker": sources, "recommend": asked}) for world in (settings, elsewhere)]
+    runs = [Run(world, "train_ranker") for world in worlds]
+    (one, stage), (other, _) = map(training.past, runs)
+    assert runs[0].details["past"] == {"moment": 8 * DAY, "of_today": []}
     assert during[0], "what the vectors of ALS are made from stays until they are read"
     assert not list(checkpoints.glob("*"))
     for name in ("als_score", "als_place", "price", "price_gap"):
@@ -107,6 +136,25 @@ def test_no_feature_knows_what_came_after(settings, tmp_path, monkeypatch):
     assert len(one) > 80 * 6
     assert one.chosen.sum() > 50
     assert (one.chosen != other.chosen).any()
+
+    assert SOLD_OUT in one.items, "it was in stock"
+    assert not {SOLD_OUT_THEN, NEW} & set(one.items.tolist())
+    club = one.items % 6 == 1
+    assert set(one.index[one.users[club]] % 3) == {0}, "Chileans, as they were"
+    events = Counter(item for user in walks(own_taste) for item, _, time in user if time < 8 * DAY)
+    items = {row[c.ITEM_INDEX]: row for row in thens[0].items.collect()}
+    assert {n: row[c.N_EVENTS] for n, row in items.items()} == {n: events[n] for n in range(N_ITEMS + 1)}
+    assert [n for n, row in items.items() if not row[c.FOR_SALE]] == [NEW]
+    people = thens[0].users.collect()
+    assert {row[c.USER_INDEX]: row[c.COUNTRY] for row in people} == {n: COUNTRIES[n % 3] for n in one.index.tolist()}
+    assert {(row[c.N_EVENTS], row[c.N_PURCHASES], row[c.ACTIVE_DAYS]) for row in people} == {(5, 3, 5)}
+
+
+def test_what_bears_no_time_is_said(settings):
+    split = settings.split.model_copy(update={"kind": "leave_one_out"})
+    given = settings.recommend.model_copy(update={"lists": (ItemList(name="club", kind="allow", path="club.csv"),)})
+    found = of_today(settings.model_copy(update={"split": split, "recommend": given}))
+    assert found == ["the list 'club' of recommend.lists", "the catalogue (for sale, stock, price)"]
 
 
 def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeypatch):

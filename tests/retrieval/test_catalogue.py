@@ -42,7 +42,7 @@ def test_any_partitions_blocks_and_parts_give_the_same_to_the_bit(toy):
     frame, (whole, parts, _) = toy
     assert [whole.plan.parts, parts.plan.parts] == [1, 3]
     results = [
-        rows(join.similarity_join(frame.repartition(number), items, items, 10, block))
+        rows(join.similarity_join(frame.repartition(number), items, items, 10, block).rows())
         for items, number, block in ((whole, 2, 4096), (whole, 50, 3), (parts, 2, 70))
     ]
     assert len(results[0]) == 2000
@@ -52,8 +52,8 @@ def test_any_partitions_blocks_and_parts_give_the_same_to_the_bit(toy):
 def test_an_approximate_search_is_measured_and_refused_when_it_finds_too_little(toy):
     frame, (whole, _, cells) = toy
     assert (cells.plan.cells, cells.plan.probes) == (4, 1)
-    found = rows(join.similarity_join(frame, cells, cells, 10, 4096))
-    wanted = set(rows(join.similarity_join(frame, whole, whole, 10, 4096)))
+    found = rows(join.similarity_join(frame, cells, cells, 10, 4096).rows())
+    wanted = set(rows(join.similarity_join(frame, whole, whole, 10, 4096).rows()))
     places = {(row[0], row[2]) for row in wanted}
     share = sum((row[0], row[2]) in places for row in found) / len(wanted)
     assert 0.2 < share < 0.9

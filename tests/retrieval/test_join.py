@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from types import SimpleNamespace
 
 import handmade
 import numpy as np
@@ -20,7 +21,7 @@ from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
 from sparkrec.privacy import keys, protect, pseudonyms
-from sparkrec.retrieval import catalogue, changes, products, rules
+from sparkrec.retrieval import catalogue, changes, products, rules, shortfall
 
 pytestmark = pytest.mark.spark
 
@@ -150,6 +151,21 @@ def test_what_is_missing_is_counted(done):
     }  # fmt: skip
     assert done[0].details["lists"]["als"]["short_lists"] == 2
     assert done[0].details["lists"]["als"]["short_because"] == {"most_seen": 2}
+
+
+def test_a_model_that_wrote_nothing_is_counted(spark):
+    rows = [("als", "u1", 1, "als"), ("als", "u1", 2, "als"), ("als", "u2", 1, "popularity"), ("als", "*", 1, "als")]
+    frame = spark.createDataFrame(rows, f"{c.MODEL} string, {c.USER_ID} string, {c.RANK} int, {c.SOURCE} string")
+    counts = {"users": 3}
+    run = SimpleNamespace(
+        settings=SimpleNamespace(recommend=SimpleNamespace(k=2, models=("als", "two_tower"))), counts=counts,
+        run_id="r", read=lambda table, where: frame, count=lambda **numbers: counts.update(numbers),
+    )  # fmt: skip
+    assert shortfall.counted(run, {"als": 4}) == {
+        "als": {"rows": 4, "lists": 2, "fallback_users": 1, "short_lists": 2},
+        "two_tower": {"rows": 0, "lists": 0, "fallback_users": 0, "short_lists": 3},
+    }
+    assert counts == {"users": 3, "lists": 2, "rows": 4, "fallback_users": 1, "short_lists": 5}
 
 
 def test_rules_lists_and_caps_equal_brute_force(done, tmp_path):

@@ -109,3 +109,33 @@ def test_a_full_disk_does_not_cost_the_checkpoint_that_is_to_be_replaced(tmp_pat
     with pytest.raises(RetryableError, match=f"could not be written in {tmp_path}"):
         save(tmp_path, 1, keep=1)
     assert checkpoint.newest(tmp_path, "x", ONE, print).state["number"] == 1
+
+
+def test_killed_while_the_checkpoint_that_was_replaced_is_removed(tmp_path, monkeypatch):
+    """The last step of an epoch and the epoch's end have one number; keep is 1, so there is no other."""
+    save(tmp_path, 1, keep=1, score=0.1)
+    remove = checkpoint.shutil.rmtree
+
+    def killed(path, **options):
+        if (path / checkpoint.MANIFEST).exists():
+            next(path.glob("*.npy")).unlink()
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 1, keep=1, score=0.2)
+    assert checkpoint.newest(tmp_path, "x", ONE, pytest.fail).state["score"] == 0.2
+    save(tmp_path, 1, keep=1, score=0.3)
+    assert names(tmp_path) == ["0000000001"]
+
+
+def test_who_checks_a_large_file_is_heard(tmp_path, monkeypatch):
+    on_ranks(2, lambda collective: save(tmp_path, 1, collective))
+    monkeypatch.setattr(checkpoint, "_BLOCK", 16)
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "0000000001").glob("*.npy"))]
+    assert len(sizes) == 3
+    beats = []
+    assert checkpoint.newest(tmp_path, "x", ONE, pytest.fail, lambda: beats.append(1))
+    assert len(beats) == sum(-(-size // 16) for size in sizes)

@@ -15,7 +15,7 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError
 from sparkrec.models.two_tower import exported
 from sparkrec.training import worker
-from sparkrec.training.plan import Plan, Question
+from sparkrec.training.plan import Memory, Plan, Question
 
 pytestmark = pytest.mark.workers
 
@@ -73,8 +73,13 @@ def test_checkpoints_of_another_question_or_without_the_chosen_model_are_not_gon
         dataclasses.replace(plan, keep_chosen=True),
         dataclasses.replace(plan, question=Question(("purchase",), plan.question.seen)),
         dataclasses.replace(plan, question=Question(plan.question.asked, ("purchase",))),
+        *(
+            dataclasses.replace(plan, question=Question(memory=Memory(*memory)))
+            for memory in ((7, None, (("brand = 'B'", 30.0),)), (8, None, (("brand = 'B'", 30.0),)), (7, 30.0, ()))
+        ),
     ]
-    assert len({plan.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert len({plan.fingerprint, *(other.fingerprint for other in others)}) == 7
+    assert others[1].question.plain.keys() == {"asked", "seen"}, "so it is what it was before there was a memory"
     for other in others:
         assert Plan.load(other.save()) == other
         unasked = dataclasses.replace(other, two_tower=plan.two_tower | {"select_on_validation": False})

@@ -6,7 +6,7 @@ import pytest
 
 from sparkrec.errors import ConfigError
 from sparkrec.training import driver
-from sparkrec.training.plan import Question
+from sparkrec.training.plan import Memory, Question
 
 pytestmark = pytest.mark.unit
 
@@ -69,11 +69,25 @@ def test_the_ranks_application_gets_the_jobs_settings_and_not_its_identity():
 
 
 def test_epochs_are_chosen_on_what_recommend_answers_and_evaluate_asks(make_settings):
-    assert driver.question(make_settings()) == Question()  # what a plan without one meant
+    assert driver.question(make_settings(), 0) == Question()  # what a plan without one meant
     asked = {"features": {"target_types": ["cart", "purchase"]}, "recommend": {"exclude_seen": ["purchase"]}}
-    assert driver.question(make_settings(**asked)) == Question(("cart", "purchase"), ("purchase",))
+    assert driver.question(make_settings(**asked), 0) == Question(("cart", "purchase"), ("purchase",))
     heads = make_settings(**asked, two_tower={"head": "purchase"})
-    assert driver.question(heads) == Question(("purchase",), ("purchase",))
+    assert driver.question(heads, 0) == Question(("purchase",), ("purchase",))
+
+
+def test_what_recommend_forgets_counts_before_the_validation_events(make_settings):
+    """Those of the last 7 days by default; under a split that is not by time there is no such moment."""
+
+    def memory(**sections):
+        return driver.question(make_settings(**sections), 1_000_000).memory
+
+    coffee = {"name": "coffee", "items": "brand = 'B'", "again_after_days": 30}
+    hidden = {"name": "hidden", "items": "brand = 'C'"}
+    assert memory(recommend={"rules": [hidden]}) is None
+    assert memory(recommend={"seen_days": 90}) == Memory(1_000_000 - 7 * 86_400, 90, ())
+    given = {"recommend": {"rules": [hidden, coffee]}, "split": {"kind": "leave_one_out"}}
+    assert memory(**given) == Memory(1_000_000, None, (("brand = 'B'", 30),))
 
 
 def test_a_lake_that_is_not_a_folder_is_refused(make_settings):

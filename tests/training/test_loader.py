@@ -197,6 +197,7 @@ def pieces(tmp_path_factory):
                 c.ITEM_INDEX: pa.array([r[2] for r in part], pa.list_(pa.int32())),
                 c.EVENT_TYPE: pa.array([[r[1]] * len(r[2]) for r in part], pa.list_(pa.int8())),
                 c.VALIDATION: pa.array([[r[1] == 0] * len(r[2]) for r in part], pa.list_(pa.bool_())),
+                c.EVENT_TIME: pa.array([[1000 - r[1]] * len(r[2]) for r in part], pa.list_(pa.int64())),
             }
         )
         pq.write_table(table, folder / name, row_group_size=3)
@@ -224,6 +225,25 @@ def test_every_user_lands_whole_on_one_rank_in_time_order(pieces, size):
     # User 5 has chunks 2, 1, 0 (oldest first) of 3, 2, 1 events.
     assert together[5] == ([50, 50, 50, 51, 51, 52], [2, 2, 2, 1, 1, 0], [False] * 5 + [True])
     assert all(set(part) <= set(range(rank, 9, size)) for rank, part in enumerate(parts))
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_what_is_new_and_what_is_forgotten_goes_along_with_its_event(pieces, size):
+    """Of items and times: chunk k is of time 1000 - k, and of item 10 · user + 2 - k."""
+    hands = deal(pieces, size)
+
+    def rank(collective):
+        odd = read_events(hands[collective.rank], collective, False, 999, lambda: None, lambda items, _: items % 2 == 1)
+        return odd, odd.of(np.flatnonzero(odd.users % 2 == 0))
+
+    for whole, even in on_ranks(size, rank):
+        for read in (whole, even):
+            assert (read.new.dtype, read.forgotten.dtype) == (bool, bool)
+            np.testing.assert_array_equal(read.new, read.items % 10 >= 1)
+            np.testing.assert_array_equal(read.forgotten, read.items % 2 == 1)
+        wanted = as_dict(whole)
+        assert as_dict(even) == {user: wanted[user] for user in wanted if user % 2 == 0}
+        assert whole.nbytes == 12 * len(whole.users) + 8 * len(whole.items)
 
 
 @pytest.mark.parametrize("mode", ["user", "position"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from deltalake.exceptions import DeltaError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +53,17 @@ def test_files_are_found_whatever_their_folder_is_called(tmp_path, folder):
         with open_file(piece.path) as file:
             numbers += pq.read_table(file)["number"].to_pylist()
     assert sorted(numbers) == [1, 2]
+
+
+@pytest.mark.unit
+def test_a_folder_called_as_an_encoded_one_is_not_found(tmp_path):
+    """Why such a lake.path is refused (sparkrec.config). When deltalake finds it, it need not be any more."""
+    table = tmp_path / "a%20b" / "table"
+    table.mkdir(parents=True)
+    write_deltalake(tmp_path / "table", pa.table({"number": [1, 2]}))
+    shutil.copytree(tmp_path / "table", table, dirs_exist_ok=True)
+    with pytest.raises(DeltaError, match="not found"):
+        of_table(str(table), 0, "gold.sequences", 2)
 
 
 @pytest.mark.spark

@@ -9,6 +9,7 @@ from small import make_plan, train
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.two_tower import exported
 from sparkrec.training import loop, tables, worker
+from sparkrec.training.pace import Pace
 from sparkrec.training.supervisor import _prepare
 from sparkrec.training.validation import Validation, best_epoch, given_up
 
@@ -68,7 +69,7 @@ def test_another_number_of_ranks_goes_on_where_two_were(tmp_path, undisturbed, r
     """In the middle of an epoch, with rows of users dealt out anew."""
     stopped(make_plan(tmp_path, **SETTINGS), 14)
     plan = make_plan(tmp_path, **SETTINGS | {"ranks": ranks})
-    _prepare(plan)
+    _prepare(plan, print)
     notes = []
     result = train(plan, lambda training: setattr(training, "_warn", notes.append))[0]
     assert any("resumed from the checkpoint" in note for note in notes)
@@ -83,7 +84,7 @@ def test_another_number_of_ranks_goes_on_where_two_were(tmp_path, undisturbed, r
 def test_it_does_resume(tmp_path):
     plan = make_plan(tmp_path, **SETTINGS)
     stopped(plan, 12)
-    _prepare(plan)
+    _prepare(plan, print)
     notes = []
     train(plan, lambda training: setattr(training, "_warn", notes.append))
     assert any("resumed from the checkpoint" in note for note in notes)
@@ -105,12 +106,43 @@ def test_a_finished_training_starts_again_and_another_plan_does_not_resume(tmp_p
     plan = make_plan(tmp_path, **SETTINGS)
     train(plan)
     assert plan.path("checkpoints").is_dir()
-    _prepare(plan)
+    _prepare(plan, print)
     assert not plan.path("checkpoints").exists()
     stopped(plan, 12)
+    said = []
+    _prepare(plan, said.append)
+    assert not said
     other = make_plan(tmp_path, **SETTINGS, seed=99)
-    _prepare(other)
+    _prepare(other, said.append)
     assert not plan.path("checkpoints").exists()
+    assert len(said) == 1
+    assert "are removed: they are of other settings or tables" in said[0]
+
+
+def test_where_every_checkpoint_is_damaged_it_is_said_that_all_is_done_again(tmp_path):
+    plan = make_plan(tmp_path, **SETTINGS)
+    stopped(plan, 3)
+    (only,) = plan.path("checkpoints").iterdir()
+    (only / "manifest.json").unlink()
+    said = []
+    _prepare(plan, said.append)
+    assert len(said) == 1
+    assert f"{only} is damaged" in said[0]
+    assert not only.exists()
+
+
+def test_a_resumed_training_says_what_is_so(tmp_path, monkeypatch):
+    """No epoch was to be chosen, so none was in vain; and it is as fast as since it has gone on."""
+    plan = make_plan(tmp_path, **SETTINGS | {"select_on_validation": False})
+    stopped(plan, 9)
+    notes, paces = [], []
+    monkeypatch.setattr(worker, "Pace", lambda *done: paces.append(done) or Pace(*done))
+    train(plan, lambda training: setattr(training, "_warn", notes.append))
+    assert any("resumed from the checkpoint at phase final, epoch 3, step 2" in note for note in notes)
+    assert not [note for note in notes if "validation" in note]
+    begun = {done for done in paces if done}
+    assert [step for step, _ in begun] == [2]
+    assert min(examples for _, examples in begun) > 0
 
 
 def test_a_diverged_loss_names_what_to_change(tmp_path, monkeypatch):

@@ -47,9 +47,10 @@ def child(monkeypatch, tmp_path):
         "folder = pathlib.Path(sys.argv[-1]).parent\n"
         "attempt = len(list(folder.glob('attempt*'))); (folder / f'attempt{attempt}').touch()\n"
         "(folder / 'ranks').mkdir(exist_ok=True)\n"
+        "own = json.loads(pathlib.Path(sys.argv[-1]).read_text())['attempt']\n"
         "def say(rank, **event):\n"
         "    with open(folder / 'ranks' / f'{rank}.jsonl', 'a') as file:\n"
-        "        file.write(json.dumps({'rank': rank} | event) + chr(10))\n"
+        "        file.write(json.dumps({'rank': rank, 'attempt': own} | event) + chr(10))\n"
         "def finish(): (folder / 'result.json').write_text(json.dumps({'hash': 'abc'}))\n"
     )
     popen = supervisor.subprocess.Popen
@@ -120,6 +121,21 @@ def test_the_reason_names_the_lost_rank_and_the_lost_executor(child):
 def test_the_reason_is_not_that_of_the_attempt_before(child):
     with pytest.raises(RetryableError, match=r"exit code 9; it printed nothing\."):
         child("os._exit(9) if attempt else exit('ValueError: no luck')", restarts=1)
+
+
+def test_a_rank_of_the_attempt_before_that_ends_late_is_not_heard(child, monkeypatch):
+    """On another machine it may outlive its launcher, and say then that it has lost the others."""
+    monkeypatch.setattr(supervisor, "_LAST_SECONDS", 0.3)
+    script = (
+        "if not attempt: (folder / 'before').write_text(own); os._exit(9)\n"
+        "say(1, event='note', text='mine')\n"
+        "say(1, event='error', kind='lost', text='late', attempt=(folder / 'before').read_text())\n"
+        "time.sleep(1.5); finish()"
+    )
+    result, events, lines = child(script, restarts=1)
+    assert result == {"hash": "abc"}
+    assert [event["text"] for event in events] == ["mine"]
+    assert len(lines) == 1
 
 
 def test_a_log_that_somebody_began_anew_is_read_from_its_beginning(tmp_path):
@@ -242,7 +258,7 @@ def test_followers_read_whole_lines_once(tmp_path):
     assert follower.silence() is None
     Journal(plan, 1).write("note", text="a")
     with open(plan.path("ranks", "1.jsonl"), "a") as file:
-        file.write('{"event": "no')
+        file.write('{"attempt": "", "event": "no')
         file.flush()
         assert [event["text"] for event in follower.new()] == ["a"]
         file.write('te", "text": "b"}\n')

@@ -262,7 +262,7 @@ def test_ranks_do_not_change_a_warm_start(tmp_path, yesterday, recipe):
 def test_killed_and_resumed_is_undisturbed(tmp_path, yesterday, today, steps):
     plan = day_plan(tmp_path, 2, base_of(yesterday), ranks=2)
     stopped(plan, steps)
-    _prepare(plan)
+    _prepare(plan, print)
     notes = []
     result = train(plan, lambda training: setattr(training, "_warn", notes.append))[0]
     assert any("resumed from the checkpoint" in note for note in notes) == (steps > 2)

@@ -1,9 +1,10 @@
-"""The sources by name: ``sources.get(settings.source)``. A new one: a class, and ``register`` on it."""
+"""The sources by name: ``sources.of(run)``. A new one: a class, and ``register`` on it."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -11,7 +12,10 @@ from sparkrec.config import Source as Settings
 from sparkrec.errors import ConfigError
 from sparkrec.ingest.sources.base import Files, Source
 
-__all__ = ["Files", "Source", "get", "known", "register"]
+if TYPE_CHECKING:
+    from sparkrec.pipeline import Run
+
+__all__ = ["Files", "Source", "get", "known", "of", "register"]
 
 _SOURCES: dict[str, type[Source]] = {}
 # Each module registers what it defines; imported when a source is first asked for.
@@ -33,8 +37,15 @@ def known() -> list[str]:
     return sorted(_SOURCES)
 
 
+def of(run: Run) -> Source:
+    """The source of a job, before it lists or writes anything; raises as :func:`get`, for what Spark refuses too."""
+    source = get(run.settings.source)
+    source.check(run.spark)
+    return source
+
+
 def get(settings: Settings) -> Source:
-    """The source that the configuration names, with its options.
+    """The source that the configuration names, with its options, as far as they can be judged without Spark.
 
     ``source.name`` may also be ``package.module:Class`` for one that is not part of sparkrec.
 

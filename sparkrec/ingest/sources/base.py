@@ -15,7 +15,7 @@ from sparkrec.ingest.files import regex
 from sparkrec.ingest.formats import Format
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     from sparkrec.pipeline import Run
 
@@ -56,6 +56,9 @@ class Source:
 
     def __init__(self, options: Section) -> None:
         self.options = options
+
+    def check(self, spark: SparkSession) -> None:
+        """At the beginning of each job: ConfigError where an option is wrong in a way that only Spark can tell."""
 
     def prepare(self, run: Run) -> None:
         """Before the files are listed. Only a source that makes its own files has something to do."""

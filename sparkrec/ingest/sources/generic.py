@@ -26,13 +26,14 @@ Left of each colon is a canonical column (docs/sources.md), right of it the log'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field as Setting
 from pydantic import field_validator, model_validator
 
 from sparkrec import columns as c
 from sparkrec.config import Section
+from sparkrec.errors import ConfigError
 from sparkrec.ingest import canonical
 from sparkrec.ingest.canonical import Field
 from sparkrec.ingest.formats import Csv, Delta, Format, JsonLines, Parquet
@@ -40,9 +41,11 @@ from sparkrec.ingest.sources import register
 from sparkrec.ingest.sources.base import Files, Source
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column
+    from pyspark.sql import Column, SparkSession
 
 _TIMES = (c.EVENT_TIME, c.VALID_FROM)
+#: Forms of times that are no pattern.
+_KNOWN_TIMES = ("iso", "seconds", "milliseconds")
 
 
 class Mapped(Section):
@@ -74,7 +77,7 @@ class Mapped(Section):
             )
         return encoding
 
-    def check(self, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    def check_columns(self, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
         """ValueError where a canonical column is unknown or missing."""
         usable = [name for name in known if name not in (*canonical.ORIGIN, c.ATTRIBUTES)]
         given = {*self.columns, *self.constants}
@@ -92,6 +95,22 @@ class Mapped(Section):
         ids = {name: self.columns[name] for name in (c.USER_ID, c.SESSION_ID, c.ORDER_ID) if name in self.columns}
         texts = tuple(self.columns[name] for name in (c.TEXT, c.QUERY) if name in self.columns)
         return Files(self.files, self._format(), self._to, needs=needs, ids=ids, texts=texts)
+
+    def check(self, key: str, spark: SparkSession) -> None:
+        """ConfigError where Spark reads no times by ``time_format``; ``key`` leads to these settings."""
+        from pyspark.errors import PySparkException
+        from pyspark.sql import functions as F
+
+        if self.time_format in _KNOWN_TIMES:
+            return
+        try:  # of constants, so that no task is started; Spark takes other patterns than Java, and only it knows which
+            spark.range(1).select(self._time(F.lit(""))).collect()
+        except PySparkException:
+            raise ConfigError(
+                f"'{key}.time_format' is '{self.time_format}', which Spark does not read times by. Expected iso, "
+                "seconds, milliseconds, or a pattern such as dd/MM/yyyy HH:mm: y is the year, M the month, d the day, "
+                "H, m and s the time, other letters stand in single quotes (Spark's page 'Datetime Patterns')."
+            ) from None
 
     def _format(self) -> Format:
         csv = Csv(self.delimiter, self.names, self.encoding)
@@ -134,9 +153,9 @@ class GenericOptions(Section):
 
     @model_validator(mode="after")
     def _columns_are_known(self) -> GenericOptions:
-        self.events.check(canonical.EVENTS, (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME))
+        self.events.check_columns(canonical.EVENTS, (c.USER_ID, c.ITEM_ID, c.EVENT_TYPE, c.EVENT_TIME))
         if self.items is not None:
-            self.items.check(canonical.ITEMS, (c.ITEM_ID,))
+            self.items.check_columns(canonical.ITEMS, (c.ITEM_ID,))
         return self
 
 
@@ -153,6 +172,24 @@ class Generic(Source):
         self.not_goods = options.not_goods
         self.event_files = (options.events.to_files(),)
         self.item_files = (options.items.to_files(),) if options.items else ()
+
+    def check(self, spark: SparkSession) -> None:
+        from pyspark.errors import PySparkException
+
+        options = self.options
+        assert isinstance(options, GenericOptions)
+        for name, mapped in (("events", options.events), ("items", options.items)):
+            if mapped is not None:
+                mapped.check(f"source.options.{name}", spark)
+        jvm: Any = spark._jvm
+        try:
+            jvm.java.util.regex.Pattern.compile(options.not_goods or "")
+        except PySparkException as error:
+            raise ConfigError(
+                f"'source.options.not_goods' is '{options.not_goods}', which is no regular expression of Java's: "
+                f"{str(error).splitlines()[0]}. Expected one such as ^(POST|GIFT); a sign that stands for itself has a "
+                "backslash before it."
+            ) from None
 
     def is_goods(self, item_id: Column) -> Column:
         return super().is_goods(item_id) if self.not_goods is None else ~item_id.rlike(self.not_goods)
