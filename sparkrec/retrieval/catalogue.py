@@ -2,7 +2,8 @@
 
 The driver streams the table to files a block at a time, puts the kernel's form beside them and hands them to Spark,
 which copies them to each machine once: its workers share the pages. What is on the driver's disk grows with the
-catalogue; in its memory are a few bytes of each item (length, order), and the vectors only as pages of a file.
+catalogue; in its memory are a few bytes of each item (length, order, known or not), and the vectors only as pages of a
+file.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame
@@ -111,11 +113,8 @@ def publish(
     Raises
     ------
     DataError
-        The model has no item vectors, or the item indices have gaps.
+        The model has no item vectors, or not one for each item; or the item indices have gaps.
     """
-    joined = catalogue.join(vectors.select(c.ITEM_INDEX, c.VECTOR), c.ITEM_INDEX, "left").select(
-        c.ITEM_INDEX, c.ITEM_ID, c.VECTOR, (F.col(ALLOWED) & F.col(c.VECTOR).isNotNull()).alias(ALLOWED)
-    )
     first = vectors.select(F.size(c.VECTOR)).head()
     if first is None:
         raise DataError(
@@ -127,7 +126,9 @@ def publish(
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     name = f"{model}-{uuid.uuid4().hex}"
     chosen = plan(catalogue.count(), int(first[0]), memory_mb, probes)
-    _write(record_batches(joined.orderBy(c.ITEM_INDEX)), chosen, folder / name)
+    known = _write_vectors(record_batches(vectors.select(c.ITEM_INDEX, c.VECTOR)), chosen, folder / name)
+    shelf = catalogue.select(c.ITEM_INDEX, c.ITEM_ID, ALLOWED).orderBy(c.ITEM_INDEX)
+    _write_shelf(record_batches(shelf), known, folder / name)
     _pack(chosen, folder / name)
     for file in sorted(folder.iterdir()):
         vectors.sparkSession.sparkContext.addFile(str(file))
@@ -160,11 +161,33 @@ def rectangle(lists: pa.Array, width: int, what: str) -> NDArray[np.float32]:
     return flat.reshape(-1, width)
 
 
-def _write(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) -> None:
-    """``NAME.npy``: the vectors; ``NAME.arrow``: ids and :data:`ALLOWED`."""
-    schema = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())])
-    m, width = plan.items, plan.width
-    matrix = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, (m, width))
+def _write_vectors(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) -> NDArray[np.bool_]:
+    """``NAME.npy``: the vectors, which come in any order; ``[m]``: which items have one."""
+    m, rows, known = plan.items, 0, np.zeros(plan.items, bool)
+    matrix = np.lib.format.open_memmap(f"{name}.npy", "w+", np.float32, (m, plan.width))
+    for batch in batches:
+        there = batch.filter(batch.column(c.VECTOR).is_valid())
+        index = there.column(c.ITEM_INDEX).to_numpy()
+        if len(index) and not 0 <= index.min() <= index.max() < m:
+            raise DataError(
+                f"The table vectors.items has a vector for item_index {index.max()}, and gold.items holds {m:,} items. "
+                "They come from different runs of featurize. Train the model of this run again."
+            )
+        matrix[index] = rectangle(there.column(c.VECTOR), plan.width, "table vectors.items")
+        known[index] = True
+        rows += len(index)
+    if rows != known.sum():
+        raise DataError(
+            f"The table vectors.items holds {rows:,} vectors of {known.sum():,} items, so some item has two. Run the "
+            "stage that writes them again."
+        )
+    matrix.flush()
+    return known
+
+
+def _write_shelf(batches: Iterator[pa.RecordBatch], known: NDArray[np.bool_], name: Path) -> None:
+    """``NAME.arrow``: ids and :data:`ALLOWED`, of items that are ``known`` only."""
+    schema, m = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())]), len(known)
     with pa.ipc.new_stream(f"{name}.arrow", schema) as writer:
         done = 0
         for batch in batches:
@@ -174,18 +197,14 @@ def _write(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) -> None:
                     f"gold.items does not hold every item index from 0 to {m - 1} once: after {done} rows come "
                     f"{index[:3].tolist()}. Run featurize again."
                 )
-            known = batch.column(c.VECTOR).is_valid().to_numpy(zero_copy_only=False)
-            matrix[done + np.flatnonzero(known)] = rectangle(
-                batch.column(c.VECTOR).drop_null(), width, "table vectors.items"
-            )
-            ids = batch.column(c.ITEM_ID).cast(pa.string())
-            writer.write_batch(pa.RecordBatch.from_arrays([ids, batch.column(ALLOWED)], schema=schema))
+            ids, mine = batch.column(c.ITEM_ID).cast(pa.string()), pa.array(known[done : done + len(index)])
+            allowed = pc.and_(batch.column(ALLOWED), mine)
+            writer.write_batch(pa.RecordBatch.from_arrays([ids, allowed], schema=schema))
             done += len(index)
-    matrix.flush()
 
 
 def _pack(plan: Plan, name: Path) -> None:
-    """``NAME.PART.FIELD.npy``: the parts in the kernel's form, from what :func:`_write` left."""
+    """``NAME.PART.FIELD.npy``: the parts in the kernel's form, from what was written before."""
     vectors = np.load(f"{name}.npy", mmap_mode="r")
     with pa.memory_map(f"{name}.arrow") as source:
         allowed = np.asarray(pa.ipc.open_stream(source).read_all()[ALLOWED].to_numpy())

@@ -72,6 +72,22 @@ def test_vectors_of_two_widths_are_refused(spark):
         catalogue.publish(shelf, vectors, "toy")
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(0, [1.0]), (0, [2.0])], "2 vectors of 1 items, so some item has two"),
+        ([(2, [1.0])], "item_index 2, and gold.items holds 2 items"),
+        ([(-1, [1.0])], "different runs"),
+    ],
+)
+def test_vectors_that_are_not_one_of_each_item_are_refused(spark, rows, said):
+    shelf = spark.createDataFrame(
+        [(0, "i0", True), (1, "i1", True)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
+    )
+    with pytest.raises(DataError, match=said):
+        catalogue.publish(shelf, spark.createDataFrame(rows, f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>"), "toy")
+
+
 def test_a_gap_in_the_item_indices_is_refused(spark):
     shelf = spark.createDataFrame(
         [(0, "i0", True), (2, "i2", True)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
