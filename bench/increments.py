@@ -1,6 +1,6 @@
 """A new day in gold against computing everything: seconds, processor time and files written, of the same lake.
 
-``increments.py [EVENTS]``, by default a million in 60 days. Silver is made directly, a folder a day. A user comes on
+``increments.py [EVENTS]``, by default three million in 60 days. Silver is made directly, a folder a day. A user comes on
 some day and goes within a few: of each day's users, most have been there before, and most of all never come back.
 Everything runs on all cores of this machine, one after the other, in one session.
 """
@@ -89,7 +89,7 @@ def files(run: Run) -> dict[str, set[str]]:
 
 
 def main() -> None:
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 3_000_000
     with tempfile.TemporaryDirectory() as folder:
         base = {
             "name": "bench", "lake": {"path": str(Path(folder) / "lake")}, "tracking": {"enabled": False},
