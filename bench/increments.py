@@ -1,7 +1,7 @@
 """A new day in gold against computing everything: seconds, processor time and files written, of the same lake.
 
-``increments.py [EVENTS]``, by default three million in 60 days. Silver is made directly, a folder a day. A user comes on
-some day and goes within a few: of each day's users, most have been there before, and most of all never come back.
+``increments.py [EVENTS]``, by default three million in 60 days. Silver is made directly, a folder a day. A user comes
+on some day and goes within a few: of each day's users, most have been there before, and most of all never come back.
 Everything runs on all cores of this machine, one after the other, in one session.
 """
 
