@@ -44,15 +44,15 @@ def indexed(pairs: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
 def of_goods(asked: DataFrame, catalogue: DataFrame, at: Borders) -> DataFrame:
     """:func:`indexed`, without items that nobody knew before the split and that are no goods: a new kind of postage.
 
-    ``catalogue`` is silver.items, of which an item's first row decides, if it came after the split. What is known at
-    the split is judged as of the split (:mod:`sparkrec.features.selection`), whatever is said of it later: models could
-    offer it.
+    ``catalogue`` is silver.items, in which they came after the split and were never for sale until the end. What is
+    known at the split is judged as of the split (:mod:`sparkrec.features.selection`), whatever is said of it later:
+    models could offer it.
     """
-    first = catalogue.where(F.col(c.VALID_FROM) <= utc(at.end)).groupBy(c.ITEM_ID)
-    told = first.agg(F.min_by(c.FOR_SALE, c.VALID_FROM).alias(c.FOR_SALE), F.min(c.VALID_FROM).alias(c.VALID_FROM))
-    no_goods = told.where(~F.col(c.FOR_SALE) & (F.col(c.VALID_FROM) > utc(at.as_of)))
-    unknown = F.when(F.col(c.ITEM_INDEX).isNull(), F.col(c.ITEM_ID))
-    kept = asked.join(no_goods.select(F.col(c.ITEM_ID).alias("_no_goods")), unknown == F.col("_no_goods"), "left_anti")
+    told = catalogue.where(F.col(c.VALID_FROM) <= utc(at.end)).groupBy(c.ITEM_ID)
+    seen = told.agg(F.bool_or(c.FOR_SALE).alias(c.FOR_SALE), F.min(c.VALID_FROM).alias(c.VALID_FROM))
+    no_goods = seen.where(~F.col(c.FOR_SALE) & (F.col(c.VALID_FROM) > utc(at.as_of))).select(c.ITEM_ID)
+    new = F.col(c.ITEM_INDEX).isNull()
+    kept = asked.where(~new).unionByName(asked.where(new).join(no_goods, c.ITEM_ID, "left_anti"))
     return kept.select(*schemas.GOLD_HOLDOUT.column_names)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 Kernel = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+#: Rows of a row group, at least: a kernel's blocks may be of a few.
+_GROUP = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,16 @@ class Part:
     rows: int
 
 
-def written(blocks: Blocks, folder: str) -> list[Part]:
-    """The files that hold all rows, in a folder that every executor reaches by this path; a file a task."""
-    made = blocks.source.mapInArrow(_writing(blocks.kernel, folder), "name string, size long, n long")
+def written(blocks: Blocks, folder: str, mode: int = 0o644) -> list[Part]:
+    """The files that hold all rows, a file a task, in a folder that is there and that every executor reaches.
+
+    ``mode`` : of the files, whatever the umask of an executor.
+    """
+    made = blocks.source.mapInArrow(_writing(blocks.kernel, folder, mode), "name string, size long, n long")
     return [Part(*row) for row in made.collect()]
 
 
-def _writing(kernel: Kernel, folder: str) -> Kernel:
+def _writing(kernel: Kernel, folder: str, mode: int) -> Kernel:
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
 
@@ -77,25 +82,61 @@ def _writing(kernel: Kernel, folder: str) -> Kernel:
         name = f"part-{task.partitionId() if task else 0:05}-{uuid.uuid4()}.c000.zstd.parquet"
         path, rows, writer = os.path.join(folder, name), 0, None
         try:
-            for batch in kernel(batches):
-                if not batch.num_rows:
-                    continue
-                if writer is None:
-                    os.makedirs(folder, exist_ok=True)
-                    writer = _writer(path, batch.schema)
-                writer.write_batch(batch)
-                rows += batch.num_rows
-            if writer is not None:
+            for table in row_groups(kernel(batches)):
+                writer = writer or _writer(path, table.schema)
+                writer.write_table(table, row_group_size=table.num_rows)
+                rows += table.num_rows
+            if writer:
                 writer.close()
+                os.chmod(path, mode)
         except BaseException:
-            if writer is not None:
-                with suppress(OSError):  # the error under way says more
+            if writer:
+                with suppress(OSError, pa.ArrowException):  # the error under way says more
+                    writer.close()
+                with suppress(OSError):
                     os.unlink(path)
             raise
-        if writer is not None:
+        if writer:
             yield pa.RecordBatch.from_pydict({"name": [name], "size": [os.path.getsize(path)], "n": [rows]})
 
     return write
+
+
+def row_groups(batches: Iterable[pa.RecordBatch], least: int = _GROUP) -> Iterator[pa.Table]:
+    """The rows of the batches, in order, in tables of one schema and of ``least`` rows or more, but for the last one.
+
+    A column that is a dictionary in the first batch is one in all tables: small numbers, and the values of that table.
+    """
+    coded: list[str] | None = None
+    held: list[pa.RecordBatch] = []
+
+    def group() -> pa.Table:
+        return pa.Table.from_batches(held).unify_dictionaries().combine_chunks()
+
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        if coded is None:
+            coded = [field.name for field in batch.schema if pa.types.is_dictionary(field.type)]
+        columns = {name: batch.column(name) for name in batch.schema.names}
+        columns = {name: _coded(x) if name in coded else _plain(x) for name, x in columns.items()}
+        held.append(pa.RecordBatch.from_pydict(columns))
+        if sum(one.num_rows for one in held) >= least:
+            yield group()
+            held = []
+    if held:
+        yield group()
+
+
+def _coded(column: pa.Array) -> pa.DictionaryArray:
+    """As a dictionary, numbered by int32."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(column.indices.cast(pa.int32()), column.dictionary)
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
@@ -115,7 +156,7 @@ class Replacement:
 
     def __init__(self, spark: SparkSession, path: str, where: Mapping[str, str]) -> None:
         jvm: Any = spark._jvm
-        self._spark, self._jvm, self._where = spark, jvm, where
+        self._spark, self._jvm, self._path, self._where = spark, jvm, path, where
         self._log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, path)
         self._transaction = self._log.startTransaction()
         escaped = jvm.org.apache.spark.sql.catalyst.catalog.ExternalCatalogUtils
@@ -123,6 +164,19 @@ class Replacement:
         self.folder = "/".join(escaped.getPartitionPathString(name, value) for name, value in where.items())
         quoted = {name: value.replace("'", "''") for name, value in where.items()}
         self._predicate = " AND ".join(f"{name} = '{value}'" for name, value in quoted.items())
+
+    @property
+    def fits(self) -> bool:
+        """Whether files can be put into the table: columns go by their names, and no constraint is to be checked."""
+        properties = str(self._transaction.metadata().configuration().keySet().mkString(" "))
+        return "delta.columnMapping.mode" not in properties and "delta.constraints." not in properties
+
+    def make_folder(self) -> int:
+        """Makes :attr:`folder`, as Spark would, and returns the mode that a file would get."""
+        hadoop, conf = self._jvm.org.apache.hadoop.fs, self._spark._jsc.hadoopConfiguration()
+        folder = hadoop.Path(self._path, hadoop.Path(self.folder))
+        folder.getFileSystem(conf).mkdirs(folder)
+        return 0o666 & ~int(hadoop.permission.FsPermission.getUMask(conf).toShort())
 
     def commit(self, parts: Sequence[Part], token: str) -> int:
         """The version in which the partition is these files; ``token`` : its ``userMetadata``.

@@ -31,6 +31,8 @@ _TABLES = (
 _FOLDERS = (("models", "two_tower"), ("models", "ranker"), ("reports",))
 #: Where ALS keeps its checkpoints, those of each training in a folder that Spark names.
 _SCRATCH = ("checkpoints", "als")
+#: Within which a training writes a checkpoint, at the least.
+_LIVING_HOURS = 24
 _OF_SPARK = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -80,10 +82,11 @@ def drop(run: Run, dry_run: bool) -> Expired:
 def drop_scratch(run: Run, dry_run: bool) -> list[str]:
     """Remove the checkpoints that killed trainings left, or (``dry_run``) only say which: their folders below the lake.
 
-    Into those of a living one something was written within ``maintenance.retention_hours``: VACUUM too takes what is
-    older for left behind. A folder of one's own (``als.checkpoint_dir``) others may use as well, so it is left alone.
+    Into those of a living one something was written within ``maintenance.retention_hours``, or a day if that is more:
+    VACUUM too takes what is older for left behind. A folder of one's own (``als.checkpoint_dir``) others may use as
+    well, so it is left alone.
     """
-    hours = dt.timedelta(hours=run.settings.maintenance.retention_hours)
+    hours = dt.timedelta(hours=max(run.settings.maintenance.retention_hours, _LIVING_HOURS))
     jvm: Any = run.spark._jvm
     root = jvm.org.apache.hadoop.fs.Path(run.path(*_SCRATCH))
     system = root.getFileSystem(run.spark._jsc.hadoopConfiguration())

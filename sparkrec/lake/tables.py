@@ -169,20 +169,21 @@ class Lake:
     def overwrite_blocks(self, table: Table, blocks: Blocks, where: Mapping[str, str]) -> tuple[int, int]:
         """:meth:`overwrite` of one partition, without its columns, by the executors that make the rows.
 
-        Where they do not reach the lake by path, as a store of objects, Spark writes.
+        Spark writes where they do not reach the lake by path, as a store of objects, and where somebody has given the
+        table constraints or other names for its columns.
         """
-        folder = self.path(table).removeprefix("file://")
-        if "://" in folder:
-            frame = blocks.rows().selectExpr("*", *[f"'{_quoted(x)}' AS `{name}`" for name, x in where.items()])
-            return self.overwrite(table, frame, where)
         wanted = [f"{x.name} {x.type}" for x in table.columns if x.name not in where]
         if list(where) != list(table.partition_by) or blocks.columns != wanted:
             raise ValueError(f"{table.name}: {blocks.columns} of {dict(where)}, where {wanted} of one partition belong")
         if not self._is_there(table):
             self._make(table, self.spark.createDataFrame([], table.struct()), "", None)
-        replacement, token = Replacement(self.spark, self.path(table), where), uuid.uuid4().hex
-        parts = written(blocks, os.path.join(os.path.abspath(folder), replacement.folder))
-        return replacement.commit(parts, token), sum(part.rows for part in parts)
+        replacement, place = Replacement(self.spark, self.path(table), where), self.path(table).removeprefix("file://")
+        if "://" in place or not replacement.fits:
+            given = [f"'{_quoted(value)}' AS `{name}`" for name, value in where.items()]
+            return self.overwrite(table, blocks.rows().selectExpr("*", *given), where)
+        folder = os.path.join(os.path.abspath(place), replacement.folder)
+        parts = written(blocks, folder, replacement.make_folder())
+        return replacement.commit(parts, uuid.uuid4().hex), sum(part.rows for part in parts)
 
     def append(
         self, table: Table, frame: DataFrame, base: int | None = None, properties: Mapping[str, str] | None = None
@@ -232,8 +233,8 @@ class Lake:
         What a first write that was killed has left is no table, and lies there until VACUUM or an erasure: it is not
         told from one that is under way.
         """
-        import delta.exceptions  # noqa: F401  it turns what the JVM raises into exceptions of Python
-        from pyspark.errors import PySparkException
+        from delta import exceptions
+        from pyspark.errors import AnalysisException
 
         if where:  # as Delta does where a table is there
             refusal = _quoted(f"{table.name}: a row outside of replaceWhere {where}")
@@ -244,7 +245,10 @@ class Lake:
         writer = migrations.named(rows, table, own).write.format("delta").mode("errorifexists").options(**of_delta)
         try:
             writer.partitionBy(*table.partition_by).save(self.path(table))
-        except PySparkException:  # of the many that a race may end in
+        except (
+            AnalysisException, exceptions.ConcurrentWriteException, exceptions.DeltaConcurrentModificationException,
+            exceptions.MetadataChangedException, exceptions.ProtocolChangedException,
+        ):  # fmt: skip
             if not self.exists(table):
                 raise
             self._check_schema_version(table)

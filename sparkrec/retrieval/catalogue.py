@@ -168,9 +168,10 @@ def _write_vectors(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) ->
     for batch in batches:
         there = batch.filter(batch.column(c.VECTOR).is_valid())
         index = there.column(c.ITEM_INDEX).to_numpy()
-        if len(index) and not 0 <= index.min() <= index.max() < m:
+        unknown = index[(index < 0) | (index >= m)]
+        if len(unknown):
             raise DataError(
-                f"The table vectors.items has a vector for item_index {index.max()}, and gold.items holds {m:,} items. "
+                f"The table vectors.items has a vector for item_index {unknown[0]}, and gold.items holds {m:,} items. "
                 "They come from different runs of featurize. Train the model of this run again."
             )
         matrix[index] = rectangle(there.column(c.VECTOR), plan.width, "table vectors.items")
@@ -198,7 +199,7 @@ def _write_shelf(batches: Iterator[pa.RecordBatch], known: NDArray[np.bool_], na
                     f"{index[:3].tolist()}. Run featurize again."
                 )
             ids, mine = batch.column(c.ITEM_ID).cast(pa.string()), pa.array(known[done : done + len(index)])
-            allowed = pc.and_(batch.column(ALLOWED), mine)
+            allowed = pc.and_kleene(batch.column(ALLOWED), mine)
             writer.write_batch(pa.RecordBatch.from_arrays([ids, allowed], schema=schema))
             done += len(index)
 

@@ -40,6 +40,7 @@ def counted(run: Run, rows: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     own = (F.col(c.RANK) == 1) & person(F.col(c.USER_ID))
     found = (
         run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id})
+        .where(F.col(c.MODEL).isin(*models))  # not what `newcomers` wrote, or a run with other settings
         .where(F.col(c.RANK).isin(1, k))  # the others say nothing, and are nearly all
         .groupBy(c.MODEL)
         .agg(

@@ -92,7 +92,7 @@ def save(
     RetryableError
         A rank could not write. No checkpoint was lost.
     """
-    final, temporary, replaced = (folder / name.format(number) for name in ("{:010d}", ".{:010d}.tmp", ".{:010d}.old"))
+    final, temporary = folder / f"{number:010d}", folder / f".{number:010d}.tmp"
 
     def begin() -> None:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -116,12 +116,7 @@ def save(
             json.dump(manifest, text, indent=1)
             text.flush()
             _sync(text.fileno())
-        shutil.rmtree(replaced, ignore_errors=True)
-        if final.exists():  # a damaged one, or the same place at the end of an epoch; to remove it takes its time
-            os.rename(final, replaced)
-        os.rename(temporary, final)
-        _sync_folder(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _put(temporary, final)
         for old in _superfluous(_all(folder), keep):
             shutil.rmtree(old)
 
@@ -148,6 +143,8 @@ def newest(
     A damaged one is named through ``say``, and the one before it is used. Each file is read by one rank, which calls
     ``alive`` again and again: it may be large.
     """
+    if collective.rank == 0:
+        _put_back(folder)
     for name in reversed(tell(collective, [path.name for path in _all(folder)])[0]):
         path = folder / name
         found, said = _verified(path, collective, alive)
@@ -156,6 +153,11 @@ def newest(
             return Checkpoint(path, found) if found["fingerprint"] == fingerprint else None
         say(f"the checkpoint {path} is damaged ({damage[0]}); the one before it is used")
     return None
+
+
+def any_in(folder: Path) -> bool:
+    """Whether there is any checkpoint, of whatever training, whole or not."""
+    return bool(_all(folder))
 
 
 def best(
@@ -177,6 +179,31 @@ def best(
 def clear(folder: Path) -> None:
     """No checkpoint is left."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(temporary: Path, final: Path) -> None:
+    """In the place of a damaged one, or of the same place at the end of an epoch, whose removal takes its time."""
+    replaced = final.with_name(f".{final.name}.old")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        os.rename(final, replaced)
+    try:
+        os.rename(temporary, final)
+    except OSError:
+        _put_back(final.parent)
+        raise
+    _sync_folder(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _put_back(folder: Path) -> None:
+    """What a save that ended between its two renames has taken away."""
+    for replaced in folder.glob(".[0-9]*.old"):
+        final = folder / replaced.name.removeprefix(".").removesuffix(".old")
+        if final.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            os.rename(replaced, final)
 
 
 def rows_of(file: str, state: Mapping[str, Any]) -> tuple[int, int]:

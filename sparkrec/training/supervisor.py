@@ -96,7 +96,7 @@ def _prepare(plan: Plan, say: Callable[[str], None]) -> None:
     finished, checkpoints = plan.path("result.json"), plan.path("checkpoints")
     anew, damaged = finished.exists(), list[str]()
     if anew or checkpoint.newest(checkpoints, plan.fingerprint, SingleProcess(), damaged.append) is None:
-        if not anew and checkpoints.exists():
+        if not anew and checkpoint.any_in(checkpoints):
             why = "; ".join(damaged) or "they are of other settings or tables"
             say(f"training begins with nothing, and the checkpoints in {checkpoints} are removed: {why}")
         checkpoint.clear(checkpoints)

@@ -21,7 +21,7 @@ from sparkrec.training.loop import Trainer
 from sparkrec.training.plan import Question
 
 K = 20
-_BLOCK = 1024
+_BLOCK = 4096  # users searched for at a time, on all ranks together: each has what all of them have seen
 _RECALL_AND_NDCG = [metrics.NAMES.index(name) for name in ("recall", "ndcg")]
 
 
@@ -56,10 +56,11 @@ class Validation:
         items, vectors = trainer.own_items()
         shelf, sums = pack(vectors), np.zeros(2)
         # Rows and items may lie on other ranks, so all ranks ask equally often, in the end for nobody.
-        blocks = max(trainer.collective.allgather(np.asarray([-(-n // _BLOCK)])).tolist())
-        for start in range(0, blocks * _BLOCK, _BLOCK):
+        block = max(1, _BLOCK // trainer.collective.size)
+        blocks = max(trainer.collective.allgather(np.asarray([-(-n // block)])).tolist())
+        for start in range(0, blocks * block, block):
             trainer.alive()
-            rows = np.arange(start, min(start + _BLOCK, n))
+            rows = np.arange(start, min(start + block, n))
             users = trainer.user_vectors(whole_histories(self._past, rows, trainer.settings.max_history))
             lists = search.best(trainer.collective, users, _select(self._seen, rows), items, shelf, K)
             if not len(rows):

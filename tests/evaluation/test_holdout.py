@@ -76,13 +76,14 @@ def test_what_is_forgotten_is_asked_for_again(spark, make_settings, recommend, k
 
 
 def test_a_new_kind_of_postage_is_not_asked_for(spark):
-    """Of what was unknown at the split the first row of the catalogue decides, of what was known nothing later."""
+    """Of what was unknown at the split the catalogue decides, of what was known nothing later."""
     before, after, end = (SPLIT + dt.timedelta(days=days) for days in (-9, 3, 10))
     told = [
-        ("postage", after, False), ("postage", end, True), ("hat", after, True), ("hat", end, False),
-        ("known", before, True), ("known", after, False), ("of the log", after, False),
-        ("of the last day", end, False), ("told too late", end + dt.timedelta(days=1), False),
-        ("once no goods", before, False), ("once no goods", SPLIT, True),
+        ("postage", after, False), ("postage", end, False), ("announced", after, False), ("announced", end, True),
+        ("hat", after, True), ("hat", end, False), ("known", before, True), ("known", after, False),
+        ("of the log", after, False), ("of the last day", end, False),
+        ("told too late", end + dt.timedelta(days=1), False), ("once no goods", before, False),
+        ("once no goods", SPLIT, True),
     ]  # fmt: skip
     catalogue = spark.createDataFrame(
         [(item, since.replace(tzinfo=dt.UTC), for_sale) for item, since, for_sale in told],
@@ -95,5 +96,5 @@ def test_a_new_kind_of_postage_is_not_asked_for(spark):
     )
     found = holdout.of_goods(frame, catalogue, Borders(before, SPLIT, SPLIT, end))
     assert {row[c.ITEM_ID] for row in found.collect()} == {
-        "hat", "known", "of the log", "told too late", "once no goods",
+        "announced", "hat", "known", "of the log", "told too late", "once no goods",
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import deltalake
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.lake.blocks import Blocks, Replacement
+from sparkrec.lake.blocks import Blocks, Replacement, row_groups
 from sparkrec.lake.tables import Lake
 from sparkrec.retrieval.join import LISTS
 
@@ -43,16 +47,28 @@ def batch(users: pa.Array, k: int, number: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=LISTS.names)
 
 
+def otherwise(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows; dictionaries are numbered by other integers, or none, and what is none is one."""
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    columns[c.SOURCE] = columns[c.SOURCE].dictionary_decode()
+    columns[c.ITEM_ID] = columns[c.ITEM_ID].dictionary_encode()
+    reasons = columns[c.REASON]
+    columns[c.REASON] = pa.DictionaryArray.from_arrays(reasons.indices.cast(pa.int64()), reasons.dictionary)
+    return pa.RecordBatch.from_pydict(columns)
+
+
 def blocks(spark: Any, n: int, number: int = 0, fails: bool = False) -> Blocks:
-    """Two rows a user, of two tasks, of which one makes nothing of its last batch."""
+    """Four rows a user, of two tasks with the strictest umask, of which each makes nothing of its last batch."""
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        os.umask(0o077)
         for some in batches:
             users = pa.array([f"u{user}" for user in some.column("id").to_pylist()])
             yield batch(users, 2, number)
             if fails:
                 raise ValueError("a vector of another width")
             yield batch(users.slice(0, 0), 2, number)
+            yield otherwise(batch(users, 2, number + 1))
 
     return Blocks(spark.range(0, n, 1, 2), kernel, LISTS)
 
@@ -68,7 +84,7 @@ def files(lake: Lake) -> list[Path]:
 def test_spark_and_executors_write_the_same_rows_of_the_same_types(spark: Any, lake: Lake) -> None:
     version, n = lake.overwrite_blocks(TABLE, blocks(spark, 50), PLACE)
     by_spark = rows(blocks(spark, 50).rows())
-    assert n == 100 == len(by_spark)
+    assert n == 200 == len(by_spark)
     found = lake.read(TABLE, version)
     assert rows(found) == by_spark
     assert {tuple(row) for row in found.select(*PLACE).distinct().collect()} == {tuple(PLACE.values())}
@@ -86,10 +102,10 @@ def test_a_second_write_replaces_its_partition_and_no_other(spark: Any, lake: La
     lake.overwrite_blocks(TABLE, blocks(spark, 6, 1), other)
     last, n = lake.overwrite_blocks(TABLE, blocks(spark, 3, 2), PLACE)
     now = lake.read(TABLE, last)
-    assert n == 6 == now.where("model = 'als'").count()
+    assert n == 12 == now.where("model = 'als'").count()
     assert rows(now.where("model = 'als'")) == rows(blocks(spark, 3, 2).rows())
-    assert now.where("model = 'two_tower'").count() == 12
-    assert lake.read(TABLE, first).count() == 10
+    assert now.where("model = 'two_tower'").count() == 24
+    assert lake.read(TABLE, first).count() == 20
 
 
 def test_nothing_is_an_empty_partition(spark: Any, lake: Lake) -> None:
@@ -106,8 +122,8 @@ def test_any_name_of_a_run(spark: Any, lake: Lake, run_id: str) -> None:
     lake.overwrite(TABLE, blocks(spark, 1).rows().selectExpr("*", "'r' AS run_id", "'als' AS model"), {c.RUN_ID: "r"})
     found = lake.read(TABLE)
     assert {(row[c.RUN_ID], row["count"]) for row in found.groupBy(c.RUN_ID).count().collect()} == {
-        (run_id, 6),
-        ("r", 2),
+        (run_id, 12),
+        ("r", 4),
     }
     assert rows(found.where(found[c.RUN_ID] == run_id)) == rows(blocks(spark, 3).rows())
 
@@ -121,6 +137,32 @@ def test_the_history_says_what_was_written(spark: Any, lake: Lake) -> None:
     assert int(last["operationMetrics"]["numOutputRows"]) == n == lake.commits(TABLE)[-1].rows
     size = sum(path.stat().st_size for path in files(lake) if "model=als" in str(path))
     assert int(last["operationMetrics"]["numOutputBytes"]) == size
+
+
+def test_files_are_as_readable_as_those_of_spark_and_have_few_row_groups(spark: Any, lake: Lake) -> None:
+    lake.overwrite_blocks(TABLE, blocks(spark, 50), PLACE)
+    written = files(lake)
+    lake.overwrite(TABLE, blocks(spark, 50).rows().selectExpr("*", "'r' AS run_id", "'als' AS model"), {c.RUN_ID: "r"})
+    by_spark = [path for path in files(lake) if path not in written]
+    assert {oct(path.stat().st_mode) for path in written} == {oct(path.stat().st_mode) for path in by_spark}
+    assert {oct(path.parent.stat().st_mode) for path in written} == {
+        oct(path.parent.stat().st_mode) for path in by_spark
+    }
+    assert [pq.ParquetFile(path).num_row_groups for path in written] == [1, 1]
+
+
+def test_a_table_that_somebody_has_changed_is_written_by_spark(spark: Any, lake: Lake) -> None:
+    """With other names for columns in its files, or constraints that every row is to meet."""
+    lake.overwrite_blocks(TABLE, blocks(spark, 5), PLACE)
+    name = f"delta.`{lake.path(TABLE)}`"
+    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    version, _ = lake.overwrite_blocks(TABLE, blocks(spark, 3), PLACE)
+    assert rows(lake.read(TABLE, version)) == rows(blocks(spark, 3).rows())
+    other = Lake(f"{lake.root}-2", spark)
+    other.overwrite_blocks(TABLE, blocks(spark, 5), PLACE)
+    spark.sql(f"ALTER TABLE delta.`{other.path(TABLE)}` ADD CONSTRAINT likely CHECK ({c.SCORE} < 10)")
+    with pytest.raises(Exception, match="likely"):
+        other.overwrite_blocks(TABLE, blocks(spark, 50), PLACE)
 
 
 def test_a_kernel_that_fails_leaves_the_table_and_no_file(spark: Any, lake: Lake) -> None:
@@ -149,7 +191,7 @@ def test_a_store_that_python_does_not_reach_is_written_by_spark(spark: Any, tmp_
     context.set("fs.viewfs.mounttable.store.link./lakes", f"file://{tmp_path}")
     lake = Lake("viewfs://store/lakes/mine", spark)
     version, n = lake.overwrite_blocks(TABLE, blocks(spark, 5), PLACE)
-    assert n == 10
+    assert n == 20
     assert rows(lake.read(TABLE, version)) == rows(blocks(spark, 5).rows())
     assert lake.commits(TABLE)[-1].rows == n
 
@@ -161,3 +203,17 @@ def test_other_columns_or_half_a_partition_are_refused(spark: Any, lake: Lake) -
     with pytest.raises(ValueError, match="id bigint"):
         lake.overwrite_blocks(TABLE, few, PLACE)
     assert not lake.exists(TABLE)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12), st.integers(1, 12))
+def test_row_groups_are_the_rows_in_order_and_not_small(made: list[tuple[int, bool]], least: int) -> None:
+    whole = [
+        batch(pa.array([f"u{n}-{i}" for i in range(n)], pa.string()), 1, number) for number, (n, _) in enumerate(made)
+    ]
+    mixed = [otherwise(one) if other else one for one, (_, other) in zip(whole, made, strict=True)]
+    tables = list(row_groups(mixed, least))
+    plain = [row for one in whole for row in one.to_pylist()]
+    assert [row for table in tables for row in table.to_pylist()] == plain
+    assert all(table.num_rows >= least for table in tables[:-1])
+    assert all(table.schema == tables[0].schema for table in tables)
+    assert all(column.num_chunks == 1 for table in tables for column in table.columns)

@@ -156,10 +156,10 @@ def test_sweep_takes_what_no_version_refers_to_and_nothing_else(make_run: Callab
 def test_what_killed_trainings_left_is_removed_when_no_living_one_can_own_it(
     make_run: Callable[..., Run],
 ) -> None:
-    """A day is what the setting says: two folders are older, of one a file within is younger, one is somebody's."""
+    """A day is the least: two folders are older, of one a file within is younger, one is somebody's."""
 
     def upkept(**arguments: Any) -> Run:
-        run = make_run("maintain", maintenance={"retention_hours": 24})
+        run = make_run("maintain", maintenance={"retention_hours": 2})
         run.arguments = arguments
         maintain(run)
         return run

@@ -155,6 +155,7 @@ def test_what_is_missing_is_counted(done):
 
 def test_a_model_that_wrote_nothing_is_counted(spark):
     rows = [("als", "u1", 1, "als"), ("als", "u1", 2, "als"), ("als", "u2", 1, "popularity"), ("als", "*", 1, "als")]
+    rows.append(("newcomers", "u7", 1, "two_tower"))  # another job's, of the same run
     frame = spark.createDataFrame(rows, f"{c.MODEL} string, {c.USER_ID} string, {c.RANK} int, {c.SOURCE} string")
     counts = {"users": 3}
     run = SimpleNamespace(

@@ -139,3 +139,24 @@ def test_who_checks_a_large_file_is_heard(tmp_path, monkeypatch):
     beats = []
     assert checkpoint.newest(tmp_path, "x", ONE, pytest.fail, lambda: beats.append(1))
     assert len(beats) == sum(-(-size // 16) for size in sizes)
+
+
+@pytest.mark.parametrize("error", [OSError("the store is away"), KeyboardInterrupt()])
+def test_a_checkpoint_that_could_not_be_replaced_is_still_there(tmp_path, monkeypatch, error):
+    """Also where the process dies between the renames: then the next one that looks puts it back."""
+    save(tmp_path, 1, keep=1, score=0.1)
+    rename = checkpoint.os.rename
+
+    def fails(source, target):
+        if str(source).endswith(".tmp"):
+            raise error
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "rename", fails)
+        with pytest.raises((RetryableError, KeyboardInterrupt)):
+            save(tmp_path, 1, keep=1, score=0.2)
+    found = checkpoint.newest(tmp_path, "x", ONE, pytest.fail)
+    assert found.state["score"] == 0.1
+    np.testing.assert_array_equal(found.read("weights/big", None), TABLE + 1)
+    assert not list(tmp_path.glob(".*.old"))
