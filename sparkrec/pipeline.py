@@ -21,6 +21,7 @@ from sparkrec import columns as c
 from sparkrec.config import Settings
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.lake.blocks import Blocks
+from sparkrec.lake.place import by_path
 from sparkrec.lake.records import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
@@ -123,13 +124,13 @@ class Run:
         ConfigError
             The lake is not a mounted folder.
         """
-        place = self.path(*parts).removeprefix("file://")
-        if "://" in place:
+        place = by_path(self.path(*parts))
+        if place is None:
             raise ConfigError(
                 f"lake.path is {self.settings.lake.path}, and {what} is kept in a folder that is reached by path, from "
                 "every machine that needs it. Mount the store, for instance as /mnt/lake, and name that."
             )
-        return Path(place).absolute()
+        return place
 
     def read(self, table: Table, where: Mapping[str, str] | None = None) -> DataFrame:
         """A table at the version that the stage which wrote it recorded, filtered by equality.

@@ -1,9 +1,9 @@
 """Rows that Python makes block by block, and that the executors which made them write: none passes through the JVM.
 
-Spark's writer takes rows one by one: for one of a list of recommendations 2.3 µs of a core, with its way from Python,
-against 0.2 µs here, where the searching took 1.1 (bench/topk.py). The transaction is Delta's, as of any other write:
-first the files, under names that nobody else has, then one commit that names them. What a task leaves that dies, or
-that ran twice, is named by nobody, and goes with VACUUM.
+Spark's writer takes rows one by one, and each has to come from Python first: in a job that wrote 10 million rows of
+lists that took longer than the search (docs/retrieval.md has the job's speed before and after). The transaction is
+Delta's, as of any other write: first the files, under names that nobody else has, then one commit that names them. What
+a task leaves that dies, or that ran twice, is named by nobody, and goes with VACUUM.
 """
 
 from __future__ import annotations
@@ -148,6 +148,16 @@ def _writer(path: str, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
+def predicate(where: Mapping[str, str]) -> str:
+    """SQL: the rows of one partition, by the values of columns."""
+    return " AND ".join(f"{column} = {quoted(value)}" for column, value in where.items())
+
+
+def quoted(value: str) -> str:
+    """As a literal of SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 class Replacement:
     """One transaction of Delta that puts files in the place of those of one partition.
 
@@ -162,8 +172,7 @@ class Replacement:
         escaped = jvm.org.apache.spark.sql.catalyst.catalog.ExternalCatalogUtils
         #: Under the table's path, where the partition's files go.
         self.folder = "/".join(escaped.getPartitionPathString(name, value) for name, value in where.items())
-        quoted = {name: value.replace("'", "''") for name, value in where.items()}
-        self._predicate = " AND ".join(f"{name} = '{value}'" for name, value in quoted.items())
+        self._predicate = predicate(where)
 
     @property
     def fits(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from sparkrec.errors import DataError, RetryableError
 from sparkrec.lake import listing, migrations
-from sparkrec.lake.blocks import Blocks, Replacement, written
+from sparkrec.lake.blocks import Blocks, Replacement, predicate, quoted, written
+from sparkrec.lake.place import by_path
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Lake:
             Somebody else has written the table since ``base``; nothing was changed.
         """
         if isinstance(where, Mapping):
-            where = " AND ".join(f"{column} = '{_quoted(value)}'" for column, value in where.items())
+            where = predicate(where)
         return self._write(table, frame, "overwrite", base, where or "")
 
     def overwrite_blocks(self, table: Table, blocks: Blocks, where: Mapping[str, str]) -> tuple[int, int]:
@@ -177,12 +177,11 @@ class Lake:
             raise ValueError(f"{table.name}: {blocks.columns} of {dict(where)}, where {wanted} of one partition belong")
         if not self._is_there(table):
             self._make(table, self.spark.createDataFrame([], table.struct()), "", None)
-        replacement, place = Replacement(self.spark, self.path(table), where), self.path(table).removeprefix("file://")
-        if "://" in place or not replacement.fits:
-            given = [f"'{_quoted(value)}' AS `{name}`" for name, value in where.items()]
+        replacement, place = Replacement(self.spark, self.path(table), where), by_path(self.path(table))
+        if place is None or not replacement.fits:
+            given = [f"{quoted(value)} AS `{name}`" for name, value in where.items()]
             return self.overwrite(table, blocks.rows().selectExpr("*", *given), where)
-        folder = os.path.join(os.path.abspath(place), replacement.folder)
-        parts = written(blocks, folder, replacement.make_folder())
+        parts = written(blocks, str(place / replacement.folder), replacement.make_folder())
         return replacement.commit(parts, uuid.uuid4().hex), sum(part.rows for part in parts)
 
     def append(
@@ -237,8 +236,8 @@ class Lake:
         from pyspark.errors import AnalysisException
 
         if where:  # as Delta does where a table is there
-            refusal = _quoted(f"{table.name}: a row outside of replaceWhere {where}")
-            rows = rows.where(f"CASE WHEN {where} THEN true ELSE raise_error('{refusal}') END")
+            refusal = quoted(f"{table.name}: a row outside of replaceWhere {where}")
+            rows = rows.where(f"CASE WHEN {where} THEN true ELSE raise_error({refusal}) END")
         about = migrations.properties(table) | dict(properties or {})
         of_delta = {name: value for name, value in about.items() if name.startswith("delta.")}
         own = {name: value for name, value in about.items() if name not in of_delta}
@@ -357,7 +356,3 @@ def _forgotten(table: Table, version: int | None) -> Iterator[None]:
             f"Version {version} of {table.name}, which this run reads, is gone: an erasure or 'sparkrec maintain' has "
             "removed old versions. Run the stages of this run before this one again, with the same --run-id."
         ) from None
-
-
-def _quoted(value: str) -> str:
-    return value.replace("'", "''")

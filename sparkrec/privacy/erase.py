@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparkrec import columns as c
@@ -16,6 +15,7 @@ from sparkrec import schemas
 from sparkrec.errors import DataError
 from sparkrec.lake import maintenance
 from sparkrec.lake.maintenance import ERASURE
+from sparkrec.lake.place import by_path
 from sparkrec.lake.tables import CURRENT
 from sparkrec.privacy import artifacts, persons, scan, suppressed
 from sparkrec.privacy.keys import Key
@@ -40,8 +40,8 @@ def suppress(run: Run, who: Persons, key: Key) -> None:
 
 def forget(run: Run, who: Persons) -> int:
     """Rows of trained models that belong to the persons become zeros; reports that show them are deleted."""
-    lake = local(run)
-    if lake is None:
+    lake = by_path(run.settings.lake.path)
+    if lake is None:  # then it holds no models or reports
         return 0
     indices = persons.indices(run, who.frame(run))
     changed = artifacts.forget_rows(lake, indices)
@@ -159,7 +159,7 @@ def prove(run: Run, who: Persons) -> Scanned:
         Something was found. It names files and places, and no id.
     """
     source = run.settings.source.path
-    outside = [source] if local(run) or "://" in source else []
+    outside = [source] if by_path(run.settings.lake.path) or "://" in source else []
     result = scan.scan(run.spark, run.settings.lake.path, needles(who), outside)
     if result.found:
         places = "; ".join(f"{name} ({where})" for name, where in result.found)
@@ -174,9 +174,3 @@ def prove(run: Run, who: Persons) -> Scanned:
 def needles(who: Persons) -> Needles:
     """What must not be found: the ids as stored, and as given where they cannot be mistaken for anything else."""
     return Needles.of([*who.stored, *(user for user in who.given if scan.is_distinctive(user))])
-
-
-def local(run: Run) -> Path | None:
-    """The lake as a folder; None where it is none, and so holds no models or reports."""
-    path = run.settings.lake.path.removeprefix("file://")
-    return None if "://" in path else Path(path)

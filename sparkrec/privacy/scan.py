@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
+from sparkrec.lake.place import by_path
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
@@ -259,11 +260,9 @@ def _joined(texts: pa.Array) -> bytes:
 
 def _files(spark: SparkSession, root: str) -> Iterator[str]:
     """URIs of all files: of a folder as the operating system lists them, hidden ones too, else as Hadoop does."""
-    if "://" not in root or root.startswith("file:"):
-        from pathlib import Path
-
-        for folder, _, names in os.walk(root.removeprefix("file://")):
-            yield from (Path(folder, name).absolute().as_uri() for name in names if not Path(folder, name).is_symlink())
+    if (here := by_path(root)) is not None:
+        for folder, _, names in os.walk(here):
+            yield from ((here / folder / name).as_uri() for name in names if not (here / folder / name).is_symlink())
         return
     jvm: Any = spark._jvm
     path = jvm.org.apache.hadoop.fs.Path(root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from types import SimpleNamespace
 
 import handmade
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config import Settings
-from sparkrec.config.recommend import Recommend
 from sparkrec.errors import ConfigError, DataError
 from sparkrec.jobs.audience import audience
 from sparkrec.jobs.evaluate import evaluate
@@ -21,7 +19,7 @@ from sparkrec.jobs.similar import similar
 from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
 from sparkrec.privacy import keys, protect, pseudonyms
-from sparkrec.retrieval import catalogue, changes, products, rules, shortfall
+from sparkrec.retrieval import changes, products, rules
 
 pytestmark = pytest.mark.spark
 
@@ -153,22 +151,6 @@ def test_what_is_missing_is_counted(done):
     assert done[0].details["lists"]["als"]["short_because"] == {"most_seen": 2}
 
 
-def test_a_model_that_wrote_nothing_is_counted(spark):
-    rows = [("als", "u1", 1, "als"), ("als", "u1", 2, "als"), ("als", "u2", 1, "popularity"), ("als", "*", 1, "als")]
-    rows.append(("newcomers", "u7", 1, "two_tower"))  # another job's, of the same run
-    frame = spark.createDataFrame(rows, f"{c.MODEL} string, {c.USER_ID} string, {c.RANK} int, {c.SOURCE} string")
-    counts = {"users": 3}
-    run = SimpleNamespace(
-        settings=SimpleNamespace(recommend=SimpleNamespace(k=2, models=("als", "two_tower"))), counts=counts,
-        run_id="r", read=lambda table, where: frame, count=lambda **numbers: counts.update(numbers),
-    )  # fmt: skip
-    assert shortfall.counted(run, {"als": 4}) == {
-        "als": {"rows": 4, "lists": 2, "fallback_users": 1, "short_lists": 2},
-        "two_tower": {"rows": 0, "lists": 0, "fallback_users": 0, "short_lists": 3},
-    }
-    assert counts == {"users": 3, "lists": 2, "rows": 4, "fallback_users": 1, "short_lists": 5}
-
-
 def test_rules_lists_and_caps_equal_brute_force(done, tmp_path):
     """Everything at once: rules for some, a consumable, lists for all and for one user, a cap with a pool of one."""
     seconds = 1 / 86400
@@ -297,31 +279,6 @@ def test_similar_items_equal_brute_force(done, spark):
     np.testing.assert_allclose([np.linalg.norm(row[0]) for row in lengths], 1, rtol=1e-6)
 
 
-def test_complements_are_ranked_by_the_lower_bound_of_their_lift(spark):
-    rows = [
-        ("bought", 0, 1, 1, 100, 3.0),  # 3 · (1 − 1.645 / 10) = 2.5065
-        ("bought", 0, 2, 2, 4, 10.0),  # 10 · (1 − 1.645 / 2) = 1.775: more lift, less sure
-        ("bought", 0, 3, 3, 2, 50.0),  # below nothing: two users are no evidence
-        ("bought", 0, 4, 4, 900, 1.0),  # .945: chance
-        ("bought", 0, 5, 5, 100, 9.0),  # not offered
-        ("seen", 0, 1, 6, 100, 9.0),
-    ]
-    neighbors = spark.createDataFrame(
-        rows,
-        f"{c.RELATION} string, {c.ITEM_INDEX} int, {c.RANK} int, {c.NEIGHBOR_INDEX} int, count bigint, lift double",
-    )
-    shelf = spark.createDataFrame(
-        [(n, f"i{n}", n not in (0, 5)) for n in range(7)],
-        f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean",
-    )
-    found = products.bought_together(neighbors, shelf, 1.0, 3).orderBy(c.RANK).collect()
-    assert [(row[c.ITEM_ID], row[c.NEIGHBOR_ID], row[c.LIFT], row[c.COUNT]) for row in found] == [
-        ("i0", "i1", 3.0, 100),
-        ("i0", "i2", 10.0, 4),
-    ]
-    assert [row[c.SCORE] for row in found] == [pytest.approx(2.5065), pytest.approx(1.775)]
-
-
 def test_audience_equals_brute_force(done):
     settings = done[0].settings.model_dump()
     rule = {"name": "region", "items": "item_index = 6", "hide_from": "user_index % 3 = 0"}
@@ -353,36 +310,6 @@ def test_audience_equals_brute_force(done):
     ):
         with pytest.raises(error, match=message):
             audience(Run(run.settings, "audience", arguments=arguments | {"items": wanted, "model": model}))
-
-
-def test_changes_against_the_run_before_by_hand(spark):
-    def lists(model, **users):
-        rows = [(model, u, rank, f"i{i}") for u, items in users.items() for rank, i in enumerate(items, 1)]
-        return spark.createDataFrame(rows, "model string, user_id string, rank int, item_id string")
-
-    now = lists("als", a=[1, 2, 3, 9], b=[4, 5], d=[7]).unionByName(lists("new", a=[1]))
-    then = lists("als", a=[1, 3, 4, 9], b=[5, 4, 6], e=[8])
-    found = changes.against(now, then, 3)
-    # a: {1, 3} of 3 and the first stayed; b: {4, 5} of 3 and it did not; d is new, e is gone.
-    assert found["als"] == {
-        "overlap": pytest.approx(2 / 3, abs=1e-6), "churn": pytest.approx(1 / 3, abs=1e-6), "same_first": 0.5,
-        "churn_all": pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4, abs=1e-6), "users": 2, "users_new": 1, "users_gone": 1,
-    }  # fmt: skip
-    assert found["new"]["users_new"] == 1
-
-
-def test_what_each_run_draws_anew_is_no_change(spark):
-    """One item of two stayed; the third place is the lot's, drawn once and the list's own once."""
-
-    def lists(*items):
-        rows = [("als", "a", rank, f"i{i}", p) for rank, (i, p) in enumerate(items, 1)]
-        return spark.createDataFrame(rows, "model string, user_id string, rank int, item_id string, propensity double")
-
-    now, then = lists((1, 1.0), (2, None), (9, 0.05)), lists((1, 1.0), (3, 1.0), (8, 0.5))
-    found = changes.told(now, then, Recommend(k=3, exploration={"places": 1}))
-    assert found["models"]["als"]["churn"] == 0.5
-    assert found["with_lots"]["als"]["churn"] == pytest.approx(2 / 3, abs=1e-6)
-    assert set(changes.told(now, then, Recommend(k=3))) == {"models"}
 
 
 def test_the_run_before_is_another_run_that_came_first(done):

@@ -10,12 +10,11 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec.config.recommend import Recommend
-from sparkrec.retrieval import products
+from sparkrec.retrieval import catalogue, products
 from sparkrec.retrieval.reranking import Policy
 
-pytestmark = pytest.mark.unit
 
-
+@pytest.mark.unit
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("order", [[5, 3, 4, 9], [9, 5, 4, 3], [3, 4, 5, 9]])
 def test_of_users_alike_those_of_the_lower_index_are_the_audience(order, n):
@@ -31,3 +30,29 @@ def test_of_users_alike_those_of_the_lower_index_are_the_audience(order, n):
     found = products._suited(users, np.asarray([1]), matrix, n, Policy(Recommend()))
     assert found.column(c.USER_INDEX).to_pylist() == [9, 3, 4][:n]
     assert found.column(c.USER_ID).to_pylist() == ["u9", "u3", "u4"][:n]
+
+
+@pytest.mark.spark
+def test_complements_are_ranked_by_the_lower_bound_of_their_lift(spark):
+    rows = [
+        ("bought", 0, 1, 1, 100, 3.0),  # 3 · (1 − 1.645 / 10) = 2.5065
+        ("bought", 0, 2, 2, 4, 10.0),  # 10 · (1 − 1.645 / 2) = 1.775: more lift, less sure
+        ("bought", 0, 3, 3, 2, 50.0),  # below nothing: two users are no evidence
+        ("bought", 0, 4, 4, 900, 1.0),  # .945: chance
+        ("bought", 0, 5, 5, 100, 9.0),  # not offered
+        ("seen", 0, 1, 6, 100, 9.0),
+    ]
+    neighbors = spark.createDataFrame(
+        rows,
+        f"{c.RELATION} string, {c.ITEM_INDEX} int, {c.RANK} int, {c.NEIGHBOR_INDEX} int, count bigint, lift double",
+    )
+    shelf = spark.createDataFrame(
+        [(n, f"i{n}", n not in (0, 5)) for n in range(7)],
+        f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean",
+    )
+    found = products.bought_together(neighbors, shelf, 1.0, 3).orderBy(c.RANK).collect()
+    assert [(row[c.ITEM_ID], row[c.NEIGHBOR_ID], row[c.LIFT], row[c.COUNT]) for row in found] == [
+        ("i0", "i1", 3.0, 100),
+        ("i0", "i2", 10.0, 4),
+    ]
+    assert [row[c.SCORE] for row in found] == [pytest.approx(2.5065), pytest.approx(1.775)]
