@@ -130,7 +130,7 @@ def memory(run: Run) -> list[dict[str, float]]:
     """Of each Python worker of one join: megabytes of the item files that it has mapped, and its share (PSS)."""
     shelf = catalogue.offered(run.read(schemas.GOLD_ITEMS), True)
     where = {c.RUN_ID: run.run_id, c.MODEL: MODEL}
-    items = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, where), MODEL)
+    items = catalogue.publish(catalogue.stocked(shelf), run.read(schemas.VECTORS_ITEMS, where), MODEL)
     users = join.with_seen(run.read(schemas.VOCABULARY_USERS), run.read(schemas.GOLD_SEQUENCES), ("view",))
     frame = join.with_vectors(users, run.read(schemas.VECTORS_USERS, where)).repartition(2)
     work = join.lists_kernel(items, items, None, 10, 4096, None)

@@ -39,7 +39,7 @@ def copied(loader: Any) -> Any:
         row = np.repeat(np.arange(len(at), dtype=np.int32), length)
         return packed | {
             "users": packed["users"][at], "key": packed["key"][at], "history_items": packed["history_items"][flat],
-            "history_types": packed["history_types"][flat], "history_segment": row, "history_lag": lags(row, len(at)),
+            "history_segment": row, "history_lag": lags(row, len(at)),
             "target_segment": np.arange(len(at), dtype=np.int32),
         }  # fmt: skip
 

@@ -22,7 +22,7 @@ def audience(run: Run) -> None:
     wanted = campaign.items(run, shelf)
     traits = item_traits.publish(rules.item_traits(gold, settings)) if rules.needs_traits(settings) else None
     place = {c.RUN_ID: run.run_id, c.MODEL: model}
-    matrix = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, place), model)
+    matrix = catalogue.publish(catalogue.stocked(shelf), run.read(schemas.VECTORS_ITEMS, place), model)
     found = products.audience(
         rules.users(run, named),
         run.read(schemas.VECTORS_USERS, place),

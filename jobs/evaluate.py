@@ -19,7 +19,7 @@ from sparkrec.retrieval.catalogue import ALLOWED
 def evaluate(run: Run) -> None:
     """Lists and held-out events → metrics with intervals, differences between models, and the report."""
     settings, models = run.settings.evaluate, run.settings.recommend.models
-    page_file = str(run.folder("the report", "reports", run.run_id, "report.html"))
+    page_file = str(run.folder("reports", run.run_id, "report.html"))
     holdout = run.read(schemas.GOLD_HOLDOUT)
     lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id}).where(F.col(c.MODEL).isin(*models))
     users = persisted(outcomes.test_users(holdout, run.read(schemas.GOLD_USERS), settings.seed))

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.cli import run_job
+from sparkrec.models import tastes
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, neighborhood, products, rules
 
@@ -16,12 +17,14 @@ def similar(run: Run) -> None:
     """Items that are alike by each model's vectors or by the same users, and items bought together, of every item."""
     settings, gold = run.settings.similar, run.read(schemas.GOLD_ITEMS)
     shelf = rules.offered(gold, run.settings.recommend, rules.read_lists(run))
+    stocked = catalogue.stocked(shelf)
     for model in run.settings.similar_models:
         place = {c.RUN_ID: run.run_id, c.MODEL: model}
-        vectors = products.prepared(run.read(schemas.VECTORS_ITEMS, place), settings.similarity)
-        matrix = catalogue.publish(shelf, vectors, model)
+        similarity = products.DIVERGENCE if model == tastes.NAME else settings.similarity
+        vectors = products.prepared(run.read(schemas.VECTORS_ITEMS, place), similarity)
+        matrix = catalogue.publish(stocked, vectors, model)
         block = run.settings.recommend.block_users
-        _write(run, model, products.similar_items(vectors, matrix, settings.similarity, settings.k, block))
+        _write(run, model, products.similar_items(vectors, matrix, similarity, settings.k, block))
     for measure in settings.neighborhood:
         most, known = run.settings.features.neighbor_items, (run.read(schemas.GOLD_PAIRS), gold)
         scored = neighborhood.alike(*known, measure, most, settings.min_users, settings.shrinkage)

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 from sparkrec import __version__, schemas
 from sparkrec import columns as c
 from sparkrec.config import Settings
-from sparkrec.errors import ConfigError, DataError
+from sparkrec.errors import DataError
 from sparkrec.lake.blocks import Blocks
-from sparkrec.lake.place import by_path
 from sparkrec.lake.records import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
@@ -65,6 +64,7 @@ _SHARING = ("ingest", "clean", "erase", "maintain", "featurize")
 _VECTORS_OF = {
     "popularity": "train_popularity",
     "segment_popularity": "train_popularity",
+    "tastes": "train_popularity",
     "als": "train_als",
     "two_tower": "embed",
 }
@@ -113,24 +113,12 @@ class Run:
         self._lake = None
 
     def path(self, *parts: str) -> str:
-        """A place under the lake's root for what is not a table: models, reports, checkpoints."""
+        """A place under the lake's root for what Spark keeps besides tables: checkpoints of ALS."""
         return "/".join([self.settings.lake.path.rstrip("/"), *parts])
 
-    def folder(self, what: str, *parts: str) -> Path:
-        """:meth:`path` as a folder or file of this machine, for what is reached without Spark.
-
-        Raises
-        ------
-        ConfigError
-            The lake is not a mounted folder.
-        """
-        place = by_path(self.path(*parts))
-        if place is None:
-            raise ConfigError(
-                f"lake.path is {self.settings.lake.path}, and {what} is kept in a folder that is reached by path, from "
-                "every machine that needs it. Mount the store, for instance as /mnt/lake, and name that."
-            )
-        return place
+    def folder(self, *parts: str) -> Path:
+        """A folder or file for what is reached without Spark: models, reports."""
+        return self.settings.lake.folder.joinpath(*parts)
 
     def read(self, table: Table, where: Mapping[str, str] | None = None) -> DataFrame:
         """A table at the version that the stage which wrote it recorded, filtered by equality.

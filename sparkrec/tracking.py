@@ -157,15 +157,10 @@ def _begin(settings: Settings, run_id: str, name: str) -> tuple[MlflowClient, st
 
 
 def default_uri(settings: Settings) -> str:
-    """The tracking store: as configured, else sqlite inside a local lake, else in the working folder."""
+    """The tracking store: as configured, else sqlite beside models and reports."""
     if settings.tracking.uri:
         return settings.tracking.uri
-    return f"sqlite:///{_local_folder(settings) / 'mlflow.db'}"
-
-
-def _local_folder(settings: Settings) -> Path:
-    path = settings.lake.path
-    return Path.cwd() if "://" in path else Path(path).absolute()
+    return f"sqlite:///{settings.lake.folder / 'mlflow.db'}"
 
 
 def _connect(settings: Settings) -> tuple[MlflowClient, str]:
@@ -191,13 +186,13 @@ def _connect(settings: Settings) -> tuple[MlflowClient, str]:
     uri = default_uri(settings)
     local = uri.startswith("sqlite:")
     if local:
-        _local_folder(settings).mkdir(parents=True, exist_ok=True)
+        settings.lake.folder.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(uri)
     name = tracking.experiment or settings.name
     found = client.get_experiment_by_name(name)
     if found is not None:
         return client, found.experiment_id
-    location = (_local_folder(settings) / "mlruns").as_uri() if local else None
+    location = (settings.lake.folder / "mlruns").as_uri() if local else None
     try:
         return client, client.create_experiment(name, artifact_location=location)
     except MlflowException:  # another job created it in the meantime

@@ -105,7 +105,25 @@ def test_environment_is_read_with_a_default(tmp_path: Path, monkeypatch: pytest.
 def test_a_relative_lake_is_made_absolute_and_a_uri_is_left(base: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert config.load([base], ["lake.path=a/b"]).lake.path == str(tmp_path / "a" / "b")
-    assert config.load([base], ["lake.path=s3a://a/b"]).lake.path == "s3a://a/b"
+    assert config.load([base], ["lake.path=s3a://a/b", "lake.files=c"]).lake.path == "s3a://a/b"
+
+
+def test_what_is_no_table_needs_a_folder(base: Path) -> None:
+    for wrong in (["lake.path=s3a://a/b"], ["lake.path=/mnt/a", "lake.files=hdfs://n1/b"]):
+        with pytest.raises(ConfigError, match=r"(s3a://a/b|hdfs://n1/b)\. Tables may .*: set lake\.files to a folder"):
+            config.load([base], wrong)
+
+
+@pytest.mark.parametrize(
+    ("path", "files", "folder", "roots"),
+    [
+        ("/l", None, "/l", ["/l"]), ("file:///l", None, "/l", ["file:///l"]), ("/l", "/l/files", "/l/files", ["/l"]),
+        ("/l", "/other", "/other", ["/l", "/other"]), ("s3a://l", "/f", "/f", ["s3a://l", "/f"]),
+    ],
+)  # fmt: skip
+def test_where_what_is_no_table_lies(path: str, files: str | None, folder: str, roots: list[str]) -> None:
+    lake = config.Lake(path=path, files=files)
+    assert (lake.folder, lake.roots) == (Path(folder), tuple(roots))
 
 
 def test_a_lake_may_have_a_percent_sign_in_its_name_where_the_trainer_finds_it(base: Path) -> None:

@@ -25,18 +25,49 @@ from sparkrec.config.publish import Publish
 from sparkrec.config.ranker import Ranker
 from sparkrec.config.recommend import Recommend
 from sparkrec.config.similar import Similar
+from sparkrec.config.tastes import Tastes
 from sparkrec.config.two_tower import TwoTower
 from sparkrec.errors import ConfigError
+from sparkrec.lake.place import by_path
 
 
 class Lake(Section):
     path: str = Field("lake", validate_default=True, description="root folder or URI of the Delta tables")
+    files: str | None = Field(
+        None,
+        description="folder that every machine reaches under this path, for what is no table: models and their "
+        "checkpoints, reports, MLflow's store; null: lake.path, which must then be such a folder",
+    )
 
-    @field_validator("path")
+    @field_validator("path", "files")
     @classmethod
-    def _absolute(cls, path: str) -> str:
+    def _absolute(cls, path: str | None) -> str | None:
         # Delta reads a relative path as a table's name, and executors have other working folders.
-        return path if "://" in path else str(Path(path).absolute())
+        return path if path is None or "://" in path else str(Path(path).absolute())
+
+    @model_validator(mode="after")
+    def _has_a_folder(self) -> Lake:
+        if by_path(self.files or self.path) is None:
+            what = "lake.files" if self.files else "lake.path"
+            raise ValueError(
+                f"{what} is {self.files or self.path}. Tables may lie in such a store, but models, checkpoints and "
+                "reports are reached by path: set lake.files to a folder that every machine mounts, for instance "
+                "/mnt/sparkrec"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where what is no table lies."""
+        folder = by_path(self.files or self.path)
+        assert folder is not None  # as was checked
+        return folder
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Below which everything lies that is kept, each file once."""
+        inside = by_path(self.path) in (self.folder, *self.folder.parents)
+        return (self.path,) if inside else (self.path, str(self.folder))
 
 
 class Spark(Section):
@@ -139,6 +170,7 @@ class Settings(Section):
     split: Split = Field(default_factory=Split)
     features: Features = Field(default_factory=Features)
     popularity: Popularity = Field(default_factory=Popularity)
+    tastes: Tastes = Field(default_factory=Tastes)
     als: Als = Field(default_factory=Als)
     two_tower: TwoTower = Field(default_factory=TwoTower)
     ranker: Ranker = Field(default_factory=Ranker)

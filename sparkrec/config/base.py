@@ -12,7 +12,7 @@ EventType = Literal["view", "click", "cart", "purchase", "search", "rating", "re
 
 
 #: Who makes lists. The ranker orders what the others bring; they are vectors.
-Model = Literal["popularity", "segment_popularity", "als", "two_tower", "ranker"]
+Model = Literal["popularity", "segment_popularity", "tastes", "als", "two_tower", "ranker"]
 
 
 class Section(BaseModel):

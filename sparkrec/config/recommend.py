@@ -85,6 +85,18 @@ class Promotions(Section):
         return self
 
 
+class Faiss(Section):
+    """What proposes items where ``recommend.search`` is ``faiss``."""
+
+    index: str = Field(
+        "HNSW32", description="in faiss's words (index_factory): HNSW32, IVF4096,Flat, PQ32x4fs, SQ8 (int8), …"
+    )
+    parameters: str = Field(
+        "", description="of a search, in faiss's words (ParameterSpace): efSearch=256, nprobe=64, …"
+    )
+    candidates: float = Field(2.0, ge=1, description="items proposed for each place, to be scored exactly")
+
+
 class Recommend(Section):
     """Rules and reranking, explained: docs/recommending.md."""
 
@@ -104,9 +116,12 @@ class Recommend(Section):
     memory_mb: int = Field(
         8192, ge=1, description="of items that a machine holds at a time; a larger catalogue is searched in parts"
     )
-    search: Literal["exact", "cells"] = Field(
-        "exact", description="cells: approximate, only the most promising cells of items are looked into"
+    search: Literal["exact", "cells", "faiss"] = Field(
+        "exact",
+        description="cells: approximate, only the most promising cells of items are looked into; faiss: approximate, "
+        "one of faiss's indexes proposes the items",
     )
+    faiss: Faiss = Field(default_factory=Faiss)
     probes: int = Field(32, ge=1, description="cells looked into, of four times the square root of the items")
     min_recall: float = Field(
         0.97, ge=0, le=1, description="approximate lists must hold this share of the exact ones, or the run fails"

@@ -18,7 +18,9 @@ class Similar(Section):
         description="models whose item vectors are compared; null: als and two_tower of recommend.models",
     )
     similarity: Literal["cosine", "dot", "euclidean"] = Field(
-        "cosine", description="euclidean: the score is minus the distance"
+        "cosine",
+        description="euclidean: the score is minus the distance; of the model tastes always 1 − the Jensen-Shannon "
+        "divergence / ln 2",
     )
     bought_together: bool = Field(
         False, description="also from what the same users bought: needs features.neighbors above 0"

@@ -51,9 +51,9 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> tuple[Comparison, int]
     vectors = {KIND: (users.select(c.USER_INDEX, _floats(F.lit(1.0))), of_kinds(shop.items))}
     if two_tower.NAME in run.settings.recommend.models:
         vectors[two_tower.NAME] = run.read(schemas.VECTORS_USERS, place), shop.vectors(two_tower.NAME)
-    lists = []
+    lists, stocked = [], catalogue.stocked(shelf)
     for model, (of_users, of_items) in vectors.items():
-        matrix = catalogue.publish(shelf, of_items, model, shop.settings.memory_mb)
+        matrix = catalogue.publish(stocked, of_items, model, shop.settings.memory_mb)
         if model == KIND:
             lists.append(_by_lot(users, matrix, max(settings.ks), settings.seed))
         unseen = users.withColumn(join.SEEN, F.lit(None).cast("array<int>"))

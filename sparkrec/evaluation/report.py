@@ -18,7 +18,7 @@ from sparkrec.evaluation.outcomes import SEGMENT_DOCS
 
 _MODELS = {
     "popularity": "Most popular", "als": "ALS", "two_tower": "Two-tower", "ranker": "Ranker",
-    "segment_popularity": "In segment", "kind_popularity": "Of its kind",
+    "segment_popularity": "In segment", "kind_popularity": "Of its kind", "tastes": "Tastes",
 }  # fmt: skip
 _METRICS = {
     "recall": "Recall", "precision": "Precision", "hit_rate": "Hit rate", "ndcg": "NDCG", "map": "MAP", "mrr": "MRR",

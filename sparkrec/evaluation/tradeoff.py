@@ -30,7 +30,7 @@ from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import traits as item_traits
-from sparkrec.retrieval.filters import pairs
+from sparkrec.retrieval.csr import pairs
 from sparkrec.retrieval.reranking import Policy
 from sparkrec.retrieval.similarity import jensen_shannon
 from sparkrec.retrieval.topk import Csr
@@ -235,7 +235,7 @@ def _lists(run: Run, model: str, indices: Sequence[int], shelf: DataFrame, metho
     settings, gold = run.settings.recommend, run.read(schemas.GOLD_ITEMS)
     place = {c.RUN_ID: run.run_id, c.MODEL: model}
     traits = item_traits.publish(rules.item_traits(gold, settings))
-    matrix = catalogue.publish(shelf, run.read(schemas.VECTORS_ITEMS, place), model)
+    matrix = catalogue.publish(catalogue.stocked(shelf), run.read(schemas.VECTORS_ITEMS, place), model)
     vectors = run.read(schemas.VECTORS_USERS, place).where(F.col(c.USER_INDEX).isin(*indices))
     drawn = run.spark.createDataFrame([(index,) for index in indices], f"{c.USER_INDEX} int")
     everyone = rules.users(run, rules.read_lists(run), only=drawn)

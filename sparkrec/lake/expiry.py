@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ _TABLES = (
     schemas.SIMILAR_ITEMS,
     schemas.AUDIENCES,
 )
-#: Folders below the lake that have one for each run.
+#: Folders below ``lake.files`` that have one for each run.
 _FOLDERS = (("models", "two_tower"), ("models", "ranker"), ("reports",))
 #: Where ALS keeps its checkpoints, those of each training in a folder that Spark names.
 _SCRATCH = ("checkpoints", "als")
@@ -79,6 +81,12 @@ def drop(run: Run, dry_run: bool) -> Expired:
     return Expired(sorted(runs | {folder.rpartition("/")[2] for folder in folders}), partitions, folders)
 
 
+def remove_scratch(run: Run) -> None:
+    """Remove all of what trainings work with, for an erasure: while it runs, no training does."""
+    root, system = _hadoop(run, run.path(_SCRATCH[0]))
+    system.delete(root, True)
+
+
 def drop_scratch(run: Run, dry_run: bool) -> list[str]:
     """Remove the checkpoints that killed trainings left, or (``dry_run``) only say which: their folders below the lake.
 
@@ -87,9 +95,7 @@ def drop_scratch(run: Run, dry_run: bool) -> list[str]:
     well, so it is left alone.
     """
     hours = dt.timedelta(hours=max(run.settings.maintenance.retention_hours, _LIVING_HOURS))
-    jvm: Any = run.spark._jvm
-    root = jvm.org.apache.hadoop.fs.Path(run.path(*_SCRATCH))
-    system = root.getFileSystem(run.spark._jsc.hadoopConfiguration())
+    root, system = _hadoop(run, run.path(*_SCRATCH))
     found = []
     for status in system.listStatus(root) if system.exists(root) else ():
         name = status.getPath().getName()
@@ -108,15 +114,19 @@ def _written(system: Any, folder: Any) -> dt.datetime:
     return dt.datetime.fromtimestamp(max(times, default=folder.getModificationTime()) / 1000, dt.UTC)
 
 
-def _folders(run: Run, old: Collection[str], dry_run: bool) -> list[str]:
-    jvm: Any = run.spark._jvm
+def _folders(run: Run, old: AbstractSet[str], dry_run: bool) -> list[str]:
     found = []
     for parts in _FOLDERS:
-        root = jvm.org.apache.hadoop.fs.Path(run.path(*parts))
-        system = root.getFileSystem(run.spark._jsc.hadoopConfiguration())
-        for status in system.listStatus(root) if system.exists(root) else ():
-            if status.isDirectory() and status.getPath().getName() in old:
-                found.append("/".join([*parts, status.getPath().getName()]))
-                if not dry_run:
-                    system.delete(status.getPath(), True)
+        root = run.folder(*parts)
+        for name in old & {place.name for place in root.iterdir()} if root.is_dir() else ():
+            found.append("/".join([*parts, name]))
+            if not dry_run:
+                shutil.rmtree(root / name)
     return sorted(found)
+
+
+def _hadoop(run: Run, place: str) -> tuple[Any, Any]:
+    """A place as Hadoop's path, and its file system."""
+    jvm: Any = run.spark._jvm
+    path = jvm.org.apache.hadoop.fs.Path(place)
+    return path, path.getFileSystem(run.spark._jsc.hadoopConfiguration())

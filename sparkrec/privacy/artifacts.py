@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from sparkrec.privacy.scan import Needles, in_file
 from sparkrec.training import checkpoint
 
 _TABLE = "user_id"
-#: Folders below the lake: trained models with their checkpoints, MLflow's copies of them, reports.
-_MODELS, _TRACKED, _REPORTS, _SCRATCH = "models", "mlruns", "reports", "checkpoints"
+#: Folders below ``lake.files``: trained models with their checkpoints, MLflow's copies of them, reports.
+_MODELS, _TRACKED, _REPORTS = "models", "mlruns", "reports"
 _BLOCK = 4096
 
 
@@ -39,15 +38,10 @@ def forget_rows(lake: Path, indices: Sequence[int]) -> int:
 def remove_reports(lake: Path, needles: Needles) -> list[Path]:
     """Delete reports, here and in MLflow's store, that show one of the users; ``evaluate`` makes them anew."""
     found = [path for root in (_REPORTS, _TRACKED) for path in (lake / root).rglob("*.html")]
-    shown = [path for path in sorted(found) if in_file(path.absolute().as_uri(), needles)[1]]
+    shown = [path for path in sorted(found) if in_file(str(path.absolute()), needles)[1]]
     for path in shown:
         path.unlink()
     return shown
-
-
-def remove_scratch(lake: Path) -> None:
-    """What a training that was killed left of its intermediate files."""
-    shutil.rmtree(lake / _SCRATCH, ignore_errors=True)
 
 
 def _arrays(lake: Path) -> Iterator[Path]:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import DataError
-from sparkrec.lake import maintenance
+from sparkrec.lake import expiry, maintenance
 from sparkrec.lake.maintenance import ERASURE
-from sparkrec.lake.place import by_path
 from sparkrec.lake.tables import CURRENT
 from sparkrec.privacy import artifacts, persons, scan, suppressed
 from sparkrec.privacy.keys import Key
@@ -40,14 +39,11 @@ def suppress(run: Run, who: Persons, key: Key) -> None:
 
 def forget(run: Run, who: Persons) -> int:
     """Rows of trained models that belong to the persons become zeros; reports that show them are deleted."""
-    lake = by_path(run.settings.lake.path)
-    if lake is None:  # then it holds no models or reports
-        return 0
-    indices = persons.indices(run, who.frame(run))
-    changed = artifacts.forget_rows(lake, indices)
-    artifacts.remove_scratch(lake)
-    for path in artifacts.remove_reports(lake, needles(who)):
-        run.say(f"removed {path.relative_to(lake)}, which showed one of them; evaluate writes it anew")
+    folder, indices = run.settings.lake.folder, persons.indices(run, who.frame(run))
+    changed = artifacts.forget_rows(folder, indices)
+    expiry.remove_scratch(run)
+    for path in artifacts.remove_reports(folder, needles(who)):
+        run.say(f"removed {path.relative_to(folder)}, which showed one of them; evaluate writes it anew")
     return changed
 
 
@@ -159,12 +155,11 @@ def prove(run: Run, who: Persons) -> Scanned:
         Something was found. It names files and places, and no id.
     """
     source = run.settings.source.path
-    outside = [source] if by_path(run.settings.lake.path) or "://" in source else []
-    result = scan.scan(run.spark, run.settings.lake.path, needles(who), outside)
+    result = scan.scan(run.spark, run.settings.lake.roots, needles(who), [source])
     if result.found:
         places = "; ".join(f"{name} ({where})" for name, where in result.found)
         raise DataError(
-            f"The erasure is not complete: of the {result.files:,} files under {run.settings.lake.path} these still "
+            f"The erasure is not complete: of the {result.files:,} files under {run.lake.root} these still "
             f"hold one of the ids: {places}. Files that sparkrec did not write must be removed by hand; then run erase "
             "with the same users again."
         )

@@ -70,13 +70,7 @@ def load(settings: Settings, create: bool) -> Key:
 
 def place(settings: Settings) -> Path:
     """The key's file: beside the lake, not in it, so that a copy of the lake does not carry it."""
-    lake = settings.lake.path
-    if settings.privacy.key_file is None and "://" in lake:
-        raise ConfigError(
-            f"The lake {lake} is not a folder, so its privacy key has no default place. Set privacy.key_file to a file "
-            f"on the driver's machine, or the environment variable {settings.privacy.key_env} to the key."
-        )
-    return Path(settings.privacy.key_file or f"{lake.rstrip('/')}.key")
+    return Path(settings.privacy.key_file or f"{settings.lake.folder}.key")
 
 
 def _make(path: Path) -> None:

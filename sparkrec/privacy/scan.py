@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
-from sparkrec.lake.place import by_path
+from sparkrec.lake.place import by_path, located
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, SparkSession
@@ -112,9 +112,10 @@ def _matches(texts: pa.Array, patterns: Sequence[str]) -> pa.Array:
     return pc.fill_null(reduce(pc.or_, found, pa.repeat(False, len(texts))), False)
 
 
-def scan(spark: SparkSession, root: str, needles: Needles, leave_out: Sequence[str] = ()) -> Scanned:
-    """Every file below ``root`` but those below ``leave_out``, on the executors."""
-    files = [uri for uri in _files(spark, root) if not any(_below(uri, place) for place in leave_out)]
+def scan(spark: SparkSession, roots: Sequence[str], needles: Needles, leave_out: Sequence[str] = ()) -> Scanned:
+    """Every file below ``roots`` but those below ``leave_out``, on the executors."""
+    there = (uri for root in roots for uri in _files(spark, root))
+    files = [uri for uri in there if not any(_below(uri, place) for place in leave_out)]
     if not files:
         return Scanned(0, 0, ())
 
@@ -139,10 +140,8 @@ def scan(spark: SparkSession, root: str, needles: Needles, leave_out: Sequence[s
 
 
 def in_file(uri: str, needles: Needles) -> tuple[int, list[str]]:
-    """Bytes of a file, and the places in it where something was found."""
-    from pyarrow import fs
-
-    system, path = fs.FileSystem.from_uri(re.sub("^s3[an]://", "s3://", uri))  # Hadoop's names of it
+    """Bytes of a file (its path or URI), and the places in it where something was found."""
+    system, path = located(uri)
     places = []
     with system.open_input_stream(path, compression=None) as file:
         size, hit = _in_stream(file, needles)
@@ -259,10 +258,10 @@ def _joined(texts: pa.Array) -> bytes:
 
 
 def _files(spark: SparkSession, root: str) -> Iterator[str]:
-    """URIs of all files: of a folder as the operating system lists them, hidden ones too, else as Hadoop does."""
+    """All files: paths of a folder's as the operating system lists them, hidden ones too, else URIs as of Hadoop."""
     if (here := by_path(root)) is not None:
         for folder, _, names in os.walk(here):
-            yield from ((here / folder / name).as_uri() for name in names if not (here / folder / name).is_symlink())
+            yield from (str(here / folder / name) for name in names if not (here / folder / name).is_symlink())
         return
     jvm: Any = spark._jvm
     path = jvm.org.apache.hadoop.fs.Path(root)
@@ -271,8 +270,6 @@ def _files(spark: SparkSession, root: str) -> Iterator[str]:
         yield found.next().getPath().toString()
 
 
-def _below(uri: str, folder: str) -> bool:
-    from pathlib import Path
-
-    place = folder.rstrip("/") if "://" in folder else Path(folder).absolute().as_uri()
-    return uri == place or uri.startswith(f"{place}/")
+def _below(file: str, folder: str) -> bool:
+    place = str(by_path(folder) or folder.rstrip("/"))
+    return file == place or file.startswith(f"{place}/")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkrec.ranking.histories import Histories, Pairs, grouped
-from sparkrec.retrieval import filters
+from sparkrec.retrieval import csr, filters
 from sparkrec.retrieval.filters import Audience
 
 I32 = NDArray[np.int32]
@@ -53,7 +53,7 @@ def merged(found: Mapping[str, I32], m: int) -> Candidates:
 def of_neighbors(sums: Pairs, users: Audience, k: int, allowed: NDArray[np.bool_], hidden: I64 | None = None) -> I32:
     """``[n, k]``: the items that the same people met as those of the user's history, the largest sum first."""
     offered = filters.offered(users, sums.rows, sums.items, allowed, hidden)
-    return filters.best(sums.rows[offered], sums.items[offered], sums.values["sum"][offered], len(users), k)[0]
+    return csr.best(sums.rows[offered], sums.items[offered], sums.values["sum"][offered], len(users), k)[0]
 
 
 def recently_met(
@@ -62,4 +62,4 @@ def recently_met(
     """``[n, k]``: what the user met last, where the rules let it be offered again."""
     met = grouped(histories.rows, histories.items, len(allowed), {"age": histories.ages}, np.minimum)
     offered = filters.offered(users, met.rows, met.items, allowed, hidden)
-    return filters.best(met.rows[offered], met.items[offered], -met.values["age"][offered], len(users), k)[0]
+    return csr.best(met.rows[offered], met.items[offered], -met.values["age"][offered], len(users), k)[0]

@@ -75,6 +75,29 @@ class Past:
         return self.at.validation.replace(tzinfo=dt.UTC).timestamp()
 
     @cached_property
+    def shelf(self) -> DataFrame:
+        """Of :attr:`items` what recommendation asks for.
+
+        Without rules and reranking that is what is for sale, and its stock. The catalogue says it, and of an item that
+        it does not know gold.sequences, whether it had been met: silver's events are not read for that.
+        """
+        run, settings = self._run, self._run.settings.recommend
+        if settings.rules or rules.needs_traits(settings):
+            return self.items
+        event = F.explode(F.arrays_zip(c.ITEM_INDEX, c.VALIDATION)).alias("event")
+        events = run.read(schemas.GOLD_SEQUENCES).select(event).select("event.*").where(~F.col(c.VALIDATION))
+        met = events.select(c.ITEM_INDEX).distinct().withColumn("_met", F.lit(True))
+        goods = items.as_of(run.read(schemas.SILVER_ITEMS), self.at.validation).select(c.ITEM_ID, c.FOR_SALE, c.STOCK)
+        known = run.read(schemas.VOCABULARY_ITEMS).join(goods, c.ITEM_ID, "left").join(met, c.ITEM_INDEX, "left")
+        for_sale = F.coalesce(c.FOR_SALE, "_met", F.lit(False))
+        return persisted(known.select(c.ITEM_INDEX, c.ITEM_ID, for_sale.alias(c.FOR_SALE), c.STOCK))
+
+    @property
+    def profiles(self) -> DataFrame | None:
+        """:attr:`users`, where a rule asks for them."""
+        return self.users if any(rule.concerns_some for rule in self._run.settings.recommend.rules) else None
+
+    @cached_property
     def items(self) -> DataFrame:
         """Rows of gold.items, with the features of today. An item that came later is not for sale."""
         settings, moment = self._run.settings.features, self.at.validation

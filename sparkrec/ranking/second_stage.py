@@ -26,7 +26,7 @@ from sparkrec.ranking.facts import ItemFacts
 from sparkrec.ranking.histories import Histories, neighbor_sums
 from sparkrec.ranking.known import MODELS, Known
 from sparkrec.ranking.model import NAME, RankingModel
-from sparkrec.retrieval import embed, fallback, filters, join, reranking
+from sparkrec.retrieval import csr, embed, fallback, filters, join, reranking
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.reranking import Policy, Ranked
@@ -186,7 +186,7 @@ def examples(frame: DataFrame, stage: SecondStage) -> DataFrame:
         for part in _blocks(batches):
             block, n = stage.found(part), part.num_rows
             m, found = len(stage.facts.events), block.candidates
-            goals = filters.pairs(join.csr(part, _GOALS))
+            goals = csr.pairs(join.csr(part, _GOALS))
             allowed = stage.matrices[popularity.NAME].allowed
             offered = filters.offered(block.audience, *goals, allowed, stage.hidden)
             chosen = np.isin(found.rows * m + found.items, goals[0] * m + goals[1])
@@ -242,7 +242,7 @@ def _ranked(users: pa.RecordBatch, stage: SecondStage, model: RankingModel, k: i
     pair = (block.vectors[found.rows], vectors[found.items]) if vectors.shape[1] else (block.vectors, vectors)
     values = model.probability(block.features, *pair)
     longest = int(np.bincount(found.rows, minlength=1).max())
-    order = Ranked(*filters.best(found.rows, found.items, values, len(block.audience), max(longest, k)))
+    order = Ranked(*csr.best(found.rows, found.items, values, len(block.audience), max(longest, k)))
     likeness = stage.likeness()
     result = reranking.lists(block.audience, *join.lots(users), order, likeness, popular.allowed, k, stage.policy)
     owner, place = np.nonzero(result.indices >= 0)
@@ -263,7 +263,7 @@ def _newest(known: Known, length: int) -> DataFrame:
 
 
 def _histories(users: pa.RecordBatch) -> Histories:
-    rows, items = filters.pairs(join.csr(users, _ITEMS))
+    rows, items = csr.pairs(join.csr(users, _ITEMS))
     types, ages = (users.column(name).flatten().to_numpy(zero_copy_only=False) for name in (_TYPES, _AGES))
     return Histories(users.num_rows, rows, items, types.astype(np.int8), ages.astype(np.float32))
 

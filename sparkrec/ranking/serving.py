@@ -30,7 +30,7 @@ def lists(run: Run, shop: Shop, people: DataFrame) -> Blocks:
     own = {two_tower.NAME} if run.settings.ranker.model == "neural" else set()
     stage = stage_of(run, what, shop, {name: shop.matrix(name) for name in what.items if name not in own})
     for name, matrix in stage.matrices.items():
-        if matrix.plan.probes:
+        if not matrix.plan.exact:
             known_users = join.with_vectors(people, what.users[name])
             size = run.settings.ranker.per_source
             recall.say_how(run, f"{name} for {model.NAME}", matrix, known_users, size, shop.policy)
@@ -38,20 +38,14 @@ def lists(run: Run, shop: Shop, people: DataFrame) -> Blocks:
 
 
 def folder(run: Run) -> Path:
-    """Where the ranker of a run lies.
-
-    Raises
-    ------
-    ConfigError
-        The lake is not a mounted folder.
-    """
-    return run.folder("the ranker", "models", model.NAME, run.run_id)
+    """Where the ranker of a run lies."""
+    return run.folder("models", model.NAME, run.run_id)
 
 
 def stage_of(run: Run, what: Known, shop: Shop, there: Mapping[str, ItemMatrix]) -> SecondStage:
     """The second stage at a moment, its facts and matrices (but those that are ``there``) brought to every executor."""
     matrices = {
-        name: there.get(name) or catalogue.publish(shop.shelf, vectors, name, shop.settings.memory_mb)
+        name: there.get(name) or catalogue.publish(shop.stocked, vectors, name, shop.settings.memory_mb)
         for name, vectors in what.items.items()
     }
     return SecondStage(run.settings.ranker, matrices, what.facts(run), shop.policy)

@@ -52,9 +52,9 @@ def past(run: Run) -> tuple[Examples, SecondStage]:
         run.say(f"of the past this is not known, and today's stands for it: {', '.join(today)}")
     with known.checkpoints(run):
         what = known.before_validation(run, some, then)
-        shop = Shop(run, then.items)
+        shop = Shop(run, then.shelf)
         stage = stage_of(run, what, shop, {})
-        before = rules.Then(what.sequences, then.users, what.moment)
+        before = rules.Then(what.sequences, then.profiles, what.moment)
         everyone = rules.users(run, shop.named, before, some)
         own = what.sequences.join(F.broadcast(some.select(c.USER_INDEX)), c.USER_INDEX, "left_semi")
         people = everyone.join(F.broadcast(some), c.USER_INDEX)

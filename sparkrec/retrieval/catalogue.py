@@ -16,11 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark import SparkFiles
 from pyspark.sql import DataFrame
@@ -28,14 +27,44 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
-from sparkrec.retrieval import cells, kernel, topk
+from sparkrec.retrieval import cells, indexes, kernel, topk
+from sparkrec.retrieval.indexes import Index
 from sparkrec.retrieval.kernel import Packed
 from sparkrec.retrieval.planner import Plan, plan
+
+if TYPE_CHECKING:
+    from sparkrec.config.recommend import Faiss
 
 ALLOWED = "allowed"
 #: Of items that a machine holds at a time, unless configured.
 MEMORY_MB = 8192
 _PACKED = ("rows", "order", "starts", "sizes")  # the fields of kernel.Packed beside the vectors
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The shop's items on this machine, whatever the model; opened where it is first used, on driver or executor."""
+
+    name: str
+    items: int
+
+    @cached_property
+    def ids(self) -> pa.ChunkedArray:
+        """``[m]`` item ids by item index."""
+        return self._table[c.ITEM_ID]
+
+    @cached_property
+    def allowed(self) -> NDArray[np.bool_]:
+        """``[m]``: the item may be recommended."""
+        return np.asarray(self._table[ALLOWED].to_numpy())
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
+            return pa.ipc.open_stream(source).read_all()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"name": self.name, "items": self.items}  # what is open stays on its machine
 
 
 @dataclass(frozen=True)
@@ -45,17 +74,21 @@ class ItemMatrix:
     model: str
     name: str
     plan: Plan
+    shelf: Shelf
 
     @cached_property
     def searchable(self) -> topk.Catalogue:
         """What :func:`topk.top_k` searches: the items that may be recommended."""
         parts: list[Packed] = []
         centres: list[Packed] = []
+        found: list[Index] = []
         for number, part in enumerate(topk.part_bounds(self.plan.items, self.plan.parts)):
             parts.append(Packed(self.vectors[part], *(self._array(number, name) for name in _PACKED)))
             if self.plan.probes:
                 centres += topk.pack(self._array(number, "centres")).parts
-        return topk.Catalogue(self.vectors, tuple(parts), tuple(centres), self.plan.probes)
+            if self.plan.index:
+                found.append(indexes.read(SparkFiles.get(f"{self.name}.{number}.faiss"), self.plan.index))
+        return topk.Catalogue(self.vectors, tuple(parts), tuple(centres), self.plan.probes, tuple(found))
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -63,27 +96,23 @@ class ItemMatrix:
         matrix: NDArray[np.float32] = np.load(SparkFiles.get(f"{self.name}.npy"), mmap_mode="r")
         return matrix
 
-    @cached_property
+    @property
     def ids(self) -> pa.ChunkedArray:
         """``[m]`` item ids by item index."""
-        return self._table[c.ITEM_ID]
+        return self.shelf.ids
 
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:
         """``[m]``: the model knows the item, and it may be recommended."""
-        return np.asarray(self._table[ALLOWED].to_numpy())
-
-    @cached_property
-    def _table(self) -> pa.Table:
-        with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
-            return pa.ipc.open_stream(source).read_all()
+        marks: NDArray[np.bool_] = np.load(SparkFiles.get(f"{self.name}.allowed.npy"), mmap_mode="r")
+        return marks
 
     def _array(self, part: int, name: str) -> NDArray[Any]:
         array: NDArray[Any] = np.load(SparkFiles.get(f"{self.name}.{part}.{name}.npy"), mmap_mode="r")
         return array
 
     def __getstate__(self) -> dict[str, object]:
-        return {"model": self.model, "name": self.name, "plan": self.plan}  # what is open stays on its machine
+        return {"model": self.model, "name": self.name, "plan": self.plan, "shelf": self.shelf}  # as of a shelf
 
 
 def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
@@ -94,26 +123,55 @@ def offered(items: DataFrame, in_stock_only: bool) -> DataFrame:
     return items.select(c.ITEM_INDEX, c.ITEM_ID, allowed.alias(ALLOWED))
 
 
-def publish(
-    catalogue: DataFrame, vectors: DataFrame, model: str, memory_mb: float = MEMORY_MB, probes: int = 0
-) -> ItemMatrix:
-    """Brings a model's item vectors to every executor.
+def stocked(catalogue: DataFrame) -> Shelf:
+    """Brings what is offered to every executor, for all models.
 
     Parameters
     ----------
     catalogue
         From :func:`offered`: every item index from 0 to m − 1, once.
+
+    Raises
+    ------
+    DataError
+        The item indices have gaps.
+    """
+    folder, name = _folder("shelf"), f"shelf-{uuid.uuid4().hex}"
+    rows = catalogue.select(c.ITEM_INDEX, c.ITEM_ID, ALLOWED).orderBy(c.ITEM_INDEX)
+    count = _write_shelf(record_batches(rows), folder / f"{name}.arrow")
+    catalogue.sparkSession.sparkContext.addFile(str(folder / f"{name}.arrow"))
+    return Shelf(name, count)
+
+
+def publish(
+    shelf: Shelf,
+    vectors: DataFrame,
+    model: str,
+    memory_mb: float = MEMORY_MB,
+    probes: int = 0,
+    index: Faiss | None = None,
+) -> ItemMatrix:
+    """Brings a model's item vectors to every executor.
+
+    Parameters
+    ----------
+    shelf
+        From :func:`stocked`.
     vectors
         Item index and vector. Items without one are not recommended.
     memory_mb
         Of items that a machine holds at a time; a larger catalogue is searched in parts.
     probes
-        Cells that a search looks into, of each part; 0: the search is exact.
+        Cells that a search looks into, of each part; 0: there are none.
+    index
+        Which index proposes items, for each part; None: none. With neither the search is exact.
 
     Raises
     ------
+    ConfigError
+        There can be no such index.
     DataError
-        The model has no item vectors, or not one for each item; or the item indices have gaps.
+        The model has no item vectors, or two of an item, or some of items that are not in the shelf.
     """
     first = vectors.select(F.size(c.VECTOR)).head()
     if first is None:
@@ -121,18 +179,21 @@ def publish(
             f"The model '{model}' has no item vectors in this run. Run the stage that trains it first, or take it out "
             "of recommend.models."
         )
-    # Kept until this process ends: an executor that joins later fetches every file that was ever added.
-    folder = Path(tempfile.mkdtemp(prefix="sparkrec-items-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    name = f"{model}-{uuid.uuid4().hex}"
-    chosen = plan(catalogue.count(), int(first[0]), memory_mb, probes)
+    folder, name = _folder("items"), f"{model}-{uuid.uuid4().hex}"
+    chosen = plan(shelf.items, int(first[0]), memory_mb, probes, index)
     known = _write_vectors(record_batches(vectors.select(c.ITEM_INDEX, c.VECTOR)), chosen, folder / name)
-    shelf = catalogue.select(c.ITEM_INDEX, c.ITEM_ID, ALLOWED).orderBy(c.ITEM_INDEX)
-    _write_shelf(record_batches(shelf), known, folder / name)
+    np.save(folder / f"{name}.allowed.npy", known & shelf.allowed)
     _pack(chosen, folder / name)
     for file in sorted(folder.iterdir()):
         vectors.sparkSession.sparkContext.addFile(str(file))
-    return ItemMatrix(model, name, chosen)
+    return ItemMatrix(model, name, chosen, shelf)
+
+
+def _folder(what: str) -> Path:
+    """Kept until this process ends: an executor that joins later fetches every file that was ever added."""
+    folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{what}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
@@ -186,29 +247,27 @@ def _write_vectors(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) ->
     return known
 
 
-def _write_shelf(batches: Iterator[pa.RecordBatch], known: NDArray[np.bool_], name: Path) -> None:
-    """``NAME.arrow``: ids and :data:`ALLOWED`, of items that are ``known`` only."""
-    schema, m = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())]), len(known)
-    with pa.ipc.new_stream(f"{name}.arrow", schema) as writer:
-        done = 0
+def _write_shelf(batches: Iterator[pa.RecordBatch], file: Path) -> int:
+    """Ids and :data:`ALLOWED` into an Arrow file; how many there are."""
+    schema, done = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())]), 0
+    with pa.ipc.new_stream(str(file), schema) as writer:
         for batch in batches:
             index = batch.column(c.ITEM_INDEX).to_numpy()
-            if not np.array_equal(index, np.arange(done, done + len(index))) or done + len(index) > m:
+            if not np.array_equal(index, np.arange(done, done + len(index))):
                 raise DataError(
-                    f"gold.items does not hold every item index from 0 to {m - 1} once: after {done} rows come "
+                    f"gold.items does not hold every item index from 0 on once: after {done} rows come "
                     f"{index[:3].tolist()}. Run featurize again."
                 )
-            ids, mine = batch.column(c.ITEM_ID).cast(pa.string()), pa.array(known[done : done + len(index)])
-            allowed = pc.and_kleene(batch.column(ALLOWED), mine)
+            ids, allowed = batch.column(c.ITEM_ID).cast(pa.string()), batch.column(ALLOWED).cast(pa.bool_())
             writer.write_batch(pa.RecordBatch.from_arrays([ids, allowed], schema=schema))
             done += len(index)
+    return done
 
 
 def _pack(plan: Plan, name: Path) -> None:
     """``NAME.PART.FIELD.npy``: the parts in the kernel's form, from what was written before."""
     vectors = np.load(f"{name}.npy", mmap_mode="r")
-    with pa.memory_map(f"{name}.arrow") as source:
-        allowed = np.asarray(pa.ipc.open_stream(source).read_all()[ALLOWED].to_numpy())
+    allowed = np.load(f"{name}.allowed.npy", mmap_mode="r")
     for number, part in enumerate(topk.part_bounds(plan.items, plan.parts)):
         norms = topk.lengths(vectors[part], "item", part.start)
         if plan.probes:
@@ -221,3 +280,5 @@ def _pack(plan: Plan, name: Path) -> None:
         packed = kernel.pack(vectors[part], order, starts, rows)
         for field in _PACKED[1:]:
             np.save(f"{name}.{number}.{field}.npy", getattr(packed, field))
+        if plan.index:
+            indexes.write(vectors[part], order[order >= 0], plan.index, Path(f"{name}.{number}.faiss"))

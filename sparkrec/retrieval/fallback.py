@@ -12,6 +12,7 @@ from sparkrec.retrieval.reranking import EXPLORED, PROMOTED
 _REASONS = {
     popularity.NAME: "popular with everyone",
     segments.NAME: "popular with people like you",
+    "tastes": "of the kinds that you like",
     "als": "people with your taste chose it",
     "two_tower": "goes with what you have shown interest in",
     "neighbors": "chosen by people who chose what you chose",

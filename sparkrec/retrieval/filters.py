@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkrec.retrieval.topk import Catalogue, Csr, exact_scores, top_k
+from sparkrec.retrieval.csr import Csr, best, pairs, rows_of, take
+from sparkrec.retrieval.topk import Catalogue, exact_scores, top_k
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -114,18 +115,6 @@ def offered(
     return passed
 
 
-def best(rows: I64, columns: I64, values: NDArray[np.floating], n: int, k: int) -> tuple[I32, F32]:
-    """Of pairs with a value, each row's ``k`` largest, ``[n, k]`` each: equal values by lower column; -1 and -inf."""
-    indices, scores = np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32)
-    order = np.lexsort((columns, -values, rows))
-    rows, columns, values = rows[order], columns[order], values[order]
-    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = rank < k
-    indices[rows[kept], rank[kept]] = columns[kept]
-    scores[rows[kept], rank[kept]] = values[kept]
-    return indices, scores
-
-
 def among(
     users: Audience, items: F32, k: int, chosen: I64, allowed: NDArray[np.bool_], hidden: I64 | None = None
 ) -> tuple[I32, F32]:
@@ -148,27 +137,6 @@ def recent(seen: Csr, age_days: NDArray[np.floating], memory_days: NDArray[np.fl
     rows, columns = pairs(seen)
     counts = age_days <= memory_days[columns]
     return rows_of(rows[counts], columns[counts], len(seen[0]) - 1)
-
-
-def pairs(lists: Csr) -> tuple[I64, I64]:
-    """Row and column of each entry."""
-    indptr, indices = lists
-    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    return rows, np.asarray(indices[indptr[0] : indptr[-1]], np.int64)
-
-
-def rows_of(rows: NDArray[np.integer], columns: NDArray[np.integer], n: int) -> Csr:
-    """Compressed rows of entries whose rows ascend."""
-    return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))]).astype(np.int64), columns
-
-
-def take(lists: Csr, chosen: NDArray[np.integer]) -> Csr:
-    """The compressed rows of some rows, in that order."""
-    indptr, indices = lists
-    starts, lengths = indptr[:-1][chosen], np.diff(indptr)[chosen]
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    within = np.arange(ends[-1]) - np.repeat(ends[:-1], lengths)
-    return ends.astype(np.int64), indices[np.repeat(starts, lengths) + within]
 
 
 def _renamed(lists: Csr, place: I64) -> Csr:

@@ -14,15 +14,17 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.errors import DataError
 from sparkrec.features.neighbors import BOUGHT
-from sparkrec.retrieval import filters
+from sparkrec.retrieval import csr
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.join import audience_of
 from sparkrec.retrieval.reranking import Policy
-from sparkrec.retrieval.similarity import nearest, unit, widened
+from sparkrec.retrieval.similarity import least_divergent, nearest, roots, unit, widened
 from sparkrec.retrieval.topk import top_k
 
 TOGETHER = "bought_together"
+#: How items are compared whose vectors are logarithms of distributions.
+DIVERGENCE = "divergence"
 _Z = 1.645  # one-sided 95 %
 
 _NEIGHBORS = pa.schema(
@@ -32,8 +34,8 @@ _NEIGHBORS_DDL = f"{c.ITEM_ID} string, {c.RANK} int, {c.NEIGHBOR_ID} string, {c.
 
 
 def prepared(vectors: DataFrame, similarity: str) -> DataFrame:
-    """Item vectors such that the join's inner product does the rest: as they are, at length 1, or widened."""
-    change = {"cosine": unit, "euclidean": widened}.get(similarity)
+    """Item vectors such that the join's inner product does the rest: as they are, at length 1, widened, or as roots."""
+    change = {"cosine": unit, "euclidean": widened, DIVERGENCE: roots}.get(similarity)
     if change is None:
         return vectors
 
@@ -47,6 +49,9 @@ def prepared(vectors: DataFrame, similarity: str) -> DataFrame:
 
 def similar_items(vectors: DataFrame, items: ItemMatrix, similarity: str, k: int, block: int) -> DataFrame:
     """The ``k`` items most like each item, itself left out; only items that may be offered stand beside another.
+
+    The score is the cosine, the dot product or minus the Euclidean distance; by :data:`DIVERGENCE` it is
+    1 − JS / ln 2, from 0 (nothing in common) to 1 (the same distribution).
 
     Parameters
     ----------
@@ -68,6 +73,9 @@ def _neighbors(queries: pa.RecordBatch, items: ItemMatrix, similarity: str, k: i
     if similarity == "euclidean":
         found, distances = nearest(vectors[:, :-2], items.vectors, k, itself, items.allowed)
         scores: NDArray[np.floating] = -distances
+    elif similarity == DIVERGENCE:
+        found, divergences = least_divergent(vectors, items.vectors, k, itself, items.allowed)
+        scores = 1 - divergences / np.log(2)
     else:
         found, scores = top_k(vectors, items.searchable, k, itself)
     owner, place = np.nonzero(found >= 0)
@@ -169,7 +177,7 @@ def _suited(
         audience_of(users, vectors, policy), items, None if policy.traits is None else policy.traits.hidden
     )
     rows, columns = np.nonzero(barred)
-    exclude = filters.rows_of(rows, columns, len(items))
+    exclude = csr.rows_of(rows, columns, len(items))
     found, scores = top_k(np.asarray(matrix.vectors[items]), vectors, min(n, len(vectors)), exclude)
     owner, place = np.nonzero(found >= 0)
     chosen = pa.array(found[owner, place])
@@ -187,8 +195,8 @@ def _suited(
 def unsuited(users: Audience, items: NDArray[np.int64], hidden: NDArray[np.int64] | None) -> NDArray[np.bool_]:
     """``[len(items), n]``: who may not be offered which of these items (distinct indices, ascending)."""
 
-    def named(lists: filters.Csr) -> NDArray[np.bool_]:
-        rows, columns = filters.pairs(lists)
+    def named(lists: csr.Csr) -> NDArray[np.bool_]:
+        rows, columns = csr.pairs(lists)
         place = np.minimum(np.searchsorted(items, columns), len(items) - 1)
         known = items[place] == columns
         found = np.zeros((len(items), len(users)), bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +34,7 @@ def say_how(run: Run, use: str, matrix: ItemMatrix, frame: DataFrame, size: int,
         That is below ``recommend.min_recall``.
     """
     how: dict[str, object] = {"plan": str(matrix.plan), "unit": kernel.best_unit()}
-    if matrix.plan.probes:
+    if not matrix.plan.exact:
         how |= {"size": size, "recall": measured(frame, matrix, size, run.settings.recommend.min_recall, policy)}
     run.say(f"{use}: " + ", ".join(f"{name} {value}" for name, value in how.items()))
     run.detail(search={**run.details.get("search", {}), use: how})
@@ -64,8 +63,8 @@ def measured(frame: DataFrame, items: ItemMatrix, k: int, minimum: float, policy
     if recall < minimum:
         raise DataError(
             f"The approximate search for '{items.model}' finds {recall:.3f} of the {k} best that the exact one does, "
-            f"and recommend.min_recall is {minimum}. Raise recommend.probes (it looked into {items.plan.probes} of "
-            f"{items.plan.cells} cells), lower recommend.min_recall, or set recommend.search: exact."
+            f"and recommend.min_recall is {minimum}. It used {items.plan.how}. Raise {items.plan.effort}, lower "
+            "recommend.min_recall, or set recommend.search: exact."
         )
     return recall
 
@@ -74,8 +73,7 @@ def of_block(
     users: Audience, items: Catalogue, k: int, allowed: NDArray[np.bool_], hidden: NDArray[np.int64] | None
 ) -> tuple[int, int]:
     """How many places of the exact lists of a block of users the search of ``items`` finds, and how many there are."""
-    ways = (items, replace(items, probes=0))
-    (found, _), (wanted, _) = (filters.search(users, how, k, allowed, hidden) for how in ways)
+    (found, _), (wanted, _) = (filters.search(users, how, k, allowed, hidden) for how in (items, items.exact))
     return hits(found, wanted), int((wanted >= 0).sum())
 
 

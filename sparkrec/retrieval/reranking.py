@@ -76,7 +76,7 @@ class Lists:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Candidates of a block of users that are in order already, ``[n, p]`` each: as :func:`filters.best` gives them."""
+    """Candidates of a block of users that are in order already, ``[n, p]`` each: as :func:`csr.best` gives them."""
 
     indices: NDArray[np.int32]
     scores: NDArray[np.float32]

@@ -149,10 +149,11 @@ def with_lists(users: DataFrame, items: DataFrame, settings: Recommend, lists: d
 
 
 class Then(NamedTuple):
-    """What was known at another time than now: rows of gold.sequences, rows of gold.users, and when (unix seconds)."""
+    """What was known at another time than now: rows of gold.sequences, rows of gold.users (None where no rule asks for
+    them), and when (unix seconds)."""
 
     sequences: DataFrame
-    profiles: DataFrame
+    profiles: DataFrame | None
     moment: float
 
 
@@ -189,6 +190,7 @@ def users(
         everyone = segments.added(everyone, found, run.read(schemas.GOLD_USERS))
     if any(rule.concerns_some for rule in settings.rules):
         profiles = run.read(schemas.GOLD_USERS) if then is None else then.profiles
+        assert profiles is not None
         profiles = profiles if found is None else segments.with_profiles(profiles, found)
         everyone = with_rules(everyone, profiles, settings)
     if settings.diversity.method == "calibrated" and then is None:

@@ -14,7 +14,7 @@ from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import segments as segment_users
 from sparkrec.retrieval import traits as item_traits
-from sparkrec.retrieval.catalogue import ItemMatrix
+from sparkrec.retrieval.catalogue import ItemMatrix, Shelf
 from sparkrec.retrieval.reranking import Policy
 
 
@@ -39,6 +39,11 @@ class Shop:
         )
 
     @cached_property
+    def stocked(self) -> Shelf:
+        """The shelf, on every executor."""
+        return catalogue.stocked(self.shelf)
+
+    @cached_property
     def segments(self) -> DataFrame | None:
         """:func:`segments.of_run`."""
         return segment_users.of_run(self.run)
@@ -50,10 +55,11 @@ class Shop:
     def matrix(self, model: str) -> ItemMatrix:
         """The model's items, searched as ``recommend.search`` says; the fallbacks' exactly."""
         if model not in self._matrices:
-            cells = self.settings.search == "cells" and model not in (popularity.NAME, segments.NAME)
-            probes = self.settings.probes if cells else 0
+            settings = self.settings
+            search = "exact" if model in (popularity.NAME, segments.NAME) else settings.search
+            probes, index = settings.probes * (search == "cells"), settings.faiss if search == "faiss" else None
             self._matrices[model] = catalogue.publish(
-                self.shelf, self.vectors(model), model, self.settings.memory_mb, probes
+                self.stocked, self.vectors(model), model, settings.memory_mb, probes, index
             )
         return self._matrices[model]
 

@@ -16,7 +16,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import filters
+from sparkrec.retrieval import csr, filters
 from sparkrec.retrieval.catalogue import ItemMatrix
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.join import audience_of
@@ -115,9 +115,9 @@ def because(users: Audience, allowed: NDArray[np.bool_], k: int, policy: Policy)
     return found
 
 
-def _distinct(lists: filters.Csr, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _distinct(lists: csr.Csr, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """row · m + item of every entry that the mask lets through, once."""
-    rows, columns = filters.pairs(lists)
+    rows, columns = csr.pairs(lists)
     return np.unique((rows * len(mask) + columns)[mask[columns]])
 
 

@@ -7,13 +7,14 @@ the result is the same to the bit however users and items are cut into blocks, p
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparkrec.errors import DataError
 from sparkrec.retrieval import kernel
+from sparkrec.retrieval.indexes import Index
 from sparkrec.retrieval.kernel import F32, I32, Csr, Packed, exact_scores
 
 __all__ = ["Catalogue", "Csr", "exact_scores", "pack", "top_k"]
@@ -29,13 +30,20 @@ class Catalogue:
     """Items ready to be searched: :attr:`parts` hold consecutive rows of :attr:`vectors`, and go into memory in turn.
 
     ``probes`` ≥ 1: the parts' blocks are cells, :attr:`centres` are theirs, and a search is approximate: it looks into
-    so many of each part (:mod:`sparkrec.retrieval.cells`).
+    so many of each part (:mod:`sparkrec.retrieval.cells`). Or each part has one of :attr:`indexes`, which proposes its
+    items (:mod:`sparkrec.retrieval.indexes`).
     """
 
     vectors: F32
     parts: tuple[Packed, ...]
     centres: tuple[Packed, ...] = ()
     probes: int = 0
+    indexes: tuple[Index, ...] = ()
+
+    @property
+    def exact(self) -> Catalogue:
+        """The same items, searched exactly."""
+        return replace(self, probes=0, indexes=())
 
 
 def top_k(
@@ -87,9 +95,13 @@ def top_k(
     first = 0
     for number, part in enumerate(items.parts):
         last = first + len(part.vectors)
-        nearest = kernel.search(items.centres[number], users, items.probes)[0] if items.probes else None
         inside = None if exclude is None else (exclude[0], np.asarray(exclude[1]) - first)
-        better = kernel.search(part, users, k, inside, None if allowed is None else allowed[first:last], nearest)
+        offered = None if allowed is None else allowed[first:last]
+        if items.indexes:
+            better = items.indexes[number].search(part, users, k, inside, offered)
+        else:
+            nearest = kernel.search(items.centres[number], users, items.probes)[0] if items.probes else None
+            better = kernel.search(part, users, k, inside, offered, nearest)
         better[0][better[0] >= 0] += first
         found = better if len(items.parts) == 1 else merge(found, better)
         if len(items.parts) > 1:

@@ -55,7 +55,12 @@ SIMILAR_ITEMS = Table(
         Column(c.ITEM_ID, "string", "the item that somebody looks at"),
         Column(c.RANK, "int", "1 is best"),
         Column(c.NEIGHBOR_ID, "string", "the item beside it"),
-        Column(c.SCORE, "double", "how alike they are; of bought_together the lower 95 % bound of the lift"),
+        Column(
+            c.SCORE,
+            "double",
+            "how alike they are, higher is more; of tastes 1 − their Jensen-Shannon divergence / ln 2, from 0 to 1; of "
+            "bought_together the lower 95 % bound of the lift",
+        ),
         Column(c.LIFT, "double", "bought_together: how many times more often than by chance; else null"),
         Column(c.COUNT, "bigint", "users who met, rated or bought both; null for a model's vectors"),
     ),

@@ -1,5 +1,8 @@
 """Checkpoints that are either whole or not there: temporary name, fsync, manifest last, rename.
 
+Damaged is what reading proves to be: a file that is gone or has another checksum, a manifest that cannot be understood.
+A file that could not be read for another reason (the store is away) proves nothing, and is worth a retry.
+
 checkpoints/0000000420/weights.item_id.npy     an array that all ranks hold alike, by rank 0
                        weights.user_id.1.npy   rank 1's rows of a sharded one: 1, 1 + W, 1 + 2 W, …
                        manifest.json           checksums, number of ranks, place, fingerprint of settings and tables
@@ -7,12 +10,13 @@ checkpoints/0000000420/weights.item_id.npy     an array that all ranks hold alik
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,13 +121,17 @@ def save(
             text.flush()
             _sync(text.fileno())
         _put(temporary, final)
-        for old in _superfluous(_all(folder), keep):
+        for old in _superfluous(_all(folder), final, keep):
             shutil.rmtree(old)
 
+    failed = (
+        f"A checkpoint could not be written in {folder}",
+        "Those before it are whole. Make room there, if it is full, or lower two_tower.keep_checkpoints.",
+    )
     try:
-        _together(collective, folder, begin if collective.rank == 0 else lambda: None)
-        written = _together(collective, folder, write)
-        _together(collective, folder, end if collective.rank == 0 else lambda: None)
+        _together(collective, begin if collective.rank == 0 else _nothing, *failed)
+        written = _together(collective, write, *failed)
+        _together(collective, end if collective.rank == 0 else _nothing, *failed)
     except RetryableError:
         if collective.rank == 0:  # half of a checkpoint fills a disk as well as a whole one
             shutil.rmtree(temporary, ignore_errors=True)
@@ -140,18 +148,25 @@ def newest(
 ) -> Checkpoint | None:
     """The newest whole checkpoint of this training; None where there is none. Every rank gets the same answer.
 
-    A damaged one is named through ``say``, and the one before it is used. Each file is read by one rank, which calls
-    ``alive`` again and again: it may be large.
+    A damaged one is named through ``say``, and the one before it is looked at. Each file is read by one rank, which
+    calls ``alive`` again and again: it may be large.
+
+    Raises
+    ------
+    RetryableError
+        A rank could not read what is there. Nothing was removed.
     """
-    if collective.rank == 0:
+
+    def names() -> list[str]:
         _put_back(folder)
-    for name in reversed(tell(collective, [path.name for path in _all(folder)])[0]):
+        return [path.name for path in _all(folder)]
+
+    for name in reversed(_by_first(collective, folder, names)):
         path = folder / name
-        found, said = _verified(path, collective, alive)
-        damage = [error for error in tell(collective, said) if error]
-        if not damage and found:
+        found, damage = _verified(path, collective, alive)
+        if not damage:
             return Checkpoint(path, found) if found["fingerprint"] == fingerprint else None
-        say(f"the checkpoint {path} is damaged ({damage[0]}); the one before it is used")
+        say(f"the checkpoint {path} is damaged: {damage}")
     return None
 
 
@@ -165,20 +180,27 @@ def best(
 ) -> Checkpoint | None:
     """The whole checkpoint of this training with the best score, the first of equals; None where none has one.
 
-    ``alive`` : as of ``newest``.
+    ``alive``, errors : as of ``newest``.
     """
-    scored = [(score, path.name) for path in _all(folder) if (score := _score(path)) is not None]
-    name = tell(collective, max(scored, key=lambda pair: pair[0])[1] if scored else None)[0]
+
+    def name_of_best() -> str | None:
+        path = _best(_all(folder))
+        return path.name if path else None
+
+    name = _by_first(collective, folder, name_of_best)
     if name is None:
         return None
-    found, said = _verified(folder / name, collective, alive)
-    whole = not any(tell(collective, said)) and found and found["fingerprint"] == fingerprint
-    return Checkpoint(folder / name, found) if whole and found else None
+    found, damage = _verified(folder / name, collective, alive)
+    return Checkpoint(folder / name, found) if not damage and found["fingerprint"] == fingerprint else None
 
 
 def clear(folder: Path) -> None:
-    """No checkpoint is left."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """No checkpoint is left: all at once, because what is left of a few could be taken for this training's."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _put(temporary: Path, final: Path) -> None:
@@ -223,48 +245,99 @@ def checksum(path: Path, alive: Callable[[], None] = lambda: None) -> str:
     return digest.hexdigest()
 
 
-def _verified(path: Path, collective: Collective, alive: Callable[[], None]) -> tuple[dict[str, Any] | None, str]:
-    """The manifest, and what is wrong with it or this rank's share of the files."""
-    try:
-        state = json.loads((path / MANIFEST).read_text())
-        for name, noted in sorted(state["files"].items())[collective.rank :: collective.size]:
-            if checksum(path / name, alive) != noted:
-                return None, f"the checksum of {name} is not the one in its manifest"
-        return state, ""
-    except (OSError, ValueError, KeyError) as error:
-        return None, str(error) or type(error).__name__
+def _verified(path: Path, collective: Collective, alive: Callable[[], None]) -> tuple[dict[str, Any], str]:
+    """The manifest, and what proves that the checkpoint is damaged: the first of it that any rank found, or nothing.
+
+    Each rank reads its share of the files.
+    """
+    found: dict[str, Any] = {}
+
+    def read() -> str:
+        try:
+            found.update(_manifest(path))
+            if not found:
+                return f"it has no {MANIFEST}"
+            for name, noted in sorted(found["files"].items())[collective.rank :: collective.size]:
+                with _naming(file := path / name):
+                    if not file.is_file():
+                        return f"{name} is gone"
+                    if checksum(file, alive) != noted:
+                        return f"the checksum of {name} is not the one in its manifest"
+        except (ValueError, KeyError) as error:
+            return f"its {MANIFEST} cannot be understood: {error}"
+        return ""
+
+    damage = _together(
+        collective, read, f"The checkpoint {path} could not be read",
+        "That does not prove it damaged, and it was left as it is. See that every rank can read it, and run the job "
+        "again. If that does not help, remove it: the one before it is used.",
+    )  # fmt: skip
+    return found, next(filter(None, damage), "")
 
 
-def _together(collective: Collective, folder: Path, act: Callable[[], Any]) -> list[Any]:
-    """Every rank acts; all that they return, or the same error on all of them."""
+def _by_first(collective: Collective, folder: Path, act: Callable[[], Any]) -> Any:
+    """What rank 0 finds in the folder, on all ranks."""
+    failed, cure = f"The checkpoints in {folder} could not be read", "See to it, and run the job again."
+    return _together(collective, act if collective.rank == 0 else _nothing, failed, cure)[0]
+
+
+def _nothing() -> None:
+    """What the other ranks do while one acts."""
+
+
+def _together(collective: Collective, act: Callable[[], Any], failed: str, cure: str) -> list[Any]:
+    """Every rank acts; all that they return, or the same RetryableError on all of them: ``failed``, why, ``cure``."""
     result, error = None, ""
     try:
         result = act()
-    except OSError as failed:
-        error = str(failed)
+    except OSError as reason:
+        error = str(reason) or type(reason).__name__
     every = tell(collective, [result, error])
     failures = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(every) if error]
     if failures:
-        raise RetryableError(
-            f"A checkpoint could not be written in {folder} ({'; '.join(failures)}). Those before it are whole. Make "
-            "room there, or lower two_tower.keep_checkpoints."
-        )
+        raise RetryableError(f"{failed} ({'; '.join(failures)}). {cure}")
     return [result for result, _ in every]
 
 
-def _superfluous(paths: list[Path], keep: int) -> list[Path]:
-    """All but the newest and the one of the best score, the first of equals."""
-    known = [(score, path) for path in paths if (score := _score(path)) is not None]
-    best = max(known, key=lambda pair: pair[0])[1] if known else None
-    return [path for path in paths[:-keep] if path != best]
+def _superfluous(paths: list[Path], written: Path, keep: int) -> list[Path]:
+    """All but the newest ``keep`` up to the one just written, and the one of the best score among these.
+
+    One with a higher number was found damaged, or the training would have gone on from it: it must not take the place
+    of one that is whole.
+    """
+    own = [path for path in paths if path.name <= written.name]
+    kept = {*own[-keep:], _best(own)}
+    return [path for path in paths if path not in kept]
+
+
+def _best(paths: list[Path]) -> Path | None:
+    """The one with the best score, the first of equals; None where none has one."""
+    scored = [(score, path) for path in paths if (score := _score(path)) is not None]
+    return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 def _score(path: Path) -> float | None:
+    """None where the manifest is damaged. One that could not be read is an OSError, or the best would be removed."""
     try:
-        score: float | None = json.loads((path / MANIFEST).read_text()).get("score")
-    except (OSError, ValueError):
+        score: float | None = _manifest(path).get("score")
+    except ValueError:
         return None
     return score
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Empty where there is none; a ValueError where it cannot be understood."""
+    with _naming(file := path / MANIFEST):
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """An error of the file system says of which file it is: that of a read does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{file}: {error.strerror or error}") from error
 
 
 def _load(path: Path) -> np.ndarray:
@@ -290,7 +363,9 @@ def _write(path: Path, part: Part) -> str:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+    """Not by ``glob``: that takes a folder that may not be read for an empty one."""
+    names = sorted(os.listdir(folder)) if folder.exists() else []
+    return [folder / name for name in names if name[0].isdigit() and (folder / name).is_dir()]
 
 
 def _sync(descriptor: int) -> None:

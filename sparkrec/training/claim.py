@@ -55,7 +55,11 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[Callable[[], N
 
     def check() -> None:
         if lost.is_set():
-            raise RetryableError(f"{_name(_owner(path))} has taken over the training in {folder} from this job.")
+            raise RetryableError(
+                f"{_name(_owner(path))} has taken over the training in {folder} from this job, of which nothing was "
+                f"seen for {SILENT_SECONDS:g} s, or {FILE} was removed there. This one ends, because two at once would "
+                "share checkpoints. Wait until no other trains there, and run this job again."
+            )
 
     thread = threading.Thread(target=touch, daemon=True)
     thread.start()
@@ -64,8 +68,9 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[Callable[[], N
     finally:
         done.set()
         thread.join()
-        if _owner(path) == mine:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what stays there is taken over, and what was trained is worth more
+            if _owner(path) == mine:
+                path.unlink(missing_ok=True)
 
 
 def _me() -> dict[str, Any]:
@@ -121,8 +126,10 @@ def _touched(path: Path) -> int | None:
 
 
 def _lives(owner: dict[str, Any]) -> bool:
+    """One that was killed and that nobody has waited for, as in a container without an init, does not."""
     try:
-        return bool(psutil.Process(owner["pid"]).create_time() == owner["since"])
+        process = psutil.Process(owner["pid"])
+        return bool(process.create_time() == owner["since"]) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

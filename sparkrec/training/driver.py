@@ -27,14 +27,8 @@ _OWN = (
 
 
 def model_folder(run: Run) -> Path:
-    """Where plan, checkpoints and model of a run lie.
-
-    Raises
-    ------
-    ConfigError
-        The lake is not a mounted folder.
-    """
-    return run.folder("what the two-tower ranks share", "models", two_tower.NAME, run.run_id)
+    """Where plan, checkpoints and model of a run lie."""
+    return run.folder("models", two_tower.NAME, run.run_id)
 
 
 def chosen_folder(run: Run) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from sparkrec import columns as c
 from sparkrec.training import order
 from sparkrec.training.collective import Collective
-from sparkrec.training.manifest import Piece, open_file
+from sparkrec.training.manifest import Piece, read
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,6 @@ def _in_order(values: list[np.ndarray], lengths: np.ndarray, rows: np.ndarray) -
 def _read(pieces: Sequence[Piece], stars: bool, marks: Sequence[Mark], alive: Callable[[], None]) -> list[np.ndarray]:
     """users, chunks, lengths [rows]; items, types, validation, where asked stars, and the marks [events]; in order."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     of_events: dict[str, type] = {c.ITEM_INDEX: np.int32, c.EVENT_TYPE: np.int8, c.VALIDATION: np.int8}
     if stars:
@@ -139,8 +138,7 @@ def _read(pieces: Sequence[Piece], stars: bool, marks: Sequence[Mark], alive: Ca
     tables = []
     for piece in pieces:
         alive()
-        with open_file(piece.path) as file:
-            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))
+        tables.append(read(piece, columns))
     if not tables:
         kinds = [*of_events.values(), *(np.int8 for _ in marks)]
         return [np.zeros(0, np.int64)] * 3 + [np.zeros(0, kind) for kind in kinds]

@@ -26,6 +26,8 @@ def earlier(
     ------
     DataError
         It is gone, damaged, or another training's by now.
+    RetryableError
+        A rank could not read it.
     """
     folder = Path(base.folder, "checkpoints")
     found = checkpoint.newest(folder, base.fingerprint, collective, say, alive)

@@ -9,20 +9,17 @@ import numpy as np
 from sparkrec import columns as c
 from sparkrec.errors import DataError
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
-from sparkrec.training.manifest import Manifest, open_file
+from sparkrec.training.manifest import Manifest, read
 
 
 def read_item_features(manifest: Manifest, sizes: Sizes, alive: Callable[[], None] = lambda: None) -> ItemFeatures:
     """All of gold.items: an item without a row has no features. ``alive`` is called between row groups."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     tables = []
     for piece in (piece for pieces in manifest.ranks for piece in pieces):
         alive()
-        with open_file(piece.path) as file:
-            columns = [c.ITEM_INDEX, c.FEATURES]
-            tables.append(pq.ParquetFile(file).read_row_group(piece.row_group, columns=columns))
+        tables.append(read(piece, [c.ITEM_INDEX, c.FEATURES]))
     if not tables:
         return ItemFeatures(np.zeros(sizes.items, np.int64), np.zeros(0, np.int32))
     table = pa.concat_tables(tables).sort_by(c.ITEM_INDEX).combine_chunks()

@@ -1,5 +1,5 @@
-"""The child process that starts the ranks: ``python -m sparkrec.training.launcher PLAN.json``, with Spark's
-settings, which may hold secrets, as JSON on standard input.
+"""The child process that starts the ranks: ``python -m sparkrec.training.launcher PARENT PLAN.json``, with the process
+number of who watches it, and Spark's settings, which may hold secrets, as JSON on standard input.
 
 A process of its own, because ``horovod.spark.run`` wants the main thread, replaces signal handlers and cannot be
 stopped when a rank hangs. ``training.supervisor`` starts it, watches it and ends it with everything below it.
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from sparkrec.config import TwoTower
 
 
-def main(plan_path: str) -> None:
-    """Train with the plan's number of ranks; exits with an error unless every rank said where its result lies."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+def main(parent: int, plan_path: str) -> None:
+    """Train with the plan's number of ranks; exits with an error unless every rank said where its result lies.
+
+    ``parent`` : told by itself, because it may have been killed before this process could ask who it is.
+    """
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     plan = dataclasses.replace(Plan.load(plan_path), spark_conf=json.load(sys.stdin))
     results = [rank(plan_path)] if plan.settings.ranks == 1 else _on_spark(plan, plan_path)
     if len(results) != Plan.load(plan_path).ranks or not all(results):
@@ -133,4 +136,4 @@ def _end_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(int(sys.argv[1]), sys.argv[2])

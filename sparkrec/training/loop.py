@@ -68,7 +68,8 @@ class Trainer:
     Parameters
     ----------
     placement : table → where it is kept; a table that is not named is dense on every rank.
-    alive : called between blocks of whatever goes through all rows: the first ones, restored, evaluated, exported.
+    alive : called between blocks of whatever goes through all rows: the first ones, restored, compared, evaluated,
+        exported.
 
     ``steps`` counts all steps behind the variables, for the optimizer; ``begun`` of them were an earlier training's.
     """
@@ -219,7 +220,7 @@ class Trainer:
 
     def hash(self) -> str:
         """Of the bytes of every replicated variable, 16 hex digits."""
-        return _digest(self.replicated())
+        return _digest(self.replicated(), self.alive)
 
     def check_equal(self, where: str) -> str:
         """The hash of what is replicated, the same on all ranks.
@@ -244,7 +245,7 @@ class Trainer:
         """The hash of what all ranks hold alike, and with it, where there are shards, the hashes of theirs."""
         if self.embeddings.sharded is None:
             return replicated
-        shard = _digest(self.shards())
+        shard = _digest(self.shards(), self.alive)
         every = self.collective.allgather(np.frombuffer(bytes.fromhex(replicated + shard), np.uint8))
         return hashlib.sha256(every.tobytes()).hexdigest()[:16]
 
@@ -367,10 +368,11 @@ def finish_epoch(trainer: Trainer, loader: Loader, place: Place, after_step: Cal
             after_step(place, number + 1)
 
 
-def _digest(parts: Iterable[Part]) -> str:
+def _digest(parts: Iterable[Part], alive: Callable[[], None]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         for block in part.blocks:
+            alive()
             digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()[:16]
 

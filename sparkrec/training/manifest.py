@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from sparkrec.errors import DataError
+from sparkrec.lake.place import for_python, located
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Files whose footers are read side by side: a store takes a tenth of a second to answer, however small the question.
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,16 @@ def of_table(path: str, version: int, name: str, ranks: int) -> Manifest:
     from deltalake.exceptions import DeltaProtocolError
 
     try:
-        table = DeltaTable(path, version=version)
+        table = DeltaTable(for_python(path), version=version)
         files = sorted(_plain(file, table.table_uri) for file in table.file_uris())
     except DeltaProtocolError as error:
         raise DataError(
             f"The trainer reads the parquet files of {name} version {version} at {path} themselves, and cannot: "
             f"{error} Switch deletion vectors off for that table and run featurize again."
         ) from error
-    return Manifest(name, version, deal([piece for file in files for piece in _pieces(file)], ranks))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        footers = pool.map(_pieces, files)
+        return Manifest(name, version, deal([piece for pieces in footers for piece in pieces], ranks))
 
 
 def _plain(file: str, table: str) -> str:
@@ -85,9 +95,15 @@ def _pieces(path: str) -> list[Piece]:
     return [Piece(path, group, footer.row_group(group).num_rows) for group in range(footer.num_row_groups)]
 
 
+def read(piece: Piece, columns: Sequence[str]) -> pa.Table:
+    """Columns of a row group, which a store is asked for all at once."""
+    import pyarrow.parquet as pq
+
+    with open_file(piece.path) as file:
+        return pq.ParquetFile(file, pre_buffer=True).read_row_group(piece.row_group, columns=list(columns))
+
+
 def open_file(path: str) -> Any:
     """A file of a lake, by path or URI, through pyarrow's file systems."""
-    from pyarrow import fs
-
-    system, inner = fs.FileSystem.from_uri(path) if "://" in path else (fs.LocalFileSystem(), path)
+    system, inner = located(path)
     return system.open_input_file(inner)

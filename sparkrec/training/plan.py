@@ -2,7 +2,7 @@
 
     plan.json            the plan
     trained_by.json      which job trains, while it does (training.claim)
-    ranks/0.jsonl …      what each rank logs; its modification time is the rank's heartbeat
+    ranks/ATTEMPT/       0.jsonl …: what each rank logs in this attempt; its modification time is the rank's heartbeat
     checkpoints/         training.checkpoint
     tensorboard/         training.curves
     result.json          written when every rank is done
@@ -105,7 +105,8 @@ class Plan:
 
     ``as_of`` : the events lie before this time, unix seconds. ``base`` : None for a training from nothing.
     ``question`` : what validation asks. ``keep_chosen`` : the model that it chose is exported too.
-    ``attempt`` : names the launch, so that nobody listens to ranks of the one before, which may not have ended yet.
+    ``attempt`` : names the launch and the folder of its logs, so that ranks of the one before, which may not have ended
+    yet, are neither heard nor taken for alive.
     """
 
     folder: str
@@ -155,6 +156,11 @@ class Plan:
     def path(self, *parts: str) -> Path:
         return Path(self.folder, *parts)
 
+    @property
+    def logs(self) -> Path:
+        """Where the ranks of this attempt log."""
+        return self.path("ranks", self.attempt)
+
     def save(self) -> Path:
         path = self.path("plan.json")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,17 +177,18 @@ class Plan:
 
 
 class Journal:
-    """One rank's log: a JSON object a line."""
+    """One rank's log: a JSON object a line.
+
+    Another attempt removes the folder, and a rank that still writes or beats there ends with a FileNotFoundError.
+    """
 
     def __init__(self, plan: Plan, rank: int) -> None:
-        folder = plan.path("ranks")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._beat = folder / f"{rank}.jsonl", 0.0
-        self._own = {"rank": rank, "attempt": plan.attempt}
+        plan.logs.mkdir(parents=True, exist_ok=True)
+        self._path, self._rank, self._beat = plan.logs / f"{rank}.jsonl", rank, 0.0
 
     def write(self, event: str, **values: Any) -> None:
         with open(self._path, "a") as file:
-            file.write(json.dumps({"event": event, **self._own, **values}) + "\n")
+            file.write(json.dumps({"event": event, "rank": self._rank, **values}) + "\n")
 
     def beat(self) -> None:
         """I am alive; at most once a second."""
@@ -191,22 +198,21 @@ class Journal:
 
 
 class Follower:
-    """Reads what ranks of the plan's attempt have logged since it was last asked."""
+    """Hears the ranks of the plan's attempt, and no others."""
 
     def __init__(self, plan: Plan) -> None:
-        self._folder, self._attempt = plan.path("ranks"), plan.attempt
-        self._read: dict[tuple[str, int], int] = {}
+        self._folder = plan.logs
+        self._read: dict[str, int] = {}
         self._beats: dict[int, tuple[int, float]] = {}
 
     def new(self) -> Iterator[dict[str, Any]]:
-        for path in sorted(self._folder.glob("*.jsonl")) if self._folder.is_dir() else []:
+        """What they have logged since this was last asked."""
+        for path in sorted(self._folder.glob("*.jsonl")):
             with open(path) as file:
-                this = path.name, os.fstat(file.fileno()).st_ino  # another attempt's file is another file
-                file.seek(self._read.get(this, 0))
+                file.seek(self._read.get(path.name, 0))
                 while (line := file.readline()).endswith("\n"):
-                    self._read[this] = file.tell()
-                    if (event := json.loads(line))["attempt"] == self._attempt:
-                        yield event
+                    self._read[path.name] = file.tell()
+                    yield _event(line, int(path.stem))
 
     def silence(self) -> tuple[int, float] | None:
         """The rank that has been silent the longest, and for how many seconds all are; None before any spoke.
@@ -221,3 +227,11 @@ class Follower:
                 self._beats[rank] = (beat, now)
         heard = sorted((last, rank) for rank, (_, last) in self._beats.items())
         return (heard[0][1], now - heard[-1][0]) if heard else None
+
+
+def _event(line: str, rank: int) -> dict[str, Any]:
+    """What a rank has logged. A full disk cuts a line short, and the next one then stands behind it: that is a note."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return {"event": "note", "rank": rank, "text": f"rank {rank} wrote what cannot be read: {line.strip()}"}

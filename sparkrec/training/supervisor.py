@@ -35,6 +35,8 @@ TOKEN = "SPARKREC_TRAINING"
 _INTERFACES = ("HOROVOD_GLOO_IFACE", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
+#: So often those that are left are looked for. What the kernel does not let go (a store hangs) is not waited for.
+_ROUNDS = 3
 #: A launcher has so long to end by itself once its ranks are done, or one of them has failed.
 _LAST_SECONDS = 30.0
 
@@ -73,10 +75,10 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
             except Lost as error:
                 reason, restarts = str(error), plan.settings.restarts
                 if attempt < restarts:
-                    say(f"{reason} Starting again from the last checkpoint ({attempt + 1} of {restarts}).")
+                    say(f"{reason} Starting again {_from_where(plan)} ({attempt + 1} of {restarts}).")
     raise RetryableError(
         f"The two-tower training failed {plan.settings.restarts + 1} time(s). The last time: {reason} What the ranks "
-        f"printed is in {plan.path('launch.log')}. Run the job again: it goes on from the last checkpoint."
+        f"printed is in {plan.path('launch.log')}. Run the job again: it starts {_from_where(plan)}."
     )
 
 
@@ -98,16 +100,21 @@ def _prepare(plan: Plan, say: Callable[[str], None]) -> None:
     if anew or checkpoint.newest(checkpoints, plan.fingerprint, SingleProcess(), damaged.append) is None:
         if not anew and checkpoint.any_in(checkpoints):
             why = "; ".join(damaged) or "they are of other settings or tables"
-            say(f"training begins with nothing, and the checkpoints in {checkpoints} are removed: {why}")
+            say(f"the training begins anew, and the checkpoints in {checkpoints} are removed: {why}")
         checkpoint.clear(checkpoints)
         shutil.rmtree(plan.path(CHOSEN), ignore_errors=True)  # an earlier training's
     if anew:
         finished.unlink()
 
 
+def _from_where(plan: Plan) -> str:
+    """Where the next attempt starts. Whether a checkpoint is whole the ranks find out, and say."""
+    some = checkpoint.any_in(plan.path("checkpoints"))
+    return "from the last checkpoint" if some else "from the beginning, because no checkpoint has been written yet"
+
+
 def _attempt(plan: Plan, listen: Listener, deadline: float, check: Callable[[], None]) -> dict[str, Any]:
-    for log in plan.path("ranks").glob("*.jsonl"):
-        log.unlink()
+    shutil.rmtree(plan.path("ranks"), ignore_errors=True)  # what a late rank keeps there is not listened to
     token = uuid.uuid4().hex
     plan = replace(plan, attempt=token)
     path, result = plan.save(), plan.path("result.json")
@@ -116,9 +123,10 @@ def _attempt(plan: Plan, listen: Listener, deadline: float, check: Callable[[], 
         settings.write(json.dumps(plan.spark_conf).encode())
         settings.seek(0)
         log_file.write(f"\n=== {time.strftime('%F %T')}: up to {plan.ranks} rank(s)\n".encode())
+        log_file.flush()
         before = log_file.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "sparkrec.training.launcher", str(path)],
+            [sys.executable, "-m", "sparkrec.training.launcher", str(os.getpid()), str(path)],
             env=_environment(plan, token), stdin=settings, stdout=log_file, stderr=log_file,
             start_new_session=True,
         )  # fmt: skip
@@ -160,7 +168,7 @@ def _check_alive(plan: Plan, follower: Follower, started: float, deadline: float
     if time.monotonic() > deadline:
         raise RetryableError(
             f"The two-tower training took longer than two_tower.timeout_minutes={plan.settings.timeout_minutes:g} and "
-            "was stopped. Run the job again to go on from the last checkpoint, or raise the limit."
+            f"was stopped. Run the job again, which starts {_from_where(plan)}, or raise the limit."
         )
     silent, limit = follower.silence(), plan.settings.heartbeat_seconds
     if silent and silent[1] > limit:
@@ -208,10 +216,12 @@ def _end(child: subprocess.Popen[bytes], token: str) -> None:
         except subprocess.TimeoutExpired:
             _signal_group(child, signal.SIGKILL)
             child.wait()
-    left = list(carriers(token))
-    _, alive = psutil.wait_procs(left, timeout=2.0)
-    kill(alive)
-    psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
+    for _ in range(_ROUNDS):  # one of them may have started another before it was killed
+        if not (left := list(carriers(token))):
+            return
+        _, alive = psutil.wait_procs(left, timeout=2.0)
+        kill(alive)
+        psutil.wait_procs(alive, timeout=_GRACE_SECONDS)
 
 
 def _signal_group(child: subprocess.Popen[bytes], number: int) -> None:
@@ -241,7 +251,7 @@ def carriers(token: str, name: str = TOKEN) -> Iterator[psutil.Process]:
 def _who(plan: Plan, said: list[dict[str, Any]]) -> str:
     """Those that ended without a word, when the others had one to say about it."""
     heard = {event["rank"] for event in said}
-    silent = [path.stem for path in sorted(plan.path("ranks").glob("*.jsonl")) if int(path.stem) not in heard]
+    silent = [path.stem for path in sorted(plan.logs.glob("*.jsonl")) if int(path.stem) not in heard]
     return f"Rank {', '.join(silent)} was lost" if heard and silent else "The ranks were lost"
 
 

@@ -118,6 +118,8 @@ class Training:
             trainer.restore(saved.read, saved.state["steps"])
             self._warn(f"resumed from the checkpoint at phase {phase}, epoch {place.epoch + 1}, step {place.step}")
         elif self.collective.rank == 0:
+            if checkpoint.any_in(folder):  # of this plan: the supervisor has removed others
+                self._warn("no checkpoint is whole, so the training begins anew")
             shutil.rmtree(self.plan.path("tensorboard"), ignore_errors=True)
         self._warn(f"curves: tensorboard --logdir {self.plan.path('tensorboard')}")
         if phase == _CHOOSE:

@@ -9,8 +9,6 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.config import Lake
-from sparkrec.errors import ConfigError
 from sparkrec.jobs.evaluate import evaluate
 from sparkrec.pipeline import Run, execute
 
@@ -88,16 +86,6 @@ def test_what_was_counted(done):
         .details["headline"]
         .startswith("ALS has the best lists: Recall@2 is 0.8333 (too few users for an interval: 3).")
     )
-
-
-def test_the_page_needs_a_folder(done):
-    settings = done[0].settings
-    there = {
-        path: settings.model_copy(update={"lake": Lake(path=path)}) for path in ("s3a://shop/lake", "file:///lake")
-    }
-    with pytest.raises(ConfigError, match=r"lake.path is s3a://shop/lake, and the report is kept in a folder"):
-        evaluate(Run(there["s3a://shop/lake"], "evaluate"))
-    assert Run(there["file:///lake"], "evaluate").folder("it", "reports", "x.html") == Path("/lake/reports/x.html")
 
 
 def test_the_page_is_written_with_histories_and_lists(done):

@@ -21,6 +21,7 @@ from sparkrec.features import activity, items, users
 from sparkrec.features.activity import of_hours
 from sparkrec.features.items import as_of
 from sparkrec.jobs.featurize import featurize
+from sparkrec.jobs.train_popularity import train_popularity
 from sparkrec.pipeline import Run, execute
 from sparkrec.ranking.past import Past
 
@@ -121,6 +122,14 @@ def write_silver(settings, events, items):
 def run_featurize(settings, date=DATE):
     run = Run(settings, "featurize", date)
     execute(featurize, run)
+    return run
+
+
+def run_tastes(settings):
+    """What counts events and makes vectors of them."""
+    wanted = settings.recommend.model_copy(update={"models": ("popularity", "tastes")})
+    run = Run(settings.model_copy(update={"recommend": wanted}), "train_popularity", DATE)
+    execute(train_popularity, run)
     return run
 
 
@@ -319,6 +328,9 @@ def _changed(before, after):
 
 def test_what_comes_later_does_not_change_the_past(poisoned, shop):
     assert _changed(shop[2], tables(run_featurize(poisoned))) == {schemas.GOLD_HOLDOUT.name}
+    before, after = (tables(run_tastes(settings)) for settings in (shop[0], poisoned))
+    assert before == after
+    assert all('"model": "tastes"' in " ".join(rows) for rows in before.values())
 
 
 def test_a_leak_of_the_future_would_be_noticed(poisoned, shop, monkeypatch):

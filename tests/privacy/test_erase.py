@@ -56,7 +56,7 @@ def erased(spark: Any, tmp_path_factory: Any) -> tuple[Settings, Path, dict[str,
 
     def looked(run: Run) -> None:
         feed = (folder / "lake" / "bronze" / "events" / "_change_data").rglob("*.parquet")
-        seen.extend(place for file in feed for place in scan.in_file(file.as_uri(), erasure.needles(who))[1])
+        seen.extend(place for file in feed for place in scan.in_file(str(file), erasure.needles(who))[1])
         purge(run)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def test_the_erased_are_gone_and_the_others_untouched(erased: Any) -> None:
         "there were others"
     )
     run = Run(settings, "x")
-    scanned = scan.scan(run.spark, str(folder / "lake"), scan.Needles.of([*GONE, *stored]))
+    scanned = scan.scan(run.spark, [str(folder / "lake")], scan.Needles.of([*GONE, *stored]))
     assert scanned.found == ()
     assert scanned.files > 50
     assert not (folder / "lake" / "audiences").exists(), "a first write that was killed had left them"

@@ -50,9 +50,9 @@ def test_what_is_no_secret_is_refused(make_settings: Callable[..., Any], monkeyp
         keys.load(make_settings(), create=True)
 
 
-def test_a_remote_lake_has_no_default_place(make_settings: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigError, match=r"Set privacy\.key_file"):
-        keys.load(make_settings(lake={"path": "s3a://shop/lake"}), create=True)
+def test_the_default_place_is_beside_the_folder(make_settings: Callable[..., Any]) -> None:
+    lakes = {"path": "/mnt/lake/"}, {"path": "file:///mnt/lake"}, {"path": "s3a://shop/lake", "files": "/mnt/lake"}
+    assert [str(keys.place(make_settings(lake=lake))) for lake in lakes] == ["/mnt/lake.key"] * 3
 
 
 def test_pseudonym_is_pythons_hmac() -> None:

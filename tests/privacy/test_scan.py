@@ -21,7 +21,7 @@ ANN = Needles.of(["U0000042"])
 
 
 def places(path: Path, needles: Needles = ANN) -> list[str]:
-    return scan.in_file(path.absolute().as_uri(), needles)[1]
+    return scan.in_file(str(path.absolute()), needles)[1]
 
 
 @pytest.mark.parametrize(

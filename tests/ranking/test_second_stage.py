@@ -19,7 +19,7 @@ from sparkrec.evaluation import reliability
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_ranker import train_ranker
 from sparkrec.pipeline import Run, execute
-from sparkrec.ranking import second_stage, serving, training
+from sparkrec.ranking import past, second_stage, serving, training
 from sparkrec.ranking.past import Past, of_today
 from sparkrec.retrieval import catalogue
 from sparkrec.retrieval.planner import Plan
@@ -157,10 +157,24 @@ def test_what_bears_no_time_is_said(settings):
     assert found == ["the list 'club' of recommend.lists", "the catalogue (for sale, stock, price)"]
 
 
+@pytest.mark.parametrize("in_stock_only", [True, False])
+def test_without_rules_what_was_offered_is_the_same_without_the_events_of_silver(settings, in_stock_only, monkeypatch):
+    run = Run(settings, "train_ranker")
+    then = Past(run, run.read(schemas.VOCABULARY_USERS).select(c.USER_INDEX))
+    whole = set(catalogue.offered(then.items, in_stock_only).collect())
+    monkeypatch.setattr(past.state, "known", pytest.fail)
+    then = Past(run, run.read(schemas.VOCABULARY_USERS).select(c.USER_INDEX))
+    assert set(catalogue.offered(then.shelf, in_stock_only).collect()) == whole
+    gone = {NEW, SOLD_OUT_THEN} if in_stock_only else {NEW}
+    assert {row[c.ITEM_INDEX] for row in whole if not row[catalogue.ALLOWED]} == gone
+
+
 def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeypatch):
     """The items of ALS in two cells, of which one is looked into."""
     monkeypatch.setattr(
-        catalogue, "plan", lambda items, width, memory, probes: Plan(items, width, 1, *((2, 1) if probes else (0, 0)))
+        catalogue,
+        "plan",
+        lambda items, width, memory, probes, *_: Plan(items, width, 1, *((2, 1) if probes else (0, 0))),
     )
     cells = settings.recommend.model_copy(update={"search": "cells", "min_recall": 0.0})
     settings = settings.model_copy(update={"recommend": cells})
@@ -176,7 +190,9 @@ def test_lists_are_filtered_ordered_and_the_same_in_any_blocks(settings, monkeyp
     )  # fmt: skip
     run.finish()
     trained = Run(settings, "train_ranker")
-    execute(train_ranker, trained)
+    with monkeypatch.context() as patched:
+        patched.setattr(past.state, "known", pytest.fail)  # no rule asks for more of the past than gold has
+        execute(train_ranker, trained)
     about = trained.details["ranker"]
     assert set(about["ndcg"]) == {"ranker", *BOTH}
     assert sum(about["users"].values()) == 80

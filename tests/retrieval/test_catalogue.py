@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparkrec import columns as c
-from sparkrec.config.recommend import Recommend
+from sparkrec.config.recommend import Faiss, Recommend
 from sparkrec.errors import DataError
 from sparkrec.retrieval import catalogue, join, recall
 from sparkrec.retrieval.reranking import Policy
@@ -29,7 +29,8 @@ def toy(spark):
     )
     tastes = spark.createDataFrame(vectors[:200][::-1], f"{c.USER_INDEX} int, {c.VECTOR} array<float>")
     items = [
-        catalogue.publish(shelf, spark.createDataFrame(vectors, named), "toy", *how) for how in ((), (0.015,), (1, 1))
+        catalogue.publish(catalogue.stocked(shelf), spark.createDataFrame(vectors, named), "toy", *how)
+        for how in ((), (0.015,), (1, 1), (0.015, 0, Faiss(index="SQ8", candidates=3)))
     ]
     return join.with_vectors(users, tastes).persist(), items
 
@@ -39,7 +40,7 @@ def rows(frame):
 
 
 def test_any_partitions_blocks_and_parts_give_the_same_to_the_bit(toy):
-    frame, (whole, parts, _) = toy
+    frame, (whole, parts, *_) = toy
     assert [whole.plan.parts, parts.plan.parts] == [1, 3]
     results = [
         rows(join.similarity_join(frame.repartition(number), items, items, 10, block).rows())
@@ -50,7 +51,7 @@ def test_any_partitions_blocks_and_parts_give_the_same_to_the_bit(toy):
 
 
 def test_an_approximate_search_is_measured_and_refused_when_it_finds_too_little(toy):
-    frame, (whole, _, cells) = toy
+    frame, (whole, _, cells, _) = toy
     assert (cells.plan.cells, cells.plan.probes) == (4, 1)
     found = rows(join.similarity_join(frame, cells, cells, 10, 4096).rows())
     wanted = set(rows(join.similarity_join(frame, whole, whole, 10, 4096).rows()))
@@ -59,8 +60,19 @@ def test_an_approximate_search_is_measured_and_refused_when_it_finds_too_little(
     assert 0.2 < share < 0.9
     policy = Policy(Recommend())
     assert recall.measured(frame, cells, 10, 0.2, policy) == pytest.approx(share)
-    with pytest.raises(DataError, match=r"'toy' finds 0\.\d+ of the 10 best.*Raise recommend.probes.*1 of 4 cells"):
+    with pytest.raises(
+        DataError, match=r"'toy' finds 0\.\d+ of the 10 .* used 1 of 4 cells\. Raise recommend\.probes,"
+    ):
         recall.measured(frame, cells, 10, 0.99, policy)
+
+
+def test_an_index_of_each_part_proposes_and_the_lists_are_scored_exactly(toy):
+    frame, (whole, _, _, codes) = toy
+    assert codes.plan.parts == 3
+    assert "in 3 parts, one after the other, approximate: faiss's SQ8, 3 candidates a place" in str(codes.plan)
+    exact = rows(join.similarity_join(frame, whole, whole, 10, 4096).rows())
+    assert rows(join.similarity_join(frame, codes, codes, 10, 70).rows()) == exact, "30 by codes of 8 bits hold the 10"
+    assert recall.measured(frame, codes, 10, 1.0, Policy(Recommend())) == 1.0
 
 
 def test_vectors_of_two_widths_are_refused(spark):
@@ -69,7 +81,7 @@ def test_vectors_of_two_widths_are_refused(spark):
     )
     vectors = spark.createDataFrame([(0, [1.0]), (1, [1.0, 2.0])], f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>")
     with pytest.raises(DataError, match="different widths"):
-        catalogue.publish(shelf, vectors, "toy")
+        catalogue.publish(catalogue.stocked(shelf), vectors, "toy")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +96,9 @@ def test_vectors_that_are_not_one_of_each_item_are_refused(spark, rows, said):
     shelf = spark.createDataFrame(
         [(0, "i0", True), (1, "i1", True)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
     )
+    vectors = spark.createDataFrame(rows, f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>")
     with pytest.raises(DataError, match=said):
-        catalogue.publish(shelf, spark.createDataFrame(rows, f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>"), "toy")
+        catalogue.publish(catalogue.stocked(shelf), vectors, "toy")
 
 
 def test_a_gap_in_the_item_indices_is_refused(spark):
@@ -93,5 +106,5 @@ def test_a_gap_in_the_item_indices_is_refused(spark):
         [(0, "i0", True), (2, "i2", True)], f"{c.ITEM_INDEX} int, {c.ITEM_ID} string, {catalogue.ALLOWED} boolean"
     )
     vectors = spark.createDataFrame([(0, [1.0])], f"{c.ITEM_INDEX} int, {c.VECTOR} array<float>")
-    with pytest.raises(DataError, match=r"every item index from 0 to 1"):
-        catalogue.publish(shelf, vectors, "toy")
+    with pytest.raises(DataError, match=r"every item index from 0 on once: after 0 rows come \[0, 2\]"):
+        catalogue.publish(catalogue.stocked(shelf), vectors, "toy")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkrec.retrieval import filters
-from sparkrec.retrieval.filters import Audience, among, groups, recent, search, take
+from sparkrec.retrieval.csr import pairs, take
+from sparkrec.retrieval.filters import Audience, among, groups, recent, search
 
 pytestmark = pytest.mark.unit
 NONE = (np.zeros(1, np.int64), np.zeros(0, np.int32))
@@ -100,4 +100,4 @@ def test_rows_are_taken_in_the_order_asked_for():
     indptr, indices = take(csr([[5, 6], [], [7]]), np.array([2, 0, 2, 1]))
     assert indptr.tolist() == [0, 1, 3, 4, 4]
     assert indices.tolist() == [7, 5, 6, 7]
-    assert filters.pairs(NONE)[0].tolist() == []
+    assert pairs(NONE)[0].tolist() == []

@@ -279,6 +279,48 @@ def test_similar_items_equal_brute_force(done, spark):
     np.testing.assert_allclose([np.linalg.norm(row[0]) for row in lengths], 1, rtol=1e-6)
 
 
+def test_lists_by_tastes_and_items_alike_by_them_equal_brute_force(done):
+    """−KL of the user's brands from an item's, and Jensen-Shannon of items; of the four brands one is the rest."""
+    settings, brands = done[0].settings.model_dump(), np.arange(N_ITEMS) % 4
+    changed = {
+        "recommend": settings["recommend"] | {"models": ["popularity", "tastes"]},
+        "tastes": {"by": "brand", "width": 3, "prior": 5, "own": 0.3}, "similar": {"k": 4, "models": ["tastes"]},
+    }  # fmt: skip
+    runs = {}
+    for job in (train_popularity, recommend, similar):
+        runs[job] = Run(Settings.model_validate(settings | changed), job.__name__)
+        execute(job, runs[job])
+    events = world()[0]
+    times = np.array([np.bincount([i for i, _, _ in user], minlength=N_ITEMS) for user in events])
+    by_brand = np.array([times[:, brands == brand].sum(axis=1) for brand in range(4)])
+    order = sorted(range(4), key=lambda brand: (-by_brand[brand].sum(), brand))
+    counts = by_brand[order].T
+    p, shop = counts / counts.sum(axis=1, keepdims=True), (counts.sum(axis=0) + 1) / (counts.sum() + 4)
+    liked = (times.T @ p + 5 * shop) / (times.sum(axis=0)[:, None] + 5)
+    q = 0.7 * liked + 0.3 * (brands[:, None] == order)
+    assert runs[train_popularity].counts["taste_kinds"] == 4
+
+    offered = [i for i in range(N_ITEMS) if i not in (POSTAGE, SOLD_OUT)]
+    found = lists(runs[recommend], "tastes")
+    for user in set(range(N_USERS)) - {SAW_ALL}:
+        met = {i for i, kind, _ in events[user] if kind != c.SEARCH}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            apart = np.where(p[user] > 0, p[user] * np.log(p[user] / q), 0).sum(axis=1)
+        assert found[f"u{user}"] == (best(-apart.round(6), met, offered), "tastes")
+    assert {row[7] for row in table(runs[recommend]) if row[6] == "tastes"} == {"of the kinds that you like"}
+
+    rows = runs[similar].lake.read(schemas.SIMILAR_ITEMS, runs[similar].outputs["similar_items"])
+    alike = {(r[c.ITEM_ID], r[c.RANK]): r for r in rows.where(rows[c.MODEL] == "tastes").collect()}
+    assert len(alike) == 4 * N_ITEMS
+    for item in range(N_ITEMS):
+        middle = (q + q[item]) / 2
+        apart = ((q * np.log(q / middle)).sum(axis=1) + (q[item] * np.log(q[item] / middle)).sum(axis=1)) / 2
+        expected = sorted((i for i in offered if i != item), key=lambda i, apart=apart: (apart[i], i))[:4]
+        chosen = [alike[f"i{item}", rank] for rank in range(1, 5)]
+        assert [int(row[c.NEIGHBOR_ID][1:]) for row in chosen] == expected
+        assert [row[c.SCORE] for row in chosen] == pytest.approx(1 - apart[expected] / np.log(2), abs=1e-6)
+
+
 def test_audience_equals_brute_force(done):
     settings = done[0].settings.model_dump()
     rule = {"name": "region", "items": "item_index = 6", "hide_from": "user_index % 3 = 0"}

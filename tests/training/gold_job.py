@@ -68,10 +68,11 @@ class Job:
         self, job: subprocess.Popen[str], rank: int, after: int = 0
     ) -> tuple[psutil.Process, str, int]:
         """Once there is a checkpoint newer than ``after``: the rank's process, what it logged, and that checkpoint."""
-        log, checkpoints = self.model / "ranks" / f"{rank}.jsonl", self.model / "checkpoints"
+        logs, checkpoints = self.model / "ranks", self.model / "checkpoints"
         while job.poll() is None:
             newest = max((int(path.name) for path in checkpoints.glob("[0-9]*")), default=0)
-            if newest > after and log.exists() and not (self.model / "result.json").exists():
+            log = next(logs.glob(f"*/{rank}.jsonl"), None)  # of the attempt that runs
+            if newest > after and log and not (self.model / "result.json").exists():
                 said = log.read_text()
                 pids = [int(pid) for pid in re.findall(r'"pid": (\d+)', said)]
                 if pids and psutil.pid_exists(pids[0]):

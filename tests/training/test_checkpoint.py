@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import os
+from errno import EACCES, EIO, EMFILE, ENOTCONN, ESTALE
+
 import numpy as np
 import pytest
 from ranks import on_ranks
@@ -75,7 +80,83 @@ def test_a_damaged_file_is_seen_by_all_ranks_and_the_one_before_is_used(tmp_path
     for number, said in on_ranks(3, read):
         assert number == 1
         assert len(said) == 1
-        assert "0000000002 is damaged" in said[0]
+        assert said[0].startswith(f"the checkpoint {tmp_path / '0000000002'} is damaged: ")
+
+
+@pytest.mark.parametrize("number", [EIO, ESTALE, ENOTCONN, EACCES, EMFILE])
+@pytest.mark.parametrize("file", ["weights.big.1.npy", "manifest.json"])
+def test_a_file_that_cannot_be_read_now_is_no_damage(tmp_path, monkeypatch, number, file):
+    """All ranks hear of it, whoever it was, and nothing is removed; then the checkpoint is as good as before."""
+    on_ranks(3, lambda collective: (save(tmp_path, 1, collective, score=0.1), save(tmp_path, 2, collective, score=0.2)))
+    before = sorted(tmp_path.rglob("*"))
+    opened = io.open
+
+    def away(path, *more, **options):
+        if os.path.basename(path) == file:
+            raise OSError(number, "the store is away")
+        return opened(path, *more, **options)
+
+    def read(look):
+        def rank(collective):
+            with pytest.raises(RetryableError, match=rf"rank \d: {tmp_path}/\S*{file}: the store is away.*run the job"):
+                look(collective)
+
+        return rank
+
+    with monkeypatch.context() as patched:
+        patched.setattr(io, "open", away)
+        patched.setattr(builtins, "open", away)
+        on_ranks(3, read(lambda collective: checkpoint.newest(tmp_path, "x", collective, pytest.fail)))
+        on_ranks(3, read(lambda collective: checkpoint.best(tmp_path, "x", collective)))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert checkpoint.newest(tmp_path, "x", ONE, pytest.fail).state["number"] == 2
+
+
+def test_the_best_is_not_removed_because_its_score_cannot_be_read_now(tmp_path, monkeypatch):
+    for number, score in enumerate((0.3, 0.1)):
+        save(tmp_path, number, keep=1, score=score)
+    score_of = checkpoint._score
+
+    def away(path):
+        if path.name == "0000000000":
+            raise OSError(EIO, "the store is away")
+        return score_of(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_score", away)
+        with pytest.raises(RetryableError, match="the store is away"):
+            save(tmp_path, 2, keep=1, score=0.2)
+    assert checkpoint.best(tmp_path, "x", ONE).state["number"] == 0
+    assert checkpoint.newest(tmp_path, "x", ONE, pytest.fail).state["number"] == 2
+
+
+def test_a_damaged_checkpoint_does_not_take_the_place_of_a_whole_one(tmp_path):
+    for number in (4, 8):
+        save(tmp_path, number, keep=2, score=number)
+    (tmp_path / "0000000008" / "weights.small.npy").unlink()
+    save(tmp_path, 5, keep=1, score=0.1)
+    assert names(tmp_path) == ["0000000004", "0000000005"]  # the best of those that are whole, and the newest
+    assert checkpoint.newest(tmp_path, "x", ONE, pytest.fail).state["number"] == 5
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_an_empty_one(tmp_path, monkeypatch):
+    """Nor one that is cleared in part: what is left could be taken for another training's."""
+    save(tmp_path / "checkpoints", 1)
+
+    def fails(*_):
+        raise PermissionError(EACCES, "Permission denied", str(tmp_path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.os, "listdir", fails)
+        with pytest.raises(RetryableError, match=r"checkpoints could not be read.*Permission denied"):
+            checkpoint.newest(tmp_path / "checkpoints", "x", ONE, pytest.fail)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint.os, "rename", fails)
+        with pytest.raises(PermissionError):
+            checkpoint.clear(tmp_path / "checkpoints")
+    assert checkpoint.newest(tmp_path / "checkpoints", "x", ONE, pytest.fail).state["number"] == 1
+    checkpoint.clear(tmp_path / "checkpoints")
+    assert not names(tmp_path)
 
 
 def test_a_full_disk_on_one_rank_is_an_error_on_all_and_loses_nothing(tmp_path, monkeypatch):

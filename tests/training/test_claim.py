@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import time
+from errno import EIO
 
+import psutil
 import pytest
 
 from sparkrec.errors import RetryableError
@@ -46,6 +48,31 @@ def test_one_at_a_time_and_a_killed_one_is_taken_over_at_once(holder, tmp_path):
         assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
     assert not said
     assert not list(tmp_path.iterdir())
+
+
+def test_one_that_was_killed_and_that_nobody_has_waited_for_is_taken_over_at_once(holder, tmp_path):
+    """As in a container without an init: its number stays, and it does nothing any more."""
+    holder.kill()
+    while psutil.Process(holder.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    said = []
+    with claimed(tmp_path, said.append) as check:
+        check()
+    assert not said
+
+
+def test_what_was_trained_is_not_lost_with_the_file_that_cannot_be_removed(tmp_path, monkeypatch):
+    def away(_):
+        raise OSError(EIO, "Input/output error")
+
+    with claimed(tmp_path, pytest.fail):
+        monkeypatch.setattr(claim, "_owner", away)
+    assert (tmp_path / FILE).exists()
+    monkeypatch.undo()
+    record = json.loads((tmp_path / FILE).read_text()) | {"since": 0.0}  # this process has not ended
+    (tmp_path / FILE).write_text(json.dumps(record))
+    with claimed(tmp_path, pytest.fail):
+        pass
 
 
 def elsewhere(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from sparkrec.errors import ConfigError
 from sparkrec.training import driver
 from sparkrec.training.plan import Memory, Question
 
@@ -88,11 +87,3 @@ def test_what_recommend_forgets_counts_before_the_validation_events(make_setting
     assert memory(recommend={"seen_days": 90}) == Memory(1_000_000 - 7 * 86_400, 90, ())
     given = {"recommend": {"rules": [hidden, coffee]}, "split": {"kind": "leave_one_out"}}
     assert memory(**given) == Memory(1_000_000, None, (("brand = 'B'", 30),))
-
-
-def test_a_lake_that_is_not_a_folder_is_refused(make_settings):
-    from sparkrec.pipeline import Run
-
-    settings = make_settings(lake={"path": "s3://bucket/lake"})
-    with pytest.raises(ConfigError, match=r"s3://bucket/lake.*Mount"):
-        driver.model_folder(Run(settings, "train_two_tower"))

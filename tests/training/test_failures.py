@@ -86,7 +86,7 @@ class Trained:
     def _listen(self, event: dict[str, Any]) -> None:
         self.noted.append(driver.describe(event))
         if self._disturb and list(self.plan.path("checkpoints").glob("[0-9]*")):
-            logs = sorted(self.plan.path("ranks").glob("*.jsonl"))
+            logs = sorted(self.plan.path("ranks").glob("*/*.jsonl"))
             disturb, self._disturb = self._disturb, None
             disturb([json.loads(log.read_text().splitlines()[0])["pid"] for log in logs])
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from errno import EIO
+
 import numpy as np
 import pytest
 from small import make_plan, train
 
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.two_tower import exported
-from sparkrec.training import loop, tables, worker
+from sparkrec.training import checkpoint, loop, tables, worker
 from sparkrec.training.pace import Pace
 from sparkrec.training.supervisor import _prepare
 from sparkrec.training.validation import Validation, best_epoch, given_up
@@ -98,7 +100,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, undi
     array.write_bytes(array.read_bytes()[:-100])
     notes = []
     result = train(plan, lambda training: setattr(training, "_warn", notes.append))
-    assert any("damaged" in note and newest.name in note for note in notes)
+    assert any(f"{newest} is damaged: the checksum of weights.item_id.npy" in note for note in notes)
+    assert any("resumed from the checkpoint" in note for note in notes)
     assert result[0]["hash"] == undisturbed["hash"]
 
 
@@ -126,9 +129,49 @@ def test_where_every_checkpoint_is_damaged_it_is_said_that_all_is_done_again(tmp
     (only / "manifest.json").unlink()
     said = []
     _prepare(plan, said.append)
-    assert len(said) == 1
-    assert f"{only} is damaged" in said[0]
+    folder = plan.path("checkpoints")
+    assert said == [
+        f"the training begins anew, and the checkpoints in {folder} are removed: the checkpoint {only} is damaged: "
+        "it has no manifest.json"
+    ]
     assert not only.exists()
+
+
+def test_a_training_killed_after_a_damaged_checkpoint_goes_on_from_its_own(tmp_path):
+    """One checkpoint is kept, and that of step 8 is damaged; the next training is killed after step 5."""
+    plan = make_plan(tmp_path, **SETTINGS, keep_checkpoints=1, select_on_validation=False)
+    stopped(plan, 9)
+    (newest,) = plan.path("checkpoints").iterdir()
+    (newest / "manifest.json").unlink()
+    notes = []
+
+    def note(training):
+        training._warn = notes.append
+        die_after(5)(training)
+
+    with pytest.raises(Stop):
+        train(plan, note)
+    assert "no checkpoint is whole, so the training begins anew" in notes
+    notes.clear()
+    train(plan, lambda training: setattr(training, "_warn", notes.append))
+    assert any("resumed from the checkpoint at phase final, epoch 2, step 1" in note for note in notes)
+
+
+def test_a_store_that_is_away_for_a_while_costs_no_checkpoint(tmp_path, monkeypatch):
+    plan = make_plan(tmp_path, **SETTINGS)
+    stopped(plan, 15)
+    before = sorted(plan.path("checkpoints").rglob("*"))
+
+    def away(path, alive):
+        raise OSError(EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "checksum", away)
+        with pytest.raises(RetryableError, match=r"could not be read.*\.npy: Input/output error"):
+            _prepare(plan, pytest.fail)
+    assert sorted(plan.path("checkpoints").rglob("*")) == before
+    _prepare(plan, pytest.fail)
+    assert sorted(plan.path("checkpoints").rglob("*")) == before
 
 
 def test_a_resumed_training_says_what_is_so(tmp_path, monkeypatch):
@@ -214,16 +257,19 @@ def test_what_goes_through_all_rows_says_that_it_is_alive(tmp_path, monkeypatch)
             state = {
                 part.name: np.concatenate(list(part.blocks)) for part in (*trainer.replicated(), *trainer.shards())
             }
+            shards = [part.name for part in trainer.shards()]
+            hashed = sum(3 if name.endswith("user_id") else 2 for name in shards) + len(list(trainer.replicated()))
             for act in (
                 trainer.reset,
                 lambda: trainer.restore(lambda name, rows: state[name] if rows is None else state[name][rows], 0),
                 validation.score,
                 lambda: list(trainer.table_blocks("user_id")),
+                lambda: trainer.hash_of_all(trainer.hash()),
             ):
                 act()
                 before.append(len(beats))
             # 40 users and 30 items: five blocks, again five, two of items and one of users, three.
-            assert np.diff(before).tolist() == [5, 5, 3, 3]
+            assert np.diff(before).tolist() == [5, 5, 3, 3, hashed]
             train_phase(trainer, *more)
 
         training._train = heard

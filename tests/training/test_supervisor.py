@@ -5,7 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
+import uuid
 from errno import EIO
 
 import psutil
@@ -41,16 +45,16 @@ def test_a_rank_is_told_the_network_and_what_the_configuration_adds():
 
 @pytest.fixture
 def child(monkeypatch, tmp_path):
-    """``child(script)`` runs the script in place of the launcher; it sees ``folder`` and ``say(rank, **event)``."""
+    """``child(script)`` runs the script in place of the launcher; it sees ``folder``, ``logs`` and ``say(rank, …)``."""
     prelude = (
         "import json, os, pathlib, subprocess, sys, time\n"
         "folder = pathlib.Path(sys.argv[-1]).parent\n"
         "attempt = len(list(folder.glob('attempt*'))); (folder / f'attempt{attempt}').touch()\n"
-        "(folder / 'ranks').mkdir(exist_ok=True)\n"
-        "own = json.loads(pathlib.Path(sys.argv[-1]).read_text())['attempt']\n"
+        "logs = folder / 'ranks' / json.loads(pathlib.Path(sys.argv[-1]).read_text())['attempt']\n"
+        "logs.mkdir(parents=True)\n"
         "def say(rank, **event):\n"
-        "    with open(folder / 'ranks' / f'{rank}.jsonl', 'a') as file:\n"
-        "        file.write(json.dumps({'rank': rank, 'attempt': own} | event) + chr(10))\n"
+        "    with open(logs / f'{rank}.jsonl', 'a') as file:\n"
+        "        file.write(json.dumps({'rank': rank} | event) + chr(10))\n"
         "def finish(): (folder / 'result.json').write_text(json.dumps({'hash': 'abc'}))\n"
     )
     popen = supervisor.subprocess.Popen
@@ -59,6 +63,7 @@ def child(monkeypatch, tmp_path):
     def run(script: str, listen=lambda _: None, **settings):
         def instead(command, **options):
             tokens.add(options["env"][TOKEN])
+            assert command[1:-1] == ["-m", "sparkrec.training.launcher", str(os.getpid())]
             return popen([command[0], "-c", prelude + script, command[-1]], **options)
 
         monkeypatch.setattr(supervisor.subprocess, "Popen", instead)
@@ -96,12 +101,24 @@ def test_a_child_that_dies_is_started_again_a_bounded_number_of_times(child):
     assert result == {"hash": "abc"}
     assert len(lines) == 2
     assert "exit code 9" in lines[0]
-    assert "last checkpoint (1 of 2)" in lines[0]
+    assert "Starting again from the beginning, because no checkpoint has been written yet (1 of 2)" in lines[0]
 
 
 def test_a_child_that_keeps_dying_is_worth_a_retry(child):
-    with pytest.raises(RetryableError, match=r"failed 2 time\(s\).*ValueError: no luck.*launch.log"):
+    with pytest.raises(
+        RetryableError, match=r"failed 2 time\(s\).*ValueError: no luck.*launch.log.*from the beginning"
+    ):
         child("raise ValueError('no luck')", restarts=1)
+
+
+def test_where_the_next_attempt_starts_is_said_as_it_is(child):
+    write = "(folder / 'checkpoints' / '0000000007').mkdir(parents=True, exist_ok=True)"
+    with pytest.raises(RetryableError, match=r"launch\.log\. Run the job again: it starts from the last checkpoint\."):
+        child(f"{write}; os._exit(9)", restarts=0)
+    result, _, lines = child(f"{write}; os._exit(9) if attempt < 2 else finish()", restarts=1)
+    assert result == {"hash": "abc"}
+    assert "are removed" in lines[0], "the empty one, before this job started"
+    assert "Starting again from the last checkpoint (1 of 1)" in lines[1]
 
 
 def test_the_reason_names_the_lost_rank_and_the_lost_executor(child):
@@ -127,9 +144,10 @@ def test_a_rank_of_the_attempt_before_that_ends_late_is_not_heard(child, monkeyp
     """On another machine it may outlive its launcher, and say then that it has lost the others."""
     monkeypatch.setattr(supervisor, "_LAST_SECONDS", 0.3)
     script = (
-        "if not attempt: (folder / 'before').write_text(own); os._exit(9)\n"
+        "if not attempt: (folder / 'before').write_text(str(logs)); os._exit(9)\n"
         "say(1, event='note', text='mine')\n"
-        "say(1, event='error', kind='lost', text='late', attempt=(folder / 'before').read_text())\n"
+        "logs = pathlib.Path((folder / 'before').read_text()); logs.mkdir()\n"
+        "say(1, event='error', kind='lost', text='late')\n"
         "time.sleep(1.5); finish()"
     )
     result, events, lines = child(script, restarts=1)
@@ -138,22 +156,35 @@ def test_a_rank_of_the_attempt_before_that_ends_late_is_not_heard(child, monkeyp
     assert len(lines) == 1
 
 
-def test_a_log_that_somebody_began_anew_is_read_from_its_beginning(tmp_path):
-    plan = make_plan(tmp_path)
-    journal, follower = Journal(plan, 0), Follower(plan)
-    journal.write("note", text="a")
-    assert [event["text"] for event in follower.new()] == ["a"]
-    path = plan.path("ranks") / "0.jsonl"
-    path.rename(path.with_suffix(".old"))  # so that the new file is another one
-    journal.write("note", text="longer than what was read of the first")
-    assert [event["text"] for event in follower.new()] == ["longer than what was read of the first"]
+def test_a_rank_of_the_attempt_before_that_still_beats_hides_no_hang(child):
+    """A beat of its keeps nobody waiting who looks after this attempt; here it beats for a minute."""
+    script = (
+        "say(0, event='note', text='')\n"
+        "if not attempt: (folder / 'before').write_text(str(logs)); os._exit(9)\n"
+        "before = pathlib.Path((folder / 'before').read_text()); before.mkdir()\n"
+        "for _ in range(600): time.sleep(.1); (before / '1.jsonl').touch(); (before / '0.jsonl').touch()\n"
+    )
+    began = time.monotonic()
+    with pytest.raises(RetryableError, match=r"No rank was heard.*heartbeat_seconds=0.5\), and rank 0 the longest not"):
+        child(script, restarts=1, heartbeat_seconds=0.5)
+    assert time.monotonic() - began < 30
+
+
+def test_a_rank_whose_attempt_was_given_up_ends_with_its_next_beat(tmp_path):
+    plan = dataclasses.replace(make_plan(tmp_path), attempt="first")
+    late = Journal(plan, 0)
+    late.write("note", text="a")
+    shutil.rmtree(plan.path("ranks"))
+    with pytest.raises(FileNotFoundError):
+        late.beat()
+    assert not plan.path("ranks").exists()
 
 
 def test_a_rank_that_falls_silent_is_hung(child):
     with pytest.raises(RetryableError, match=r"No rank was heard.*heartbeat_seconds=0.5\), and rank 1 the longest not"):
         child(
             "say(0, event='note', text=''); say(1, event='note', text='')\n"
-            "for _ in range(8): time.sleep(.05); (folder / 'ranks' / '0.jsonl').touch()\n"
+            "for _ in range(8): time.sleep(.05); (logs / '0.jsonl').touch()\n"
             "time.sleep(600)",
             restarts=0, heartbeat_seconds=0.5,
         )  # fmt: skip
@@ -162,7 +193,7 @@ def test_a_rank_that_falls_silent_is_hung(child):
 def test_a_rank_that_waits_for_one_that_reads_is_not_hung(child):
     result, *_ = child(
         "say(0, event='note', text=''); say(1, event='note', text='')\n"
-        "for _ in range(40): time.sleep(.05); (folder / 'ranks' / '1.jsonl').touch()\n"
+        "for _ in range(40): time.sleep(.05); (logs / '1.jsonl').touch()\n"
         "finish()",
         restarts=0, heartbeat_seconds=1,
     )  # fmt: skip
@@ -237,6 +268,29 @@ def test_nothing_is_left_behind_not_even_what_has_left_the_process_group(child):
         child(script, restarts=0)
 
 
+def test_nothing_is_left_behind_not_even_what_was_started_while_it_was_ended(child):
+    """The first is there when the training ends, and starts the second before it is killed."""
+    late = "import subprocess, sys, time; time.sleep(1); subprocess.Popen([sys.executable, '-c', sys.argv[1]], "
+    late += "start_new_session=True); time.sleep(1000)"
+    script = (
+        f"subprocess.Popen([sys.executable, '-c', {late!r}, 'import time; time.sleep(1000)'], start_new_session=True)\n"
+        "os._exit(3)"
+    )
+    with pytest.raises(RetryableError):
+        child(script, restarts=0)
+
+
+def test_a_launcher_whose_parent_was_killed_before_it_had_started_ends(tmp_path):
+    """It is told who that was: by now its parent is another process, here this one, which lives."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    plan = make_plan(tmp_path, ranks=1)
+    command = [sys.executable, "-m", "sparkrec.training.launcher", str(gone.pid), str(plan.save())]
+    done = subprocess.run(command, input="{}", text=True, env=os.environ | {TOKEN: uuid.uuid4().hex}, timeout=60)
+    assert done.returncode == 1
+    assert not plan.path("result.json").exists()
+
+
 def test_a_failing_file_system_is_worth_a_retry(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(EIO, "Input/output error", "/lake/part-0.parquet")
@@ -258,11 +312,24 @@ def test_followers_read_whole_lines_once(tmp_path):
     assert follower.silence() is None
     Journal(plan, 1).write("note", text="a")
     with open(plan.path("ranks", "1.jsonl"), "a") as file:
-        file.write('{"attempt": "", "event": "no')
+        file.write('{"event": "no')
         file.flush()
         assert [event["text"] for event in follower.new()] == ["a"]
         file.write('te", "text": "b"}\n')
     assert [event["text"] for event in follower.new()] == ["b"]
+
+
+def test_a_line_that_a_full_disk_cut_short_does_not_end_the_training(tmp_path):
+    """What was written once there was room again stands behind it."""
+    plan = make_plan(tmp_path)
+    follower, journal = Follower(plan), Journal(plan, 1)
+    plan.path("ranks", "1.jsonl").write_text('{"event": "step", "lo')
+    for text in ("No space left", "b"):
+        journal.write("error", kind="lost", text=text)
+    cut, whole = follower.new()
+    assert (cut["event"], cut["rank"]) == ("note", 1)
+    assert "No space left" in cut["text"]
+    assert (whole["event"], whole["text"]) == ("error", "b")
 
 
 def test_silence_is_measured_by_the_clock_of_the_one_who_listens(tmp_path, monkeypatch):

@@ -1,0 +1,111 @@
+"""An index of faiss misses items; it never bends a score, an order or a filter, and leaves no place empty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkrec.config.recommend import Faiss
+from sparkrec.errors import ConfigError
+from sparkrec.retrieval import indexes, kernel, topk
+from sparkrec.retrieval.recall import hits
+
+pytestmark = pytest.mark.unit
+
+K, N, M = 10, 60, 3000
+
+
+@pytest.fixture(scope="module")
+def problem():
+    random = np.random.default_rng(4)
+    heads = random.normal(size=(30, 16))
+    users, items = (heads[random.integers(0, 30, n)] + 0.3 * random.normal(size=(n, 16)) for n in (N, M))
+    items *= random.lognormal(0, 0.2, (M, 1))
+    wanted = np.argsort(-(users @ items.T), axis=1)[:, :40]
+    counts = random.integers(0, 40, N)  # of what they like best: what a search would find first
+    seen = np.concatenate([row[:n] for row, n in zip(wanted, counts, strict=True)])
+    csr = np.concatenate([[0], np.cumsum(counts)]), seen
+    return users.astype(np.float32), items.astype(np.float32), csr, random.random(M) < 0.8
+
+
+def indexed(folder, items, allowed, how, parts=2):
+    """A catalogue in parts, each with its index, through files."""
+    plain = topk.pack(items, allowed, parts)
+    found = []
+    for number, part in enumerate(plain.parts):
+        file = folder / f"{number}.faiss"
+        indexes.write(part.vectors, part.order[part.order >= 0], how, file)
+        found.append(indexes.read(str(file), how))
+    return topk.Catalogue(items, plain.parts, indexes=tuple(found))
+
+
+@pytest.mark.parametrize(
+    ("index", "parameters"),
+    [("HNSW16", "efSearch=64"), ("IVF32,Flat", "nprobe=8"), ("SQ8", ""), ("PQ8x4fs", ""), ("Flat", "")],
+)
+def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, index, parameters):
+    users, items, seen, allowed = problem
+    some = np.random.default_rng(5).random(M) < 0.7
+    catalogue = indexed(tmp_path, items, allowed, Faiss(index=index, parameters=parameters, candidates=4))
+    found, scores = topk.top_k(users, catalogue, K, seen, some)
+    rows = np.repeat(np.arange(N), K)
+    np.testing.assert_array_equal(scores.reshape(-1), topk.exact_scores(users, items, rows, found.reshape(-1)))
+    assert ((np.diff(scores, axis=1) < 0) | ((np.diff(scores, axis=1) == 0) & (np.diff(found, axis=1) > 0))).all()
+    assert (allowed & some)[found].all()
+    for user, row in enumerate(found):
+        assert not np.isin(row, seen[1][seen[0][user] : seen[0][user + 1]]).any()
+    wanted, _ = topk.top_k(users, items, K, seen, allowed & some)
+    assert hits(found, wanted) / wanted.size > 0.9
+    if index == "Flat":
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_who_is_left_with_too_few_is_searched_for_exactly(problem, tmp_path):
+    users, items, seen, allowed = problem
+    few = np.zeros(M, bool)
+    few[np.random.default_rng(6).choice(np.flatnonzero(allowed), 15)] = True
+    catalogue = indexed(tmp_path, items, allowed, Faiss(index="HNSW16", candidates=1))
+    for left, right in zip(
+        topk.top_k(users, catalogue, K, seen, few), topk.top_k(users, items, K, seen, few), strict=True
+    ):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_more_places_than_items(problem, tmp_path):
+    users, items, _, _ = problem
+    catalogue = indexed(tmp_path, items[:100], np.ones(100, bool), Faiss(index="Flat"), parts=3)
+    for left, right in zip(topk.top_k(users, catalogue, 120), topk.top_k(users, items[:100], 120), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_the_same_items_give_the_same_index(problem, tmp_path):
+    _, items, _, _ = problem
+    for name in ("HNSW16", "IVF32,SQ8"):
+        for file in ("one", "two"):
+            indexes.write(items, np.arange(M, dtype=np.int32), Faiss(index=name), tmp_path / file)
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"index": "HNSX"}, "'HNSX' with parameters ''.*could not parse"),
+        ({"index": "SQ8", "parameters": "nprobe=3"}, "'nprobe=3'.*could not set parameter nprobe"),
+        ({"index": "PQ7"}, "width 16"),
+        ({"index": "IVF5000,Flat"}, "over 3,000 vectors"),
+    ],
+)
+def test_an_index_that_faiss_cannot_make_is_named(problem, tmp_path, how, said):
+    _, items, _, _ = problem
+    with pytest.raises(ConfigError, match=rf"recommend\.faiss\.index {said}|recommend\.faiss\.index .*{said}"):
+        indexes.write(items, np.arange(M, dtype=np.int32), Faiss(**how), tmp_path / "index")
+
+
+def test_threads_are_given_back(problem, tmp_path):
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    with pytest.raises(ConfigError):
+        indexes.write(problem[1], np.arange(9, dtype=np.int32), Faiss(index="?"), tmp_path / "index")
+    assert faiss.omp_get_max_threads() == before
+    assert kernel.units()
