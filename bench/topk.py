@@ -130,7 +130,7 @@ def approximate() -> tuple[list[dict[str, Any]], list[str]]:
         part, heads = kernel.pack(items, order, starts), topk.pack(centres).parts
         best: tuple[int, float] | None = None
         wanted, _ = topk.top_k(users, exact, K, seen)
-        for probes in (4, 8, 16, 32, 64):
+        for probes in (4, 6, 8, 16, 32, 64):
             catalogue = topk.Catalogue(items, (part,), heads, probes)
             recall = hits(topk.top_k(users, catalogue, K, seen)[0], wanted) / wanted.size
             if recall >= 0.97:
@@ -171,9 +171,9 @@ def proposed() -> tuple[list[dict[str, Any]], list[str]]:
             indexes.write(items, part.order[part.order >= 0], Faiss(index=name), file)
             built = time.perf_counter() - start
             for step in steps:
-                how = Faiss(index=name, candidates=step) if effort == "candidates" else Faiss(
-                    index=name, parameters=f"{effort}={step}"
-                )  # fmt: skip
+                how = Faiss(index=name, candidates=step)
+                if effort != "candidates":  # its scores are not rounded: none to spare
+                    how = Faiss(index=name, candidates=1, parameters=f"{effort}={step}")
                 catalogue = topk.Catalogue(items, (part,), indexes=(indexes.read(str(file), how),))
                 recall = hits(topk.top_k(users, catalogue, K, seen)[0], wanted) / wanted.size
                 if recall >= enough:

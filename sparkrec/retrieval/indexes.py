@@ -1,8 +1,8 @@
 """Indexes of faiss for an approximate search: graphs (HNSW), inverted files (IVF), codes of few bytes (PQ, SQ8 = int8).
 
-An index only proposes items. They are filtered, scored exactly and ordered here, and whoever is left with fewer than k
-is searched for exactly: so a list can miss items, but never hold a wrong score, a wrong order, an item that the user is
-not to be offered, or fewer items than there are.
+An index only proposes items. The kernel filters them, scores them exactly and orders them, and searches exactly for
+whoever is left with fewer than k: so a list can miss items, but never hold a wrong score, a wrong order, an item that
+the user is not to be offered, or fewer items than there are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from sparkrec.errors import ConfigError
 from sparkrec.retrieval import kernel
-from sparkrec.retrieval.csr import best, pairs, take
-from sparkrec.retrieval.kernel import F32, I32, I64, Csr, Packed, exact_scores
+from sparkrec.retrieval.kernel import F32, I32, Csr, Packed
 
 if TYPE_CHECKING:
     from sparkrec.config.recommend import Faiss
@@ -43,26 +42,15 @@ class Index:
         self, part: Packed, users: F32, k: int, exclude: Csr | None, allowed: NDArray[np.bool_] | None
     ) -> tuple[I32, F32]:
         """As :func:`kernel.search`."""
-        rows, columns = self._proposed(part, users, k, exclude)
-        kept = np.ones(len(rows), bool) if allowed is None else allowed[columns]
-        if exclude is not None:
-            kept &= ~_among(rows, columns, exclude, len(part.vectors))
-        rows, columns = rows[kept], columns[kept]
-        indices, scores = best(rows, columns, exact_scores(users, part.vectors, rows, columns), len(users), k)
-        short = np.flatnonzero(indices[:, -1] < 0)
-        if len(short):
-            own = None if exclude is None else take(exclude, short)
-            indices[short], scores[short] = kernel.search(part, users[short], k, own, allowed)
-        return indices, scores
-
-    def _proposed(self, part: Packed, users: F32, k: int, exclude: Csr | None) -> tuple[I64, I64]:
-        """Pairs of user and item."""
         items = part.order[part.order >= 0]
+        if not len(items):
+            return kernel.search(part, users, k, exclude, allowed)
         met = 0 if exclude is None else int(np.quantile(np.diff(exclude[0]), _SEEN))
+        size = min(int(k * self.candidates) + met, len(items))
         with _alone():
-            _, found = self.faiss.search(np.ascontiguousarray(users), min(int(k * self.candidates) + met, len(items)))
-        rows, columns = np.nonzero(found >= 0)
-        return rows, items[found[rows, columns]].astype(np.int64)
+            _, found = self.faiss.search(np.ascontiguousarray(users), size)
+        proposed = np.where(found >= 0, items[found], -1)
+        return kernel.search(part, users, k, exclude, allowed, proposed=proposed)
 
 
 def write(vectors: F32, items: I32, how: Faiss, file: Path) -> None:
@@ -81,7 +69,8 @@ def write(vectors: F32, items: I32, how: Faiss, file: Path) -> None:
         try:
             index = faiss.index_factory(vectors.shape[1], how.index, faiss.METRIC_INNER_PRODUCT)
             _tuned(index, how)
-            index.train(np.ascontiguousarray(vectors[sample]))
+            if len(items):
+                index.train(np.ascontiguousarray(vectors[sample]))
             for start in range(0, len(items), _BLOCK):
                 index.add(np.ascontiguousarray(vectors[items[start : start + _BLOCK]]))
         except RuntimeError as error:
@@ -121,10 +110,3 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
-
-
-def _among(rows: I64, columns: I64, lists: Csr, m: int) -> NDArray[np.bool_]:
-    """Which pairs of row and column (from 0, below ``m``) are entries of the compressed rows."""
-    owners, entries = pairs(lists)
-    inside = (entries >= 0) & (entries < m)  # the others are of another part
-    return np.isin(rows * m + columns, owners[inside] * m + entries[inside])

@@ -100,19 +100,22 @@ def search(
     exclude: Csr | None = None,
     allowed: NDArray[np.bool_] | None = None,
     nearest: I32 | None = None,
+    proposed: I32 | None = None,
 ) -> tuple[I32, F32]:
     """The ``k`` best items of each user, ``[n, k]`` each: see :func:`sparkrec.retrieval.topk.top_k`.
 
-    With ``nearest`` ``[n, probes]`` it looks into those blocks only (-1: none), the most promising first; whoever is
-    left with fewer than ``k`` is searched for in all of them.
+    With ``nearest`` ``[n, probes]`` it looks into those blocks only (-1: none), the most promising first; with
+    ``proposed`` ``[n, proposals]`` at those items only (-1: none, no item twice). Whoever is left with fewer than ``k``
+    is searched for in all blocks.
     """
     users = np.ascontiguousarray(users, np.float32)
     indptr, excluded = (None, None) if exclude is None else exclude
     held = (  # referred to by address only
-        users, _as(indptr, np.int64), _as(excluded, np.int32), _as(allowed, np.uint8), _as(nearest, np.int32)
+        users, _as(indptr, np.int64), _as(excluded, np.int32), _as(allowed, np.uint8), _as(nearest, np.int32),
+        _as(proposed, np.int32),
     )  # fmt: skip
-    probes = 0 if nearest is None else nearest.shape[1]
-    request = _Request(_of(users), len(users), k, probes, *map(_of, held[1:]))
+    probes, proposals = (0 if array is None else array.shape[1] for array in (nearest, proposed))
+    request = _Request(_of(users), len(users), k, probes, proposals, *map(_of, held[1:]))
     catalogue = _Catalogue(
         _of(items.rows), _of(items.order), *map(_of, items.sizes), _of(items.vectors), _of(items.starts),
         len(items.rows), len(items.vectors), len(items.starts) - 1, items.rows.shape[1], users.shape[1],
@@ -167,8 +170,8 @@ class _Request(ctypes.Structure):
     _fields_ = (
         ("users", ctypes.c_void_p),
         ("n", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("k", "probes")),
-        *((name, ctypes.c_void_p) for name in ("indptr", "excluded", "allowed", "nearest")),
+        *((name, ctypes.c_int32) for name in ("k", "probes", "proposals")),
+        *((name, ctypes.c_void_p) for name in ("indptr", "excluded", "allowed", "nearest", "proposed")),
     )
 
 

@@ -78,6 +78,12 @@ def test_more_places_than_items(problem, tmp_path):
         np.testing.assert_array_equal(left, right)
 
 
+def test_where_nothing_may_be_offered_every_place_is_empty(problem, tmp_path):
+    users, items, seen, _ = problem
+    catalogue = indexed(tmp_path, items, np.zeros(M, bool), Faiss(index="IVF32,Flat"))
+    assert (topk.top_k(users, catalogue, K, seen)[0] == -1).all()
+
+
 def test_the_same_items_give_the_same_index(problem, tmp_path):
     _, items, _, _ = problem
     for name in ("HNSW16", "IVF32,SQ8"):

@@ -47,15 +47,17 @@ struct Catalogue {
     int32_t width, depth;     // width is depth rounded up to a multiple of 32
 };
 
-// What one call asks for; kernel.py fills it in the same order. The last four may be null.
+// What one call asks for; kernel.py fills it in the same order. The last five may be null.
 struct Request {
     const float* users;       // [n, depth]
     int64_t n;
     int32_t k, probes;        // probes: blocks in which to look for each user; 0: all, and then the result is exact
+    int32_t proposals;        // with `proposed`: items to look at for each user
     const int64_t* indptr;    // [n + 1] with `excluded`: items that each user is not to be offered
     const int32_t* excluded;
     const uint8_t* allowed;   // [items] false: offered to none of these users
     const int32_t* nearest;   // [n, probes] blocks, the most promising first
+    const int32_t* proposed;  // [n, proposals] distinct items, or -1: nothing else is looked at
 };
 
 // One user: the vector's sizes, what is excluded, and the candidates so far.
@@ -148,7 +150,7 @@ struct Search {
 
     Search(const Catalogue& catalogue, const Request& asked)
         : items(catalogue), request(asked), k(asked.k),
-          capacity((std::max(4 * asked.k, 256) + 2 * LANES) / LANES * LANES), hidden(catalogue.items / 64 + 1),
+          capacity((std::max({4 * asked.k, 256, asked.proposals}) + 2 * LANES) / LANES * LANES), hidden(catalogue.items / 64 + 1),
           excluded(catalogue.items / 64 + 1), terms(catalogue.depth + 1) {
         for (int64_t item = 0; asked.allowed && item < catalogue.items; ++item)
             if (!asked.allowed[item]) hidden[item >> 6] |= uint64_t(1) << (item & 63);
