@@ -29,6 +29,7 @@ def settings(folder: Path, k: int) -> Settings:
             "name": "bench",
             "lake": {"path": str(folder / "lake")},
             "source": {"name": "simulator", "path": "logs"},
+            "spark": {"driver_memory": "4g"},  # Spark's own way to the lists needs it
             "recommend": {"k": k, "models": [MODEL]},
             "evaluate": {"ks": [k], "primary": f"ndcg@{k}"},
             "tracking": {"enabled": False},

@@ -24,7 +24,6 @@ from _results import HOME, claim, save
 from sparkrec.config.recommend import Faiss
 from sparkrec.retrieval import cells, indexes, kernel, topk
 from sparkrec.retrieval.kernel import F32
-from sparkrec.retrieval.recall import hits
 
 ITEMS, WIDTH, K, SEEN, USERS, ROUNDS = 100_000, 64, 100, 50, 8192, 3
 JOB_USERS, SPARK_USERS = (100_000, 300_000), 2000
@@ -62,6 +61,12 @@ def on_all_cores(users: F32, items: topk.Catalogue, seen: Lists) -> Lists:
     with ThreadPoolExecutor(CORES) as pool:
         found = list(pool.map(part, range(CORES)))
     return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+
+
+def hits(found: np.ndarray, wanted: np.ndarray) -> int:
+    """Places of ``wanted`` [n, k] whose item is in the same row of ``found`` [n, k]."""
+    rows = np.arange(len(found))[:, None].astype(np.int64) << 32
+    return int(np.isin(rows + wanted, rows + found).sum())
 
 
 def rate(act: Callable[..., Any], users: F32, *rest: Any, clock: Callable[[], float] = CPU) -> tuple[float, Any]:
@@ -174,7 +179,7 @@ def proposed() -> tuple[list[dict[str, Any]], list[str]]:
                 how = Faiss(index=name, candidates=step)
                 if effort != "candidates":  # its scores are not rounded: none to spare
                     how = Faiss(index=name, candidates=1, parameters=f"{effort}={step}")
-                catalogue = topk.Catalogue(items, (part,), indexes=(indexes.read(str(file), how),))
+                catalogue = topk.Catalogue(items, (part,), indexes=(indexes.read(str(file), part, how),))
                 recall = hits(topk.top_k(users, catalogue, K, seen)[0], wanted) / wanted.size
                 if recall >= enough:
                     break

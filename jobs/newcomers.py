@@ -17,7 +17,7 @@ from sparkrec.training.driver import model_folder
 def newcomers(run: Run) -> None:
     """A few events of new users → vectors by the history tower → lists under the rules of recommend."""
     folder = str(model_folder(run) / "model")
-    model, shop = exported.load(folder), Shop(run)
+    model, shop = exported.load(folder), Shop(run, few=True)
     tower = model.settings
     strangers.require_history(tower)
     strangers.check_model(run, model)

@@ -37,7 +37,7 @@ def _tastes(run: Run, sequences: DataFrame) -> None:
     kinds = tastes.kinds(met, items, settings)
     liked = persisted(tastes.of_users(met, items, kinds, settings))
     of_items = tastes.item_vectors(items, met, liked, kinds, settings)
-    _, known = _write(run, tastes.NAME, of_items, tastes.user_vectors(run.read(schemas.VOCABULARY_USERS), liked))
+    _, known = _write(run, tastes.NAME, of_items, tastes.user_vectors(run.read(schemas.VOCABULARY_USERS), liked, kinds))
     run.count(tastes=known, taste_kinds=len(kinds.shares))
     met.unpersist()
     liked.unpersist()

@@ -261,8 +261,8 @@ def _from_outside(error: OSError) -> SparkrecError:
         return RetryableError(f"A connection failed: {what}. Nothing half-written is visible; retry.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
         return ConfigError(
-            f"A file or folder cannot be used{where}: {what}. Look at lake.path, source.path and the paths on the "
-            "command line, and at who owns them."
+            f"A file or folder cannot be used{where}: {what}. Look at lake.path, lake.files, source.path and the paths "
+            "on the command line, and at who owns them."
         )
     return RetryableError(f"The file system failed{where}: {what}.")
 
@@ -282,7 +282,7 @@ def _from_spark(error: Exception) -> SparkrecError | None:
     if full:
         return RetryableError(
             f"A disk is full ({full}). The tables are whole, and nothing half-written is visible. Make room where "
-            "lake.path and Spark's spark.local.dir lie, then run this again."
+            "lake.path, lake.files and Spark's spark.local.dir lie, then run this again."
         )
     found = next((word for word in _RETRYABLE if word in text), None)
     if found:

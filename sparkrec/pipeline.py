@@ -21,6 +21,7 @@ from sparkrec import columns as c
 from sparkrec.config import Settings
 from sparkrec.errors import DataError
 from sparkrec.lake.blocks import Blocks
+from sparkrec.lake.place import take_possession
 from sparkrec.lake.records import finished
 from sparkrec.lake.tables import Lake
 from sparkrec.progress import say
@@ -94,6 +95,8 @@ class Run:
         self._clock = time.monotonic()
         self._lake: Lake | None = None
         self._records: dict[bool, list[Row]] = {}
+        if self.settings.lake.files is not None:
+            take_possession(self.settings.lake.folder, self.settings.lake.path)
 
     @property
     def spark(self) -> SparkSession:

@@ -1,7 +1,7 @@
 """MLflow at the edge: one parent run a pipeline run, a child a stage.
 
-Without a server the store is sqlite and a folder inside the lake. Jobs that a scheduler starts one by one find
-their parent by the tags ``sparkrec.run_id`` and ``sparkrec.config_hash``.
+Without a server the store is sqlite and a folder beside models and reports. Jobs that a scheduler starts one by one
+find their parent by the tags ``sparkrec.run_id`` and ``sparkrec.config_hash``.
 """
 
 from __future__ import annotations

@@ -117,7 +117,8 @@ def test_what_is_no_table_needs_a_folder(base: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "files", "folder", "roots"),
     [
-        ("/l", None, "/l", ["/l"]), ("file:///l", None, "/l", ["file:///l"]), ("/l", "/l/files", "/l/files", ["/l"]),
+        ("/l", None, "/l", ["/l"]), ("file:///l", None, "/l", ["/l"]), ("/l", "/l/files", "/l/files", ["/l"]),
+        ("/f/lake", "/f", "/f", ["/f"]), ("/fa", "/f", "/f", ["/fa", "/f"]),
         ("/l", "/other", "/other", ["/l", "/other"]), ("s3a://l", "/f", "/f", ["s3a://l", "/f"]),
     ],
 )  # fmt: skip

@@ -66,8 +66,10 @@ class Lake(Section):
     @property
     def roots(self) -> tuple[str, ...]:
         """Below which everything lies that is kept, each file once."""
-        inside = by_path(self.path) in (self.folder, *self.folder.parents)
-        return (self.path,) if inside else (self.path, str(self.folder))
+        tables, folder = by_path(self.path), self.folder
+        if tables is None or not (tables.is_relative_to(folder) or folder.is_relative_to(tables)):
+            return self.path, str(folder)
+        return (str(folder),) if tables.is_relative_to(folder) else (self.path,)
 
 
 class Spark(Section):
@@ -110,7 +112,7 @@ class Als(Section):
         description="confidence of one event of this type",
     )
     checkpoint_interval: int = Field(5, ge=1)
-    checkpoint_dir: str | None = Field(None, description="default: <lake>/checkpoints/als")
+    checkpoint_dir: str | None = Field(None, description="default: checkpoints/als below lake.path")
     blocks: int = Field(4, ge=1, description="of users and of items; another number gives another rounding")
     seed: int = 17
 
@@ -149,7 +151,7 @@ class Evaluate(Section):
 
 class Tracking(Section):
     enabled: bool = True
-    uri: str | None = Field(None, description="MLflow server; default: sqlite and a folder inside the lake")
+    uri: str | None = Field(None, description="MLflow server; default: sqlite and a folder beside models and reports")
     experiment: str | None = Field(None, description="default: the configuration's name")
     required: bool = Field(
         False, description="true: a stage fails where MLflow does; false: it says so and goes on, untracked"
@@ -212,6 +214,16 @@ class Settings(Section):
                 f"lake.path is {self.lake.path}, and the two-tower trainer finds no table below a folder that has a "
                 "percent sign before two hexadecimal digits in its name. Rename the folder, or name another"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _faiss_knows_the_index(self) -> Settings:
+        if self.recommend.search == "faiss":
+            from sparkrec.retrieval import indexes  # only here: faiss is no small thing to load
+
+            widths = {"als": self.als.rank, "two_tower": self.two_tower.width}
+            for width in {widths[model] for model in widths if self.uses(model)}:
+                indexes.check(width, self.recommend.faiss)
         return self
 
     def uses(self, model: str) -> bool:

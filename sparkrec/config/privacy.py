@@ -14,7 +14,10 @@ class Privacy(Section):
         False, description="user, session and order ids become keyed hashes at ingest; fields nobody reads are dropped"
     )
     scrub: bool = Field(False, description="e-mail addresses, phone and card numbers in free text are taken out")
-    key_file: str | None = Field(None, description="file of the key; default: <lake>.key, made on first use")
+    key_file: str | None = Field(
+        None,
+        description="file of the key; default: the name of the lake's folder with .key behind it, made on first use",
+    )
     key_env: str = Field(
         "SPARKREC_PRIVACY_KEY", description="environment variable that holds the key instead, where it is set"
     )

@@ -14,7 +14,7 @@ class Tastes(Section):
 
     by: Literal["category", "brand"] = Field("category", description="what a kind is; of categories the whole path")
     width: int = Field(
-        64, ge=1, le=1000, description="kinds with the most events; all others are one more, as far as there are any"
+        63, ge=1, le=1000, description="kinds with the most events; all others are one more, as far as there are any"
     )
     prior: float = Field(
         30.0, gt=0, description="an item's audience counts as if so many more events had come with the shop's shares"

@@ -14,7 +14,7 @@ def measured(run: Run, holdout: DataFrame) -> tuple[list[Comparison], int]:
     """What was measured of new users and of new items, and how many new items there are; nothing if it is off."""
     if not run.settings.evaluate.newcomers:
         return [], 0
-    shop = Shop(run)
+    shop = Shop(run, few=True)
     users, items = newcomers.measured(run, shop, holdout), new_items.measured(run, shop, holdout)
     found = [part for part in (users, items[0] if items else None) if part is not None]
     return found, items[1] if items else 0

@@ -31,8 +31,8 @@ from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.csr import pairs
+from sparkrec.retrieval.divergence import jensen_shannon
 from sparkrec.retrieval.reranking import Policy
-from sparkrec.retrieval.similarity import jensen_shannon
 from sparkrec.retrieval.topk import Csr
 
 WEIGHTS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)

@@ -118,9 +118,11 @@ def _folders(run: Run, old: AbstractSet[str], dry_run: bool) -> list[str]:
     found = []
     for parts in _FOLDERS:
         root = run.folder(*parts)
-        for name in old & {place.name for place in root.iterdir()} if root.is_dir() else ():
+        for name in old & {place.name for place in root.iterdir() if place.is_dir()} if root.is_dir() else ():
             found.append("/".join([*parts, name]))
-            if not dry_run:
+            if not dry_run and (root / name).is_symlink():
+                (root / name).unlink()
+            elif not dry_run:
                 shutil.rmtree(root / name)
     return sorted(found)
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import uuid
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkrec.errors import ConfigError
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+_MARK = ".lake"
+_NO_TABLES = ("models", "reports", "mlruns", "mlflow.db")
 
 
 def by_path(place: str) -> Path | None:
@@ -43,3 +51,34 @@ def _store(uri: str) -> tuple[FileSystem, str]:
     from pyarrow.fs import FileSystem
 
     return FileSystem.from_uri(uri)
+
+
+def take_possession(folder: Path, lake: str) -> None:
+    """Notes in a folder for what is no table (``lake.files``) whose it is: lakes that share one would mix their runs.
+
+    Raises
+    ------
+    ConfigError
+        It is another lake's, or models and reports of this one lie elsewhere.
+    """
+    beside = by_path(lake)
+    own = str(beside or for_python(lake.rstrip("/")))
+    left = [beside / name for name in _NO_TABLES if (beside / name).exists()] if beside and beside != folder else []
+    if left:
+        raise ConfigError(
+            f"lake.files is {folder}, and {left[0]} still lies where such things are kept without it: erasures and "
+            f"maintenance would not find it. Move it into {folder}, or take lake.files out."
+        )
+    mark = folder / _MARK
+    if not mark.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{_MARK}.{uuid.uuid4().hex}"
+        temporary.write_text(own + "\n", encoding="utf-8")
+        with suppress(FileExistsError):  # somebody was faster: theirs counts
+            os.link(temporary, mark)
+        temporary.unlink()
+    if (found := mark.read_text(encoding="utf-8").strip()) != own:
+        raise ConfigError(
+            f"The folder {folder} (lake.files) is that of the lake {found}, and this one is {own}: their runs have the "
+            f"same names. Give each lake a folder of its own, or correct {mark} if the lake has moved."
+        )

@@ -1,1 +1,1 @@
-"""Models: popularity, ALS, two-tower."""
+"""Models: popularity, tastes, ALS, two-tower."""

@@ -90,22 +90,23 @@ def kinds(met: DataFrame, items: DataFrame, settings: Tastes) -> Kinds:
 
 
 def of_users(met: DataFrame, items: DataFrame, kinds: Kinds, settings: Tastes) -> DataFrame:
-    """User index and vector (double): p of every user who has met an item of a kind."""
+    """User index and the shares p by kind that are not 0, of every user who has met an item of a kind."""
     known = items.select(c.ITEM_INDEX, kinds.of(_code(settings)).alias(_KIND)).where(F.col(_KIND).isNotNull())
     totals = met.join(known, c.ITEM_INDEX).groupBy(c.USER_INDEX, _KIND).agg(F.sum(c.SCORE).alias(c.SCORE))
     rows = totals.groupBy(c.USER_INDEX).agg(_collected(F.col(c.SCORE)), F.sum(c.SCORE).alias(_ALL))
-    return rows.select(c.USER_INDEX, F.transform(_dense(kinds), lambda score: score / F.col(_ALL)).alias(c.VECTOR))
+    shares = F.transform_values(_BY_KIND, lambda _, score: score / F.col(_ALL))
+    return rows.select(c.USER_INDEX, shares.alias(_BY_KIND))
 
 
-def user_vectors(vocabulary: DataFrame, tastes: DataFrame) -> DataFrame:
+def user_vectors(vocabulary: DataFrame, tastes: DataFrame, kinds: Kinds) -> DataFrame:
     """p of :func:`of_users` as vectors."""
     rows = vocabulary.select(c.USER_INDEX, c.USER_ID).join(tastes, c.USER_INDEX)
-    return rows.select(c.USER_INDEX, c.USER_ID, F.col(c.VECTOR).cast("array<float>").alias(c.VECTOR))
+    return rows.select(c.USER_INDEX, c.USER_ID, _dense(kinds).cast("array<float>").alias(c.VECTOR))
 
 
 def item_vectors(items: DataFrame, met: DataFrame, tastes: DataFrame, kinds: Kinds, settings: Tastes) -> DataFrame:
     """log q of every item of ``items``, gold.items. ``tastes`` is from :func:`of_users`."""
-    entries = tastes.select(c.USER_INDEX, F.posexplode(c.VECTOR).alias(_KIND, "_share")).where(F.col("_share") > 0)
+    entries = tastes.select(c.USER_INDEX, F.explode(_BY_KIND).alias(_KIND, "_share"))
     liked = met.join(entries, c.USER_INDEX).groupBy(c.ITEM_INDEX, _KIND)
     amounts = liked.agg(exact.sum_of(F.col(c.SCORE) * F.col("_share")).alias(c.SCORE))
     by_item = amounts.groupBy(c.ITEM_INDEX).agg(_collected(exact.total(c.SCORE)))

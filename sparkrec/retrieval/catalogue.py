@@ -3,7 +3,7 @@
 The driver streams the table to files a block at a time, puts the kernel's form beside them and hands them to Spark,
 which copies them to each machine once: its workers share the pages. What is on the driver's disk grows with the
 catalogue; in its memory are a few bytes of each item (length, order, known or not), and the vectors only as pages of a
-file.
+file. An index of faiss it builds in memory.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class ItemMatrix:
             if self.plan.probes:
                 centres += topk.pack(self._array(number, "centres")).parts
             if self.plan.index:
-                found.append(indexes.read(SparkFiles.get(f"{self.name}.{number}.faiss"), self.plan.index))
+                found.append(indexes.read(SparkFiles.get(f"{self.name}.{number}.faiss"), parts[-1], self.plan.index))
         return topk.Catalogue(self.vectors, tuple(parts), tuple(centres), self.plan.probes, tuple(found))
 
     @cached_property

@@ -16,10 +16,11 @@ from sparkrec.errors import DataError
 from sparkrec.features.neighbors import BOUGHT
 from sparkrec.retrieval import csr
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
+from sparkrec.retrieval.divergence import Distributions, least_divergent, roots
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.join import audience_of
 from sparkrec.retrieval.reranking import Policy
-from sparkrec.retrieval.similarity import least_divergent, nearest, roots, unit, widened
+from sparkrec.retrieval.similarity import nearest, unit, widened
 from sparkrec.retrieval.topk import top_k
 
 TOGETHER = "bought_together"
@@ -60,21 +61,24 @@ def similar_items(vectors: DataFrame, items: ItemMatrix, similarity: str, k: int
     """
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        compared = Distributions.of(items.vectors, items.allowed) if similarity == DIVERGENCE else None
         for batch in batches:
             for start in range(0, batch.num_rows, block):
-                yield _neighbors(batch.slice(start, block), items, similarity, k)
+                yield _neighbors(batch.slice(start, block), items, similarity, k, compared)
 
     return vectors.select(c.ITEM_INDEX, c.ITEM_ID, c.VECTOR).mapInArrow(kernel, _NEIGHBORS_DDL)
 
 
-def _neighbors(queries: pa.RecordBatch, items: ItemMatrix, similarity: str, k: int) -> pa.RecordBatch:
+def _neighbors(
+    queries: pa.RecordBatch, items: ItemMatrix, similarity: str, k: int, compared: Distributions | None
+) -> pa.RecordBatch:
     vectors = rectangle(queries.column(c.VECTOR), items.plan.width, f"vectors.items of '{items.model}'")
     itself = np.arange(len(vectors) + 1), queries.column(c.ITEM_INDEX).to_numpy()
     if similarity == "euclidean":
         found, distances = nearest(vectors[:, :-2], items.vectors, k, itself, items.allowed)
         scores: NDArray[np.floating] = -distances
-    elif similarity == DIVERGENCE:
-        found, divergences = least_divergent(vectors, items.vectors, k, itself, items.allowed)
+    elif compared is not None:
+        found, divergences = least_divergent(vectors, compared, k, itself)
         scores = 1 - divergences / np.log(2)
     else:
         found, scores = top_k(vectors, items.searchable, k, itself)

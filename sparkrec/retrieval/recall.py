@@ -16,7 +16,7 @@ from sparkrec.pipeline import Run
 from sparkrec.retrieval import filters, join, kernel
 from sparkrec.retrieval.catalogue import ItemMatrix
 from sparkrec.retrieval.filters import Audience
-from sparkrec.retrieval.kernel import I32
+from sparkrec.retrieval.kernel import F32
 from sparkrec.retrieval.reranking import Policy
 from sparkrec.retrieval.topk import Catalogue
 
@@ -73,11 +73,14 @@ def of_block(
     users: Audience, items: Catalogue, k: int, allowed: NDArray[np.bool_], hidden: NDArray[np.int64] | None
 ) -> tuple[int, int]:
     """How many places of the exact lists of a block of users the search of ``items`` finds, and how many there are."""
-    (found, _), (wanted, _) = (filters.search(users, how, k, allowed, hidden) for how in (items, items.exact))
-    return hits(found, wanted), int((wanted >= 0).sum())
+    (_, found), (_, wanted) = (filters.search(users, how, k, allowed, hidden) for how in (items, items.exact))
+    return reached(found, wanted), int((wanted > -np.inf).sum())
 
 
-def hits(found: I32, wanted: I32) -> int:
-    """Places of ``wanted`` [n, k] whose item is in the same row of ``found`` [n, k]; -1 is no item."""
-    rows = np.arange(len(found))[:, None].astype(np.int64) << 32
-    return int(np.isin((rows + wanted)[wanted >= 0], (rows + found)[found >= 0]).sum())
+def reached(found: F32, wanted: F32) -> int:
+    """In how many places stands what is as good as the last of the exact list; scores ``[n, k]``, -inf is no item.
+
+    Which of equal items stand in a list is a matter of their indices.
+    """
+    last = np.where(wanted > -np.inf, wanted, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    return int((found >= last).sum())

@@ -21,11 +21,13 @@ from sparkrec.retrieval.reranking import Policy
 class Shop:
     """The shop of a run. A model's items are brought to the executors when they are first asked for.
 
-    ``items`` : rows of gold.items of another time than now.
+    ``items`` : rows of gold.items of another time than now. ``few`` : for so few users that no cells and no index are
+    worth making.
     """
 
-    def __init__(self, run: Run, items: DataFrame | None = None) -> None:
+    def __init__(self, run: Run, items: DataFrame | None = None, few: bool = False) -> None:
         self.run, self.settings = run, run.settings.recommend
+        self._few = few
         self.items = run.read(schemas.GOLD_ITEMS) if items is None else items
         self.named = rules.read_lists(run)
         self.shelf = rules.offered(self.items, self.settings, self.named)
@@ -56,7 +58,7 @@ class Shop:
         """The model's items, searched as ``recommend.search`` says; the fallbacks' exactly."""
         if model not in self._matrices:
             settings = self.settings
-            search = "exact" if model in (popularity.NAME, segments.NAME) else settings.search
+            search = "exact" if self._few or model in (popularity.NAME, segments.NAME) else settings.search
             probes, index = settings.probes * (search == "cells"), settings.faiss if search == "faiss" else None
             self._matrices[model] = catalogue.publish(
                 self.stocked, self.vectors(model), model, settings.memory_mb, probes, index

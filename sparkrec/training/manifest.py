@@ -81,10 +81,9 @@ def of_table(path: str, version: int, name: str, ranks: int) -> Manifest:
 
 
 def _plain(file: str, table: str) -> str:
-    """A local file by its path: deltalake gives the table's folder percent-encoded, and what lies in it as it is."""
-    folder = urlsplit(table).path
-    local = "://" not in file and file.startswith(folder)
-    return unquote(folder) + file[len(folder) :] if local else file
+    """A file by its path or URI: deltalake gives the table's folder percent-encoded, and what lies in it as it is."""
+    folder = table if "://" in file else urlsplit(table).path
+    return unquote(folder) + file[len(folder) :] if file.startswith(folder) else file
 
 
 def _pieces(path: str) -> list[Piece]:

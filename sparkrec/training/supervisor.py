@@ -109,12 +109,18 @@ def _prepare(plan: Plan, say: Callable[[str], None]) -> None:
 
 def _from_where(plan: Plan) -> str:
     """Where the next attempt starts. Whether a checkpoint is whole the ranks find out, and say."""
-    some = checkpoint.any_in(plan.path("checkpoints"))
+    try:
+        some = checkpoint.any_in(plan.path("checkpoints"))
+    except OSError:  # the store is away, which may be why this is asked
+        return "from the last checkpoint, if there is one"
     return "from the last checkpoint" if some else "from the beginning, because no checkpoint has been written yet"
 
 
 def _attempt(plan: Plan, listen: Listener, deadline: float, check: Callable[[], None]) -> dict[str, Any]:
-    shutil.rmtree(plan.path("ranks"), ignore_errors=True)  # what a late rank keeps there is not listened to
+    old = plan.path(f".ranks.{uuid.uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError):  # all at once: a late rank must not find its file again
+        os.rename(plan.path("ranks"), old)
+    shutil.rmtree(old, ignore_errors=True)
     token = uuid.uuid4().hex
     plan = replace(plan, attempt=token)
     path, result = plan.save(), plan.path("result.json")

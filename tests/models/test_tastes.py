@@ -40,7 +40,7 @@ def vectors(shop, settings, half_life_days=None):
     met = tastes.met(sequences, half_life_days)
     kinds = tastes.kinds(met, items, settings)
     liked = tastes.of_users(met, items, kinds, settings)
-    users = tastes.user_vectors(vocabulary, liked).collect()
+    users = tastes.user_vectors(vocabulary, liked, kinds).collect()
     found = tastes.item_vectors(items, met, liked, kinds, settings).collect()
     p = {row[c.USER_ID]: row[c.VECTOR] for row in users}
     return kinds, p, {row[c.ITEM_ID]: np.exp(row[c.VECTOR]).tolist() for row in found}

@@ -8,7 +8,7 @@ import pytest
 from sparkrec.retrieval import cells, kernel, topk
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.planner import plan
-from sparkrec.retrieval.recall import hits, of_block
+from sparkrec.retrieval.recall import of_block, reached
 
 pytestmark = pytest.mark.unit
 
@@ -64,11 +64,13 @@ def test_all_cells_are_the_exact_search_to_the_bit(problem):
 
 def test_few_cells_find_most_and_bend_nothing(problem):
     users, items, seen, allowed = problem
-    wanted, _ = topk.top_k(users, items, K, seen, allowed)
+    wanted, best = topk.top_k(users, items, K, seen, allowed)
     shares = []
     for probes in (1, 4, 12):
         indices, scores = topk.top_k(users, in_cells(items, allowed, 40, probes), K, seen)
-        shares.append(hits(indices, wanted) / wanted.size)
+        shares.append(reached(scores, best) / wanted.size)
+        both = [len(set(a) & set(b)) / K for a, b in zip(indices, wanted, strict=True)]
+        assert shares[-1] == pytest.approx(np.mean(both))
         rows = np.repeat(np.arange(200), K)
         np.testing.assert_array_equal(scores.reshape(-1), topk.exact_scores(users, items, rows, indices.reshape(-1)))
         assert (np.diff(scores, axis=1) <= 0).all()
@@ -97,8 +99,12 @@ def test_cells_of_nothing_give_empty_lists():
     assert (scores == -np.inf).all()
 
 
-def test_hits_are_counted_within_a_list():
-    assert hits(np.array([[1, 2, -1], [3, 4, 5]]), np.array([[2, 9, 3], [5, 4, -1]])) == 3
+def test_what_is_as_good_as_the_last_of_the_exact_list_is_found():
+    none = -np.inf
+    found = np.array([[0.9, 0.5, 0.5], [0.7, 0.6, none], [none, none, none]])
+    wanted = np.array([[0.9, 0.8, 0.5], [0.7, 0.65, none], [none, none, none]])
+    assert reached(found, wanted) == 3 + 1 + 0
+    assert reached(np.zeros((0, 3)), np.zeros((0, 3))) == 0
 
 
 def test_what_is_found_is_counted_through_rules_and_subsets(problem):

@@ -8,7 +8,7 @@ import pytest
 from sparkrec.config.recommend import Faiss
 from sparkrec.errors import ConfigError
 from sparkrec.retrieval import indexes, kernel, topk
-from sparkrec.retrieval.recall import hits
+from sparkrec.retrieval.recall import reached
 
 pytestmark = pytest.mark.unit
 
@@ -35,16 +35,22 @@ def indexed(folder, items, allowed, how, parts=2):
     for number, part in enumerate(plain.parts):
         file = folder / f"{number}.faiss"
         indexes.write(part.vectors, part.order[part.order >= 0], how, file)
-        found.append(indexes.read(str(file), how))
+        found.append(indexes.read(str(file), part, how))
     return topk.Catalogue(items, plain.parts, indexes=tuple(found))
 
 
 @pytest.mark.parametrize(
     ("index", "parameters"),
-    [("HNSW16", "efSearch=64"), ("IVF32,Flat", "nprobe=8"), ("SQ8", ""), ("PQ8x4fs", ""), ("Flat", "")],
-)
-def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, index, parameters):
+    [
+        ("HNSW16", "efSearch=64"), ("IVF32,Flat", "nprobe=8"), ("SQ8", ""), ("PQ8x4fs", ""), ("Flat", ""),
+        ("HNSW16_SQ8", "efSearch=64"), ("IVF16,PQ8x4fs", "nprobe=8"),
+    ],
+)  # fmt: skip
+def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, monkeypatch, index, parameters):
+    import faiss
+
     users, items, seen, allowed = problem
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 0)
     some = np.random.default_rng(5).random(M) < 0.7
     catalogue = indexed(tmp_path, items, allowed, Faiss(index=index, parameters=parameters, candidates=4))
     found, scores = topk.top_k(users, catalogue, K, seen, some)
@@ -54,10 +60,15 @@ def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, index,
     assert (allowed & some)[found].all()
     for user, row in enumerate(found):
         assert not np.isin(row, seen[1][seen[0][user] : seen[0][user + 1]]).any()
-    wanted, _ = topk.top_k(users, items, K, seen, allowed & some)
-    assert hits(found, wanted) / wanted.size > 0.9
+    wanted, best = topk.top_k(users, items, K, seen, allowed & some)
+    assert reached(scores, best) / wanted.size > 0.9
     if index == "Flat":
         np.testing.assert_array_equal(found, wanted)
+    for size in (1, 7, 25):
+        for start in range(0, N, size):
+            block = slice(start, start + size)
+            part = seen[0][start : start + len(users[block]) + 1], seen[1]
+            np.testing.assert_array_equal(topk.top_k(users[block], catalogue, K, part, some)[0], found[block])
 
 
 def test_who_is_left_with_too_few_is_searched_for_exactly(problem, tmp_path):
@@ -92,13 +103,22 @@ def test_the_same_items_give_the_same_index(problem, tmp_path):
         assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+def test_who_has_met_a_large_part_of_the_shop_is_searched_for_exactly(problem, tmp_path, monkeypatch):
+    users, items, _, allowed = problem
+    seen = np.array([0, 1000]), np.random.default_rng(7).permutation(M)[:1000]
+    catalogue = indexed(tmp_path, items, allowed, Faiss(index="HNSW16"), parts=1)
+    monkeypatch.setattr(indexes.Index, "_proposed", lambda *_: pytest.fail("the index was asked"))
+    found, wanted = (topk.top_k(users[:1], how, K, seen) for how in (catalogue, catalogue.exact))
+    np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [
         ({"index": "HNSX"}, "'HNSX' with parameters ''.*could not parse"),
         ({"index": "SQ8", "parameters": "nprobe=3"}, "'nprobe=3'.*could not set parameter nprobe"),
         ({"index": "PQ7"}, "width 16"),
-        ({"index": "IVF5000,Flat"}, "over 3,000 vectors"),
+        ({"index": "IVF5000,Flat"}, "of 3,000 vectors"),
     ],
 )
 def test_an_index_that_faiss_cannot_make_is_named(problem, tmp_path, how, said):

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import asdict
 
+import object_store
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from sparkrec import columns as c
 from sparkrec import schemas
-from sparkrec.training.manifest import Manifest, Piece, deal, of_table, open_file
+from sparkrec.training.manifest import Manifest, Piece, deal, of_table, open_file, read
 
 PIECES = st.lists(st.integers(0, 1000), max_size=30).map(
     lambda rows: [Piece(f"f{i % 3}", i // 3, n) for i, n in enumerate(rows)]
@@ -85,3 +86,15 @@ def test_the_pinned_version_is_read_and_not_the_newest(make_run):
             with open_file(piece.path) as file:
                 index += pq.ParquetFile(file).read_row_group(piece.row_group, columns=[name])[name].to_pylist()
         assert sorted(index) == list(range(expected))
+
+
+def test_a_table_in_a_store_is_read_by_its_protocol(tmp_path, monkeypatch):
+    table = tmp_path / "grün é" / "sequences"
+    write_deltalake(str(table), pa.table({"a": [1, 2, 3], "p": ["x y", "x y", "z"]}), partition_by=["p"])
+    with object_store.served(tmp_path) as (environment, keys):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        found = of_table(f"s3a://{object_store.BUCKET}/grün é/sequences", 0, "gold.sequences", 2)
+        rows = [read(piece, ["a"])["a"].to_pylist() for pieces in found.ranks for piece in pieces]
+    assert sorted(rows) == [[1, 2], [3]]
+    assert {key.rpartition(".")[2] for key in keys} == {"json", "parquet"}
