@@ -60,6 +60,8 @@ class Shop:
             settings = self.settings
             search = "exact" if self._few or model in (popularity.NAME, segments.NAME) else settings.search
             probes, index = settings.probes * (search == "cells"), settings.faiss if search == "faiss" else None
+            if search != "exact":
+                self.run.say(f"{model}: making {f'the index {index.index}' if index else 'cells'} of its items")
             self._matrices[model] = catalogue.publish(
                 self.stocked, self.vectors(model), model, settings.memory_mb, probes, index
             )
