@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,9 +73,7 @@ def take_possession(folder: Path, lake: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f"{_MARK}.{uuid.uuid4().hex}"
         temporary.write_text(own + "\n", encoding="utf-8")
-        with suppress(FileExistsError):  # somebody was faster: theirs counts
-            os.link(temporary, mark)
-        temporary.unlink()
+        os.replace(temporary, mark)  # whole, and also where a mounted store has no links
     if (found := mark.read_text(encoding="utf-8").strip()) != own:
         raise ConfigError(
             f"The folder {folder} (lake.files) is that of the lake {found}, and this one is {own}: their runs have the "

@@ -41,7 +41,7 @@ class Plan:
         if self.index is None:
             return f"{self.probes} of {self.cells} cells"
         tuned = f" with {self.index.parameters}" if self.index.parameters else ""
-        return f"faiss's {self.index.index}{tuned}, {self.index.candidates:g} candidates a place"
+        return f"faiss's {self.index.index}{tuned}, {self.index.candidates:g} × k candidates"
 
     @property
     def effort(self) -> str:

@@ -30,7 +30,7 @@ def toy(spark):
     tastes = spark.createDataFrame(vectors[:200][::-1], f"{c.USER_INDEX} int, {c.VECTOR} array<float>")
     items = [
         catalogue.publish(catalogue.stocked(shelf), spark.createDataFrame(vectors, named), "toy", *how)
-        for how in ((), (0.015,), (1, 1), (0.015, 0, Faiss(index="SQ8", candidates=3)))
+        for how in ((), (0.015,), (1, 1), (0.015, 0, Faiss(index="SQ8", candidates=1)))
     ]
     return join.with_vectors(users, tastes).persist(), items
 
@@ -69,9 +69,9 @@ def test_an_approximate_search_is_measured_and_refused_when_it_finds_too_little(
 def test_an_index_of_each_part_proposes_and_the_lists_are_scored_exactly(toy):
     frame, (whole, _, _, codes) = toy
     assert codes.plan.parts == 3
-    assert "in 3 parts, one after the other, approximate: faiss's SQ8, 3 candidates a place" in str(codes.plan)
+    assert "in 3 parts, one after the other, approximate: faiss's SQ8, 1 × k candidates" in str(codes.plan)
     exact = rows(join.similarity_join(frame, whole, whole, 10, 4096).rows())
-    assert rows(join.similarity_join(frame, codes, codes, 10, 70).rows()) == exact, "30 by codes of 8 bits hold the 10"
+    assert rows(join.similarity_join(frame, codes, codes, 10, 70).rows()) == exact, "16 by codes of 8 bits hold the 10"
     assert recall.measured(frame, codes, 10, 1.0, Policy(Recommend())) == 1.0
 
 
