@@ -9,13 +9,16 @@ from pyspark.sql import DataFrame
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.lake.blocks import Blocks
-from sparkrec.models import popularity, segments
+from sparkrec.models import popularity, segments, tastes
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import segments as segment_users
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.catalogue import ItemMatrix, Shelf
 from sparkrec.retrieval.reranking import Policy
+
+#: Their vectors are amounts and shares of kinds, not directions: cells and graphs lose their way among them.
+_COUNTED = (popularity.NAME, segments.NAME, tastes.NAME)
 
 
 class Shop:
@@ -55,10 +58,10 @@ class Shop:
         return self.run.read(schemas.VECTORS_ITEMS, {c.RUN_ID: self.run.run_id, c.MODEL: model})
 
     def matrix(self, model: str) -> ItemMatrix:
-        """The model's items, searched as ``recommend.search`` says; the fallbacks' exactly."""
+        """The model's items, searched as ``recommend.search`` says; of models that count always exactly."""
         if model not in self._matrices:
             settings = self.settings
-            search = "exact" if self._few or model in (popularity.NAME, segments.NAME) else settings.search
+            search = "exact" if self._few or model in _COUNTED else settings.search
             probes, index = settings.probes * (search == "cells"), settings.faiss if search == "faiss" else None
             if search != "exact":
                 self.run.say(f"{model}: making {f'the index {index.index}' if index else 'cells'} of its items")
