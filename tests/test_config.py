@@ -108,6 +108,18 @@ def test_a_relative_lake_is_made_absolute_and_a_uri_is_left(base: Path, tmp_path
     assert config.load([base], ["lake.path=s3a://a/b", "lake.files=c"]).lake.path == "s3a://a/b"
 
 
+def test_an_index_that_faiss_does_not_know_is_refused_before_anything_runs(base: Path) -> None:
+    faiss, effort = ["recommend.search=faiss"], "recommend.faiss.parameters=efSearch=64"
+    assert config.load([base], [*faiss, effort, "recommend.faiss.index=HNSW16"]).recommend.faiss.index == "HNSW16"
+    with pytest.raises(
+        ConfigError, match=r"'HNSX' with parameters 'efSearch=64' of vectors of width 8: could not parse"
+    ):
+        config.load([base], [*faiss, effort, "recommend.faiss.index=HNSX"])
+    with pytest.raises(ConfigError, match=r"PQ32.* of width 30: "):  # of ALS, while the two-tower model's would do
+        config.load([base], [*faiss, "recommend.faiss.index=PQ32", "als.rank=30", "two_tower.width=32"])
+    assert config.load([base], ["recommend.faiss.index=HNSX"]).recommend.search == "exact"
+
+
 def test_what_is_no_table_needs_a_folder(base: Path) -> None:
     for wrong in (["lake.path=s3a://a/b"], ["lake.path=/mnt/a", "lake.files=hdfs://n1/b"]):
         with pytest.raises(ConfigError, match=r"(s3a://a/b|hdfs://n1/b)\. Tables may .*: set lake\.files to a folder"):

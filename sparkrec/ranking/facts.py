@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from sparkrec import columns as c
 from sparkrec.features.neighbors import SEEN
 from sparkrec.models import popularity
-from sparkrec.retrieval.traits import ItemColumns
+from sparkrec.retrieval.item_columns import ItemColumns
 
 _EXACT = "decimal(38,6)"  # sums of decimals are the same in any order
 _NEIGHBORS, _COSINES = "_neighbors", "_cosines"

@@ -24,7 +24,7 @@ from sparkrec.persistence import persisted
 from sparkrec.ranking import facts, past
 from sparkrec.ranking.facts import ItemFacts
 from sparkrec.ranking.past import Past
-from sparkrec.retrieval import embed, traits
+from sparkrec.retrieval import embed, item_columns
 from sparkrec.training.driver import chosen_folder
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Known:
             run.settings.ranker.half_life_days,
             run.settings.features.neighbors,
         )
-        return ItemFacts(traits.spread(frame))
+        return ItemFacts(item_columns.spread(frame))
 
 
 def models(run: Run) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from sparkrec.ranking.second_stage import SecondStage
 from sparkrec.ranking.serving import stage_of
 from sparkrec.ranking.trees import Trees
 from sparkrec.retrieval import rules
-from sparkrec.retrieval.catalogue import record_batches
+from sparkrec.retrieval.item_columns import record_batches
 from sparkrec.retrieval.shop import Shop
 from sparkrec.training import order
 

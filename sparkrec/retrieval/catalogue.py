@@ -8,11 +8,8 @@ file. An index of faiss it builds in memory.
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +26,7 @@ from sparkrec import columns as c
 from sparkrec.errors import DataError
 from sparkrec.retrieval import cells, indexes, kernel, topk
 from sparkrec.retrieval.indexes import Index
+from sparkrec.retrieval.item_columns import ItemColumns, kept_folder, record_batches, spread
 from sparkrec.retrieval.kernel import Packed
 from sparkrec.retrieval.planner import Plan, plan
 
@@ -41,30 +39,18 @@ MEMORY_MB = 8192
 _PACKED = ("rows", "order", "starts", "sizes")  # the fields of kernel.Packed beside the vectors
 
 
-@dataclass(frozen=True)
-class Shelf:
-    """The shop's items on this machine, whatever the model; opened where it is first used, on driver or executor."""
-
-    name: str
-    items: int
+class Shelf(ItemColumns):
+    """The shop's items, whatever the model."""
 
     @cached_property
     def ids(self) -> pa.ChunkedArray:
         """``[m]`` item ids by item index."""
-        return self._table[c.ITEM_ID]
+        return self.texts(c.ITEM_ID)
 
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:
         """``[m]``: the item may be recommended."""
-        return np.asarray(self._table[ALLOWED].to_numpy())
-
-    @cached_property
-    def _table(self) -> pa.Table:
-        with pa.memory_map(SparkFiles.get(f"{self.name}.arrow")) as source:
-            return pa.ipc.open_stream(source).read_all()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"name": self.name, "items": self.items}  # what is open stays on its machine
+        return self.column(ALLOWED)
 
 
 @dataclass(frozen=True)
@@ -136,11 +122,7 @@ def stocked(catalogue: DataFrame) -> Shelf:
     DataError
         The item indices have gaps.
     """
-    folder, name = _folder("shelf"), f"shelf-{uuid.uuid4().hex}"
-    rows = catalogue.select(c.ITEM_INDEX, c.ITEM_ID, ALLOWED).orderBy(c.ITEM_INDEX)
-    count = _write_shelf(record_batches(rows), folder / f"{name}.arrow")
-    catalogue.sparkSession.sparkContext.addFile(str(folder / f"{name}.arrow"))
-    return Shelf(name, count)
+    return Shelf(spread(catalogue.select(c.ITEM_INDEX, c.ITEM_ID, ALLOWED)))
 
 
 def publish(
@@ -179,7 +161,7 @@ def publish(
             f"The model '{model}' has no item vectors in this run. Run the stage that trains it first, or take it out "
             "of recommend.models."
         )
-    folder, name = _folder("items"), f"{model}-{uuid.uuid4().hex}"
+    folder, name = kept_folder("items"), f"{model}-{uuid.uuid4().hex}"
     chosen = plan(shelf.items, int(first[0]), memory_mb, probes, index)
     known = _write_vectors(record_batches(vectors.select(c.ITEM_INDEX, c.VECTOR)), chosen, folder / name)
     np.save(folder / f"{name}.allowed.npy", known & shelf.allowed)
@@ -187,27 +169,6 @@ def publish(
     for file in sorted(folder.iterdir()):
         vectors.sparkSession.sparkContext.addFile(str(file))
     return ItemMatrix(model, name, chosen, shelf)
-
-
-def _folder(what: str) -> Path:
-    """Kept until this process ends: an executor that joins later fetches every file that was ever added."""
-    folder = Path(tempfile.mkdtemp(prefix=f"sparkrec-{what}-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
-    """A DataFrame's rows in order as Arrow batches; the driver holds one partition at a time."""
-
-    def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            yield pa.RecordBatch.from_arrays([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
-
-    for row in frame.mapInArrow(pack, "packed binary").toLocalIterator():
-        yield from pa.ipc.open_stream(row["packed"])
 
 
 def rectangle(lists: pa.Array, width: int, what: str) -> NDArray[np.float32]:
@@ -245,23 +206,6 @@ def _write_vectors(batches: Iterator[pa.RecordBatch], plan: Plan, name: Path) ->
         )
     matrix.flush()
     return known
-
-
-def _write_shelf(batches: Iterator[pa.RecordBatch], file: Path) -> int:
-    """Ids and :data:`ALLOWED` into an Arrow file; how many there are."""
-    schema, done = pa.schema([(c.ITEM_ID, pa.string()), (ALLOWED, pa.bool_())]), 0
-    with pa.ipc.new_stream(str(file), schema) as writer:
-        for batch in batches:
-            index = batch.column(c.ITEM_INDEX).to_numpy()
-            if not np.array_equal(index, np.arange(done, done + len(index))):
-                raise DataError(
-                    f"gold.items does not hold every item index from 0 on once: after {done} rows come "
-                    f"{index[:3].tolist()}. Run featurize again."
-                )
-            ids, allowed = batch.column(c.ITEM_ID).cast(pa.string()), batch.column(ALLOWED).cast(pa.bool_())
-            writer.write_batch(pa.RecordBatch.from_arrays([ids, allowed], schema=schema))
-            done += len(index)
-    return done
 
 
 def _pack(plan: Plan, name: Path) -> None:

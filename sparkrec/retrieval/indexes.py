@@ -74,7 +74,7 @@ def write(vectors: F32, items: I32, how: Faiss, file: Path) -> None:
 
     index, random = _empty(vectors.shape[1], how), np.random.default_rng(0)
     sample = np.sort(random.choice(items, min(len(items), _SAMPLE), replace=False))
-    with _one_thread():  # threads that build a graph together build another one each time
+    with _one_thread():  # so that it cannot depend on how many there are
         try:
             if len(items):
                 index.train(np.ascontiguousarray(vectors[sample]))

@@ -31,7 +31,7 @@ _DAYS, _DAY = "memory_days", 86_400
 def write(run: Run, plan: Plan) -> None:
     """The days of all items, for the ranks; nothing where validation does not ask, or nothing is forgotten."""
     from sparkrec import schemas
-    from sparkrec.retrieval import rules, traits
+    from sparkrec.retrieval import item_columns, rules
 
     if (wanted := _wanted(plan)) is None or (path := _path(plan, wanted)).exists():
         return
@@ -40,7 +40,7 @@ def write(run: Run, plan: Plan) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        traits.write(items.select(c.ITEM_INDEX, days), temporary)
+        item_columns.write(items.select(c.ITEM_INDEX, days), temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import pytest
 
 from sparkrec.config.recommend import Faiss
 from sparkrec.errors import ConfigError
-from sparkrec.retrieval import indexes, kernel, topk
+from sparkrec.retrieval import indexes, topk
 from sparkrec.retrieval.recall import reached
 
 pytestmark = pytest.mark.unit
@@ -46,11 +46,8 @@ def indexed(folder, items, allowed, how, parts=2):
         ("HNSW16_SQ8", "efSearch=64"), ("IVF16,PQ8x4fs", "nprobe=8"),
     ],
 )  # fmt: skip
-def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, monkeypatch, index, parameters):
-    import faiss
-
+def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, index, parameters):
     users, items, seen, allowed = problem
-    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 0)
     some = np.random.default_rng(5).random(M) < 0.7
     catalogue = indexed(tmp_path, items, allowed, Faiss(index=index, parameters=parameters, candidates=4))
     found, scores = topk.top_k(users, catalogue, K, seen, some)
@@ -64,11 +61,42 @@ def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, monkey
     assert reached(scores, best) / wanted.size > 0.9
     if index == "Flat":
         np.testing.assert_array_equal(found, wanted)
-    for size in (1, 7, 25):
-        for start in range(0, N, size):
-            block = slice(start, start + size)
-            part = seen[0][start : start + len(users[block]) + 1], seen[1]
-            np.testing.assert_array_equal(topk.top_k(users[block], catalogue, K, part, some)[0], found[block])
+
+
+def in_blocks(users, catalogue, seen, size):
+    """Lists of all users, so many asked for together."""
+    parts = []
+    for start in range(0, N, size):
+        block = users[start : start + size]
+        parts.append(topk.top_k(block, catalogue, K, (seen[0][start : start + len(block) + 1], seen[1]))[0])
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize(("index", "parameters"), [("HNSW4", "efSearch=1"), ("IVF64,Flat", ""), ("IVF64,PQ4x4fs", "")])
+def test_what_a_user_gets_does_not_depend_on_who_else_is_asked_for(problem, tmp_path, index, parameters):
+    """Poor indexes, asked for as little as may be: how much is proposed changes what is found."""
+    users, items, seen, allowed = problem
+    catalogue = indexed(tmp_path, items, allowed, Faiss(index=index, parameters=parameters, candidates=1))
+    alone = in_blocks(users, catalogue, seen, 1)
+    assert (alone != in_blocks(users, catalogue.exact, seen, 1)).any(), "it misses something"
+    for size in (7, 25, N):
+        np.testing.assert_array_equal(in_blocks(users, catalogue, seen, size), alone)
+
+
+def test_nor_on_how_many_are_multiplied_at_a_time(tmp_path, monkeypatch):
+    """Items so close that products of matrices, and of vectors, put others of them first."""
+    import faiss
+
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 1)
+    random = np.random.default_rng(8)
+    head = random.normal(size=64)
+    items = (head + 1e-6 * random.normal(size=(2000, 64))).astype(np.float32)
+    users = (head + random.normal(size=(N, 64))).astype(np.float32)
+    catalogue = indexed(tmp_path, items, np.ones(2000, bool), Faiss(index="Flat", candidates=1), parts=1)
+    seen = np.zeros(N + 1, np.int64), np.zeros(0, np.int64)
+    alone = in_blocks(users, catalogue, seen, 1)
+    for size in (7, N):
+        np.testing.assert_array_equal(in_blocks(users, catalogue, seen, size), alone)
 
 
 def test_who_is_left_with_too_few_is_searched_for_exactly(problem, tmp_path):
@@ -127,11 +155,16 @@ def test_an_index_that_faiss_cannot_make_is_named(problem, tmp_path, how, said):
         indexes.write(items, np.arange(M, dtype=np.int32), Faiss(**how), tmp_path / "index")
 
 
-def test_threads_are_given_back(problem, tmp_path):
+def test_threads_and_matrix_products_are_given_back(problem, tmp_path, monkeypatch):
     import faiss
 
-    before = faiss.omp_get_max_threads()
+    threads, before = faiss.omp_get_max_threads(), (3, 17)
+    faiss.omp_set_num_threads(3)
+    monkeypatch.setattr(faiss.cvar, "distance_compute_blas_threshold", 17)
     with pytest.raises(ConfigError):
-        indexes.write(problem[1], np.arange(9, dtype=np.int32), Faiss(index="?"), tmp_path / "index")
-    assert faiss.omp_get_max_threads() == before
-    assert kernel.units()
+        indexes.write(problem[1], np.arange(9, dtype=np.int32), Faiss(index="IVF10,Flat"), tmp_path / "index")
+    users, items, seen, allowed = problem
+    topk.top_k(users, indexed(tmp_path, items, allowed, Faiss(index="SQ8")), K, seen)
+    found = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
+    faiss.omp_set_num_threads(threads)
+    assert found == before

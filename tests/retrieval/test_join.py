@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 import handmade
 import numpy as np
 import pytest
+from joined import (
+    AS_OF,
+    GOLD,
+    ITEMS,
+    N_ITEMS,
+    N_USERS,
+    POSTAGE,
+    SAW_ALL,
+    SAW_ALL_BUT_TWO,
+    SOLD_OUT,
+    UNKNOWN_ITEMS,
+    UNKNOWN_USERS,
+    K,
+    best,
+    lists,
+    table,
+    tastes,
+    world,
+)  # fmt: skip
 
 from sparkrec import columns as c
 from sparkrec import schemas
@@ -22,37 +39,6 @@ from sparkrec.privacy import keys, protect, pseudonyms
 from sparkrec.retrieval import changes, products, rules
 
 pytestmark = pytest.mark.spark
-
-N_USERS, N_ITEMS, K, WIDTH = 40, 30, 5, 6
-UNKNOWN_USERS, UNKNOWN_ITEMS = {7, 39}, {3}  # ALS has no vector for them
-POSTAGE, SOLD_OUT = 11, 12
-SAW_ALL, SAW_ALL_BUT_TWO = 20, 21
-ITEMS = {POSTAGE: {c.FOR_SALE: False}, SOLD_OUT: {c.STOCK: 0.0}, 13: {c.STOCK: 2.0}}
-AS_OF = dt.datetime(1970, 1, 1, 0, 0, 10)  # events are a second apart
-GOLD = (schemas.GOLD_SEQUENCES, schemas.VOCABULARY_USERS, schemas.VOCABULARY_ITEMS, schemas.GOLD_ITEMS)
-
-
-def world():
-    """Users' events and the vectors of a model, drawn once."""
-    random = np.random.default_rng(5)
-    events = [
-        [(int(i), kind, t) for t, i in enumerate(random.choice(N_ITEMS, 8)) for kind in (c.VIEW,)] + [(0, c.SEARCH, 9)]
-        for _ in range(N_USERS)
-    ]
-    events[SAW_ALL] = [(i, c.PURCHASE, i) for i in range(N_ITEMS)]
-    events[SAW_ALL_BUT_TWO] = [(i, c.VIEW, i) for i in range(N_ITEMS) if i not in (1, 2)]
-    users = random.integers(-3, 4, (N_USERS, WIDTH)).astype(np.float32)  # whole numbers: many ties
-    items = random.integers(-3, 4, (N_ITEMS, WIDTH)).astype(np.float32)
-    return events, users, items
-
-
-def tastes():
-    """The brands of each user's views, in gold.users' columns; nobody knows those of users 5 and 6."""
-    found = {}
-    for user, events in enumerate(world()[0]):
-        brands, times = np.unique([i % 4 for i, kind, _ in events if kind != c.SEARCH], return_counts=True)
-        found[user] = {c.BRANDS: brands.tolist(), c.BRAND_SHARES: (times / times.sum()).tolist()}
-    return found | {user: {} for user in (5, 6)}
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +71,6 @@ def done(spark, tmp_path_factory):
     for run in runs:
         execute(recommend, run)
     return runs
-
-
-def table(run):
-    rows = run.lake.read(schemas.RECOMMENDATIONS, run.outputs["recommendations"]).collect()
-    return sorted(tuple(row.asDict().values()) for row in rows)
-
-
-def lists(run, model):
-    """Item indices of each user's list, with its source."""
-    found = {}
-    for _, name, user, _rank, item, _score, source, *_ in table(run):
-        if name == model:
-            found.setdefault(user, ([], source))[0].append(int(item[1:]))
-    return found
-
-
-def best(scores, seen, allowed):
-    return sorted((i for i in allowed if i not in seen), key=lambda i: (-scores[i], i))[:K]
 
 
 def test_equals_brute_force_with_the_fallback(done):
@@ -283,7 +251,7 @@ def test_lists_by_tastes_and_items_alike_by_them_equal_brute_force(done):
     """−KL of the user's brands from an item's, and Jensen-Shannon of items; of the four brands one is the rest."""
     settings, brands = done[0].settings.model_dump(), np.arange(N_ITEMS) % 4
     changed = {
-        "recommend": settings["recommend"] | {"models": ["popularity", "tastes"]},
+        "recommend": settings["recommend"] | {"models": ["popularity", "tastes"], "search": "faiss"},
         "tastes": {"by": "brand", "width": 3, "prior": 5, "own": 0.3}, "similar": {"k": 4, "models": ["tastes"]},
     }  # fmt: skip
     runs = {}
@@ -299,6 +267,7 @@ def test_lists_by_tastes_and_items_alike_by_them_equal_brute_force(done):
     liked = (times.T @ p + 5 * shop) / (times.sum(axis=0)[:, None] + 5)
     q = 0.7 * liked + 0.3 * (brands[:, None] == order)
     assert runs[train_popularity].counts["taste_kinds"] == 4
+    assert runs[recommend].details["search"]["tastes"]["plan"].endswith("whole, exact"), "whatever recommend.search is"
 
     offered = [i for i in range(N_ITEMS) if i not in (POSTAGE, SOLD_OUT)]
     found = lists(runs[recommend], "tastes")

@@ -145,8 +145,11 @@ def test_lists_of_a_few_events(settings, tmp_path):
         "n1,i3,view,2026-01-02 10:00:00,A\nn1,i0,cart,2026-01-01 10:00:00,\nn2,unheard,view,2026-01-01 10:00:00,B\n"
         "n3,unheard,view,2026-01-01 10:00:00,\nu0,i3,view,2026-01-01 10:00:00,A\n"
     )
+    approximate = settings.recommend.model_copy(update={"search": "faiss"})
+    settings = settings.model_copy(update={"recommend": approximate})
     run = Run(settings, "newcomers", arguments={"events": str(tmp_path / "events.csv")})
     execute(newcomers, run)
+    assert run.details["search"]["two_tower"]["plan"].endswith("whole, exact"), "no index is made for three"
     found = table(run, "newcomers")
     assert found["n1"][1] == {"two_tower"}
     assert len({0, 3} & set(found["n1"][0])) == 0
