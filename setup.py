@@ -1,5 +1,7 @@
 """The one part that is compiled: the scan of the similarity join. Everything else is in pyproject.toml."""
 
+from glob import glob
+
 from setuptools import Extension, setup
 
 NATIVE = "sparkrec/retrieval/native"
@@ -9,7 +11,7 @@ setup(
         Extension(
             "sparkrec.retrieval._scan",  # loaded by ctypes; it asks the CPU which of its instructions to use
             [f"{NATIVE}/scan.cpp"],
-            depends=[f"{NATIVE}/{name}.inc" for name in ("search", "unit_avx512", "unit_plain")],
+            depends=sorted(glob(f"{NATIVE}/*.inc")),
             extra_compile_args=["-std=c++17", "-O3", "-Wno-psabi", "-Wno-maybe-uninitialized"],
             language="c++",
         )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ALLOWED = "allowed"
 #: Of items that a machine holds at a time, unless configured.
 MEMORY_MB = 8192
-_PACKED = ("rows", "order", "starts", "sizes")  # the fields of kernel.Packed beside the vectors
+_PACKED = ("rows", "bytes", "order", "starts", "sizes")  # the fields of kernel.Packed beside the vectors
 
 
 class Shelf(ItemColumns):
@@ -220,9 +220,15 @@ def _pack(plan: Plan, name: Path) -> None:
             np.save(f"{name}.{number}.centres.npy", centres)
         else:
             order, starts = kernel.by_length(norms, kernel.width_of(plan.width), allowed[part])
-        rows = partial(np.lib.format.open_memmap, f"{name}.{number}.rows.npy", "w+", np.uint16)
-        packed = kernel.pack(vectors[part], order, starts, rows)
-        for field in _PACKED[1:]:
+        place = partial(_file, f"{name}.{number}")
+        packed = kernel.pack(vectors[part], order, starts, plan.exact, place)
+        for field in _PACKED[2:]:
             np.save(f"{name}.{number}.{field}.npy", getattr(packed, field))
         if plan.index:
             indexes.write(vectors[part], order[order >= 0], plan.index, Path(f"{name}.{number}.faiss"))
+
+
+def _file(name: str, field: str, shape: tuple[int, int], kind: type[np.generic]) -> NDArray[Any]:
+    """The memory of ``NAME.FIELD.npy``."""
+    array: NDArray[Any] = np.lib.format.open_memmap(f"{name}.{field}.npy", "w+", kind, shape)
+    return array

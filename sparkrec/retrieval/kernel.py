@@ -1,7 +1,7 @@
 """The native kernel of the similarity join: the packed form of an item matrix, and the search in it.
 
 ``native/scan.cpp`` is built when the package is installed and loaded here; it says how the search works. What a CPU
-has for products of bfloat16 decides the unit that does them, never the result.
+has for products of bytes and of bfloat16 decides the unit that does them, never the result.
 """
 
 from __future__ import annotations
@@ -25,13 +25,20 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 #: Item indices of user i: ``indices[indptr[i]:indptr[i + 1]]``, in any order.
 Csr = tuple[NDArray[np.integer], NDArray[np.integer]]
-#: Worst first, numbered as in ``scan.cpp``: float32 sums, those with AVX2, bfloat16 pairs of AVX-512, tiles of AMX.
-UNITS = ("generic", "avx2", "avx512_bf16", "amx_bf16")
+#: Gives the memory for a field: its name, shape and type.
+Place = Callable[[str, tuple[int, int], type[np.generic]], NDArray[Any]]
+#: Worst first, numbered as in ``scan.cpp``: float32 sums, those with AVX2, bytes with AVX-512, bfloat16 pairs beside
+#: them, tiles of AMX.
+UNITS = ("generic", "avx2", "avx512_vnni", "avx512_bf16", "amx_bf16")
 #: Set this to one of :data:`UNITS` to have that one and no other.
 VARIABLE = "SPARKREC_RETRIEVAL_UNIT"
 #: Items in a tile: blocks are filled up to whole tiles. The width of a row is a multiple of it, too.
 TILE = 32
 
+#: What an exact search looks at first, numbered as in ``scan.cpp``; the result is the same.
+LOOKS = ("measured", "words", "bytes")
+
+_LOOK = "measured"
 _CACHE = 512 << 10  # bytes of one block of items: it stays in the second-level cache while the users pass
 
 
@@ -45,16 +52,21 @@ class Packed:
         float32 ``[m, d]`` as they came, for the exact scores.
     rows
         ``[r, w]``: those that may be offered, in bfloat16 (as uint16), block after block, in whole tiles.
+    bytes
+        uint8 ``[r, w]``: the same in steps of the block's largest number by 127, 128 for zero. Or ``[0, w]``: there are
+        none.
     order
         int32 ``[r]``: the item of each row; -1 where a block's last tile is only filled up.
     starts
         int64 ``[blocks + 1]``: the row at which each block begins.
     sizes
-        float32 ``[3, blocks]``: the largest ‖v‖, ‖v'‖ and ‖v − v'‖ in each block, v' being v in bfloat16.
+        float32 ``[7, blocks]``: the largest ‖v‖, ‖v'‖ and ‖v − v'‖ in each block, v' being v in bfloat16; the same for v
+        in bytes; their step.
     """
 
     vectors: F32
     rows: NDArray[np.uint16]
+    bytes: NDArray[np.uint8]
     order: I32
     starts: I64
     sizes: F32
@@ -78,19 +90,24 @@ def by_length(norms: NDArray[np.floating], width: int, allowed: NDArray[np.bool_
     return order, np.append(np.arange(0, len(order), block), len(order)).astype(np.int64)
 
 
-def pack(
-    vectors: F32, order: I32, starts: I64, place: Callable[[tuple[int, int]], NDArray[np.uint16]] | None = None
-) -> Packed:
-    """The packed form of ``vectors``; ``place`` gives the memory for its rows, such as a file's."""
+def in_memory(_: str, shape: tuple[int, int], kind: type[np.generic]) -> NDArray[Any]:
+    """Memory for a field of :class:`Packed`."""
+    return np.empty(shape, kind)
+
+
+def pack(vectors: F32, order: I32, starts: I64, bytes: bool = True, place: Place = in_memory) -> Packed:
+    """The packed form of ``vectors``, in memory that ``place`` gives. ``bytes`` make a search in all blocks faster."""
     vectors = np.ascontiguousarray(vectors, np.float32)
     depth = vectors.shape[1]
-    shape = len(order), width_of(depth)
-    rows = np.empty(shape, np.uint16) if place is None else place(shape)
-    sizes = np.zeros((3, len(starts) - 1), np.float32)
+    width = width_of(depth)
+    rows = place("rows", (len(order), width), np.uint16)
+    coarse = place("bytes", (len(order) if bytes else 0, width), np.uint8)
+    sizes = np.zeros((7, len(starts) - 1), np.float32)
     _library().sparkrec_pack(
-        _of(vectors), depth, shape[1], _of(order), _of(starts), len(starts) - 1, _of(rows), *map(_of, sizes)
-    )
-    return Packed(vectors, rows, order, starts, sizes)
+        _of(vectors), depth, width, _of(order), _of(starts), len(starts) - 1, _of(rows),
+        _of(coarse) if bytes else None, _of(sizes), _of(sizes[6]),
+    )  # fmt: skip
+    return Packed(vectors, rows, coarse, order, starts, sizes)
 
 
 def search(
@@ -115,9 +132,10 @@ def search(
         _as(proposed, np.int32),
     )  # fmt: skip
     probes, proposals = (0 if array is None else array.shape[1] for array in (nearest, proposed))
-    request = _Request(_of(users), len(users), k, probes, proposals, *map(_of, held[1:]))
+    request = _Request(_of(users), len(users), k, probes, LOOKS.index(_LOOK), proposals, *map(_of, held[1:]))
     catalogue = _Catalogue(
-        _of(items.rows), _of(items.order), *map(_of, items.sizes), _of(items.vectors), _of(items.starts),
+        _of(items.rows), _of(items.bytes) if len(items.bytes) else None, _of(items.order), _of(items.sizes), _of(items.sizes[6]), _of(items.vectors),
+        _of(items.starts),
         len(items.rows), len(items.vectors), len(items.starts) - 1, items.rows.shape[1], users.shape[1],
     )  # fmt: skip
     indices, scores = np.empty((len(users), k), np.int32), np.empty((len(users), k), np.float32)
@@ -157,10 +175,7 @@ def best_unit() -> str:
 
 class _Catalogue(ctypes.Structure):
     _fields_ = (
-        *(
-            (name, ctypes.c_void_p)
-            for name in ("packed", "order", "norms", "rounded", "residuals", "vectors", "starts")
-        ),
+        *((name, ctypes.c_void_p) for name in ("words", "bytes", "order", "sizes", "steps", "vectors", "starts")),
         *((name, ctypes.c_int64) for name in ("rows", "items", "blocks")),
         *((name, ctypes.c_int32) for name in ("width", "depth")),
     )
@@ -170,7 +185,7 @@ class _Request(ctypes.Structure):
     _fields_ = (
         ("users", ctypes.c_void_p),
         ("n", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("k", "probes", "proposals")),
+        *((name, ctypes.c_int32) for name in ("k", "probes", "look", "proposals")),
         *((name, ctypes.c_void_p) for name in ("indptr", "excluded", "allowed", "nearest", "proposed")),
     )
 

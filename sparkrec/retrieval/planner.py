@@ -28,8 +28,8 @@ class Plan:
 
     @property
     def megabytes(self) -> float:
-        """Of all parts: float32 for the exact scores, bfloat16 for the first look, the order."""
-        return self.items * item_bytes(self.width) / 2**20
+        """Of all parts."""
+        return self.items * item_bytes(self.width, self.exact) / 2**20
 
     @property
     def exact(self) -> bool:
@@ -55,14 +55,16 @@ class Plan:
         return f"{self.items:,} items of width {self.width}, {self.megabytes:,.0f} MB: {where}, {how}"
 
 
-def item_bytes(width: int) -> int:
-    """Of one item on a machine that searches."""
-    return 4 * width + 2 * width_of(width) + 4
+def item_bytes(width: int, exact: bool) -> int:
+    """Of one item on a machine that searches: float32 for its score, bfloat16 and in an exact search bytes for the first
+    look, its place in the order."""
+    return 4 * width + (3 if exact else 2) * width_of(width) + 4
 
 
 def plan(items: int, width: int, memory_mb: float, probes: int = 0, index: Faiss | None = None) -> Plan:
     """As few parts as fit the memory; with ``probes``, four times as many cells in each as its items' square root."""
-    parts = max(1, -(-items * item_bytes(width) // int(memory_mb * 2**20)))
+    exact = not probes and index is None
+    parts = max(1, -(-items * item_bytes(width, exact) // int(memory_mb * 2**20)))
     inside = items // parts
     cells = min(4 * math.isqrt(inside), inside // (2 * TILE)) if probes else 0
     return Plan(items, width, parts, cells, min(probes, cells), index)

@@ -152,7 +152,7 @@ def lengths(vectors: F32, what: str, first: int = 0) -> NDArray[np.float64]:
 
 def _release(part: Packed) -> None:
     """The next part needs the memory: what is mapped goes back to the page cache, which may drop it."""
-    for array in (part.rows, part.vectors):
+    for array in (part.rows, part.bytes, part.vectors):
         mapped = getattr(array, "_mmap", None)
         if mapped is not None:
             mapped.madvise(mmap.MADV_DONTNEED)

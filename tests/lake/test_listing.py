@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,31 @@ def test_only_delta_searches_for_files_with_jobs(spark: Any, path: str) -> None:
         started[name] = len(spark.sparkContext.statusTracker().getJobIdsForGroup(name))
     spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
     assert started["listed"] == 0 < started["delta"]
+
+
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("left", ["whole", "gone", "torn", "of another number of files"])
+def test_the_log_is_replayed_only_where_no_checksum_names_the_files(
+    spark: Any, path: str, tmp_path: Path, version: int, left: str
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(path, own)
+    for checksum in own.glob("_delta_log/0*.crc"):
+        text = checksum.read_text()
+        if left == "gone":
+            checksum.unlink()
+        elif left == "torn":
+            checksum.write_text(text[: len(text) // 2])
+        elif left != "whole":
+            checksum.write_text(json.dumps(json.loads(text) | {"allFiles": []}))
+        checksum.with_name(f".{checksum.name}.crc").unlink()  # Hadoop's own, of the bytes
+    delta = _version(spark, str(own), version)
+    spark.sparkContext.setJobGroup(left, left)
+    found = listing.listed(delta)
+    jobs = len(spark.sparkContext.statusTracker().getJobIdsForGroup(left))
+    spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
+    assert sorted(map(repr, found.collect())) == sorted(map(repr, _version(spark, path, version).collect()))
+    assert (jobs == 0) == (left == "whole")
 
 
 def test_a_table_joins_with_itself_and_is_written_over_from_itself(spark: Any, path: str, tmp_path: Path) -> None:

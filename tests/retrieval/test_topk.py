@@ -65,11 +65,16 @@ def test_equals_brute_force(problem):
     np.testing.assert_array_equal(scores, expected_scores)
 
 
-@pytest.fixture(params=kernel.units())
+WAYS = [(unit, look) for unit in kernel.units() for look in ("words", *["bytes"] * ("avx512" in unit))]
+
+
+@pytest.fixture(params=WAYS, ids="-".join)
 def unit(request, monkeypatch):
     """Each of the ways in which this CPU can multiply."""
-    monkeypatch.setenv(kernel.VARIABLE, request.param)
-    return request.param
+    unit, look = request.param
+    monkeypatch.setenv(kernel.VARIABLE, unit)
+    monkeypatch.setattr(kernel, "_LOOK", look)
+    return unit
 
 
 def exact_scores(users, items):
@@ -114,6 +119,46 @@ def test_every_unit_equals_sorting_everything_to_the_bit(unit, monkeypatch, d, k
     indices, scores = top_k(users, items, k, as_csr(seen))
     expected, values = sorted_whole(users, items, k, seen)
     same((indices, scores), (np.where(values == -np.inf, -1, expected).astype(np.int32), values))
+
+
+@settings(max_examples=100)
+@given(
+    st.sampled_from(WAYS),
+    st.integers(0, 2**32),
+    st.integers(1, 3),
+    st.integers(1, 70),
+    st.sampled_from([0.0, 1.0, 4.0]),
+)
+def test_what_is_far_from_round_is_no_matter(way, seed, k, d, spread):
+    # Numbers, dimensions and vectors of very different size: what is rounded to steps of the largest is badly rounded.
+    random = np.random.default_rng(seed)
+    users, items = random.normal(size=(5, d)), random.normal(size=(64 * k + random.integers(0, 200), d))
+    users, items = users * random.lognormal(0, spread, d), items * random.lognormal(0, spread, d)
+    items = items * random.lognormal(0, spread / 4, (len(items), 1)) + random.normal(size=d) * spread
+    items[7::9] = items[: len(items[7::9])] * (1 + 1e-6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(kernel.VARIABLE, way[0])
+        patch.setattr(kernel, "_LOOK", way[1])
+        patch.setattr(kernel, "_CACHE", 1 << 12)
+        users, items = users.astype(np.float32), items.astype(np.float32)
+        same(top_k(users, items, k), sorted_whole(users, items, k))
+
+
+@pytest.mark.parametrize("shape", ["balls", "a constant beside them", "one vector many times"])
+def test_whichever_look_is_measured_to_pay_the_lists_are_the_same(monkeypatch, shape):
+    users, items = draws(3, 600, 9000, 33, spread=0.3)
+    if shape == "a constant beside them":  # of bytes it leaves nothing for the other numbers
+        users[:, 0], items[:, 0] = 1, 500
+    if shape == "one vector many times":
+        items[:] = items[0]
+    seen = [list(range(u, 9000, 5)) for u in range(600)]
+    packed = topk.pack(items)
+    found = top_k(users, packed, 20, as_csr(seen))
+    some = np.arange(0, 600, 40)
+    same([part[some] for part in found], sorted_whole(users[some], items, 20, [seen[u] for u in some]))
+    for look in kernel.LOOKS:
+        monkeypatch.setattr(kernel, "_LOOK", look)
+        same(found, top_k(users, packed, 20, as_csr(seen)))
 
 
 def test_the_order_is_right_where_bfloat16_turns_it_round(unit):
