@@ -94,7 +94,7 @@ def write(frame: DataFrame, file: Path) -> None:
 
 
 def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
-    """A DataFrame's rows in order as Arrow batches; the driver holds one partition at a time."""
+    """A DataFrame's rows in order as Arrow batches; the driver holds one partition, and the next one on its way."""
 
     def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -103,7 +103,7 @@ def record_batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
                 writer.write_batch(batch)
             yield pa.RecordBatch.from_arrays([pa.array([sink.getvalue().to_pybytes()], pa.binary())], ["packed"])
 
-    for row in frame.mapInArrow(pack, "packed binary").toLocalIterator():
+    for row in frame.mapInArrow(pack, "packed binary").toLocalIterator(prefetchPartitions=True):
         yield from pa.ipc.open_stream(row["packed"])
 
 

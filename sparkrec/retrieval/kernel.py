@@ -60,8 +60,8 @@ class Packed:
     starts
         int64 ``[blocks + 1]``: the row at which each block begins.
     sizes
-        float32 ``[7, blocks]``: the largest ‖v‖, ‖v'‖ and ‖v − v'‖ in each block, v' being v in bfloat16; the same for v
-        in bytes; their step.
+        float32 ``[7, blocks]``: the largest ‖v‖, ‖v'‖ and ‖v − v'‖ in each block, v' being v in bfloat16; the same of
+        bytes; their step.
     """
 
     vectors: F32
@@ -134,8 +134,8 @@ def search(
     probes, proposals = (0 if array is None else array.shape[1] for array in (nearest, proposed))
     request = _Request(_of(users), len(users), k, probes, LOOKS.index(_LOOK), proposals, *map(_of, held[1:]))
     catalogue = _Catalogue(
-        _of(items.rows), _of(items.bytes) if len(items.bytes) else None, _of(items.order), _of(items.sizes), _of(items.sizes[6]), _of(items.vectors),
-        _of(items.starts),
+        _of(items.rows), _of(items.bytes) if len(items.bytes) else None, _of(items.order), _of(items.sizes),
+        _of(items.sizes[6]), _of(items.vectors), _of(items.starts),
         len(items.rows), len(items.vectors), len(items.starts) - 1, items.rows.shape[1], users.shape[1],
     )  # fmt: skip
     indices, scores = np.empty((len(users), k), np.int32), np.empty((len(users), k), np.float32)

@@ -56,8 +56,8 @@ class Plan:
 
 
 def item_bytes(width: int, exact: bool) -> int:
-    """Of one item on a machine that searches: float32 for its score, bfloat16 and in an exact search bytes for the first
-    look, its place in the order."""
+    """Of one item on a machine that searches: float32 for its score, for the first look bfloat16 and in an exact search
+    bytes, its place in the order."""
     return 4 * width + (3 if exact else 2) * width_of(width) + 4
 
 

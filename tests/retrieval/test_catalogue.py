@@ -30,7 +30,7 @@ def toy(spark):
     tastes = spark.createDataFrame(vectors[:200][::-1], f"{c.USER_INDEX} int, {c.VECTOR} array<float>")
     items = [
         catalogue.publish(catalogue.stocked(shelf), spark.createDataFrame(vectors, named), "toy", *how)
-        for how in ((), (0.015,), (1, 1), (0.015, 0, Faiss(index="SQ8", candidates=1)))
+        for how in ((), (0.019,), (1, 1), (0.015, 0, Faiss(index="SQ8", candidates=1)))
     ]
     return join.with_vectors(users, tastes).persist(), items
 
