@@ -7,7 +7,7 @@ import pytest
 
 from sparkrec.config.recommend import Faiss
 from sparkrec.errors import ConfigError
-from sparkrec.retrieval import indexes, topk
+from sparkrec.retrieval import indexes, kernel, topk
 from sparkrec.retrieval.recall import reached
 
 pytestmark = pytest.mark.unit
@@ -61,6 +61,19 @@ def test_lists_are_scored_ordered_and_filtered_exactly(problem, tmp_path, index,
     assert reached(scores, best) / wanted.size > 0.9
     if index == "Flat":
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_of_what_is_proposed_the_best_are_kept_for_however_many_users():
+    # More than the kernel holds candidates of at a time: what it held of the first is nothing to the last.
+    n, m, proposals = 5000, 600, 80
+    random = np.random.default_rng(8)
+    users, items = (random.normal(size=(x, 6)).astype(np.float32) for x in (n, m))
+    proposed = np.argsort(random.random((n, m)), axis=1)[:, :proposals].astype(np.int32)
+    found, scores = kernel.search(topk.pack(items).parts[0], users, K, proposed=proposed)
+    values = (users[:, None, :].astype(np.float64) * items[proposed]).sum(axis=2)
+    best = np.argsort(-values, axis=1)[:, :K]
+    np.testing.assert_array_equal(found, np.take_along_axis(proposed, best, axis=1))
+    np.testing.assert_allclose(scores, np.take_along_axis(values, best, axis=1), rtol=1e-6)
 
 
 def in_blocks(users, catalogue, seen, size):
