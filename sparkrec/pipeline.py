@@ -223,7 +223,8 @@ class Run:
         wanted = F.col(c.RUN_ID) == self.run_id
         if any_run:
             wanted = wanted | F.col(c.STAGE).isin(*_SHARING)
-        return sorted(self.lake.read(schemas.RUNS).where(wanted).collect(), key=finished)
+        newest = self.lake.read(schemas.RUNS, self.lake.version(schemas.RUNS))  # of a version the files are listed
+        return sorted(newest.where(wanted).collect(), key=finished)
 
     def known_records(self, any_run: bool = False) -> list[Row]:
         """:meth:`records` as they were when this run first asked: what it reads does not change under it."""

@@ -15,8 +15,8 @@ def listed(frame: DataFrame) -> DataFrame:
     """A frame of a Delta table at a version, as Delta reads it: the same, with the list of its files if they are few.
 
     Delta's own commands read the files that they have found in this way. Partitions are still pruned by filters. Where
-    the version's checksum, which each commit writes, names the files, the log need not be replayed: that takes Delta
-    three Spark jobs, half a second for each table that a job reads.
+    the version's checksum, which Delta writes beside most commits, names the files, the log need not be replayed: that
+    takes three Spark jobs, half a second for each table that a job reads.
     """
     spark = frame.sparkSession
     jvm: Any = spark._jvm
@@ -32,7 +32,7 @@ def listed(frame: DataFrame) -> DataFrame:
 
 
 def _noted(snapshot: Any) -> Any:
-    """The files that the version's checksum names; None: it names none, as of a table of many, or is not there."""
+    """The files, if few, that the version's checksum names; None: it does not name them, or is not there."""
     checksum = snapshot.checksumOpt()
     files = checksum.get().allFiles() if checksum.isDefined() else checksum
     whole = files.isDefined() and files.get().size() == checksum.get().numFiles()

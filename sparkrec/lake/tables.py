@@ -112,7 +112,7 @@ class Lake:
             )
         reader = self.spark.read.format("delta")
         if version is None:
-            return _shaped(table, listing.listed(reader.load(self.path(table))))
+            return _shaped(table, reader.load(self.path(table)))
         if (table.name, version) not in self._pinned:
             with _forgotten(table, version):
                 frame = reader.option("versionAsOf", version).load(self.path(table))

@@ -80,10 +80,10 @@ def test_the_log_is_replayed_only_where_no_checksum_names_the_files(
         elif left != "whole":
             checksum.write_text(json.dumps(json.loads(text) | {"allFiles": []}))
         checksum.with_name(f".{checksum.name}.crc").unlink()  # Hadoop's own, of the bytes
-    delta = _version(spark, str(own), version)
-    spark.sparkContext.setJobGroup(left, left)
+    delta, group = _version(spark, str(own), version), f"{left} {version}"
+    spark.sparkContext.setJobGroup(group, group)
     found = listing.listed(delta)
-    jobs = len(spark.sparkContext.statusTracker().getJobIdsForGroup(left))
+    jobs = len(spark.sparkContext.statusTracker().getJobIdsForGroup(group))
     spark.sparkContext.setLocalProperty("spark.jobGroup.id", None)
     assert sorted(map(repr, found.collect())) == sorted(map(repr, _version(spark, path, version).collect()))
     assert (jobs == 0) == (left == "whole")

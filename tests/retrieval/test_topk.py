@@ -108,7 +108,8 @@ def draws(seed, n, m, d, spread=0.0):
 
 
 @pytest.mark.parametrize(
-    ("d", "k", "spread"), [(1, 3, 0.0), (7, 11, 0.0), (31, 1, 1.0), (64, 20, 0.5), (200, 5, 0.0), (64, 300, 2.0)]
+    ("d", "k", "spread"),
+    [(1, 3, 0.0), (7, 11, 0.0), (31, 1, 1.0), (64, 20, 0.5), (200, 5, 0.0), (64, 40, 2.0), (64, 300, 2.0)],
 )
 def test_every_unit_equals_sorting_everything_to_the_bit(unit, monkeypatch, d, k, spread):
     monkeypatch.setattr(kernel, "_CACHE", 1 << 14)  # several blocks
@@ -183,6 +184,14 @@ def test_numbers_at_either_end_of_the_range(unit, scale):
     if scale > 1:
         users, items = (x / np.float32(np.linalg.norm(x, axis=1).max() / (2.0**61.9)) for x in (users, items))
     same(top_k(users, items, 10), sorted_whole(users, items, 10))
+
+
+def test_a_group_that_is_not_full_holds_nothing_of_the_group_before(unit):
+    # 32 users and 8: what a lane without a user would add up for one of the first is beyond all numbers.
+    users = -np.full((40, 1024), 2.0**56.9, np.float32) * np.linspace(0.9, 1, 40, dtype=np.float32)[:, None]
+    items = np.zeros((200, 1024), np.float32)
+    items[np.arange(200), np.arange(200) * 5] = np.linspace(0.5, 1, 200) * 2.0**61.9
+    same(top_k(users, items, 3), sorted_whole(users, items, 3))
 
 
 def test_the_result_does_not_depend_on_blocks_to_the_bit(unit, monkeypatch):

@@ -6,8 +6,8 @@
 // comes from the exact scores alone: the result is the same to the bit for every unit, block, shard and partition.
 //
 // search.inc is the algorithm, looks.inc its first look at the items; they are compiled once for each instruction set,
-// in a namespace of its own, on top of a unit_*.inc with what differs. What the namespaces share (the standard library, the structures below) is compiled for any
-// CPU of the kind.
+// in a namespace of its own, on top of a unit_*.inc with what differs. What the namespaces share (the standard library,
+// the structures below) is compiled for any CPU of the kind.
 //
 // Loaded by kernel.py through ctypes: plain C functions, no Python inside, the interpreter lock is free meanwhile.
 
@@ -34,6 +34,7 @@ constexpr int ROWS = 32;           // items in one tile of scores
 constexpr int STATE = 8 << 20;     // bytes of candidates that are held at a time
 constexpr int SAMPLE = 16;         // one tile in so many is scored first, to guess where the threshold will end
 constexpr int TRIED = 256;         // users on whom words are tried, and bytes
+constexpr int WIDEST = 1 << 16;    // vectors of which a sum of products of bytes fits 32 bits
 constexpr int ZERO = 128;          // an item's byte that stands for zero
 constexpr float INF = std::numeric_limits<float>::infinity();
 
@@ -60,7 +61,7 @@ struct Catalogue {
     }
 };
 
-enum Look { MEASURED, WORDS, BYTES };
+enum { MEASURED, WORDS_ONLY, BYTES_ONLY };
 
 // What one call asks for; kernel.py fills it in the same order. The last five may be null.
 struct Request {
@@ -89,8 +90,8 @@ struct Query {
 };
 
 // ‖u − u'‖‖v‖ + ‖u'‖‖v − v'‖ for the rounding of both vectors (Cauchy-Schwarz), then sums of `width` terms, each of
-// at most two operations in float32 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., (3.5); of bytes
-// only the last two round), the rounding of the exact score, and what underflows: products of words, or the step of
+// at most two operations in float32 (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., (3.5); sums of
+// bytes are exact, and round three times when they become a score), the rounding of the exact score, and what underflows: products of words, or the step of
 // products of bytes, of which a score may have width · 2¹⁴. Holds for every item of the block.
 float error_bound(const Sizes& user, const Sizes& items, int width) {
     const double vectors = user.residual * items.norm + user.rounded * items.residual;
@@ -266,7 +267,7 @@ namespace avx512_bf16 {
 
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16,prefer-vector-width=512")
-#undef SPARKREC_BYTES  // tiles of words are several times as fast as bytes without tiles
+#undef SPARKREC_BYTES  // tiles multiply words faster than registers do bytes
 namespace amx_bf16 {
 #define SPARKREC_AMX
 #include "unit_avx512.inc"
