@@ -19,10 +19,10 @@ def train_two_tower(run: Run) -> None:
         return
     preflight(run)
     versions = {table: run.pin(table) for table in (schemas.GOLD_SEQUENCES, schemas.GOLD_ITEMS)}
-    plan = driver.make_plan(run, versions)
+    plan, recorded = driver.make_plan(run, versions), driver.recorded(run)
     run.release_session()  # the ranks need the slots
     run.say(f"starting {plan.settings.ranks} rank(s); what they print goes to {plan.path('launch.log')}")
-    result = supervisor.train(plan, driver.Listener(run), run.say)
+    result = supervisor.train(plan, driver.Listener(run), run.say, recorded)
     run.say(f"variables are equal on all {len(result['ranks'])} ranks after the last step: {result['hash']}")
     run.tracker.artifact(plan.path("model"), "model")
     run.count(rows_in=plan.sequences.rows, parameters=result["parameters"], epochs=result["epochs"])

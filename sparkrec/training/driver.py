@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,12 @@ def make_plan(run: Run, versions: Mapping[Table, int]) -> Plan:
     )
     memory.write(run, plan)
     return plan
+
+
+def recorded(run: Run) -> set[str]:
+    """The attempts of trainings whose results stand in this run's records."""
+    details = (json.loads(row[c.DETAILS]) for row in run.known_records() if row[c.STAGE] == run.stage)
+    return {detail["two_tower"]["attempt"] for detail in details if "attempt" in detail.get("two_tower", {})}
 
 
 def question(settings: Settings, as_of: int) -> Question:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,13 @@ class Lost(Exception):
     """This attempt failed in a way that another may not."""
 
 
-def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str, Any]:
+def train(
+    plan: Plan, listen: Listener, say: Callable[[str], None], recorded: Collection[str] | None = None
+) -> dict[str, Any]:
     """The result of the plan's training: ``ranks``, ``curve``, ``epochs``, ``hash``, ``parameters``.
 
-    An interrupted training of the same plan goes on from its checkpoint; a finished one starts again.
+    An interrupted training of the same plan goes on from its checkpoint. A finished one starts again, unless it is none
+    of the attempts that are ``recorded``: then its job failed after it, and its result is taken. None: it starts again.
 
     Raises
     ------
@@ -62,6 +65,12 @@ def train(plan: Plan, listen: Listener, say: Callable[[str], None]) -> dict[str,
     """
     parent = os.getppid()
     with claimed(plan.path(), say) as check_claim:
+        if (result := _unrecorded(plan, recorded)) is not None:
+            say("this training had finished when its job failed: what it left is taken")
+            for event in Follower(replace(plan, attempt=result["attempt"])).new():
+                if event["event"] != "step":
+                    listen(event)
+            return result
         _prepare(plan, say)
         deadline = time.monotonic() + 60 * plan.settings.timeout_minutes
 
@@ -91,6 +100,16 @@ def rank_environment(settings: TwoTower) -> dict[str, str]:
         **dict.fromkeys(_INTERFACES if settings.network_interface else (), settings.network_interface or ""),
         **settings.environment,
     }
+
+
+def _unrecorded(plan: Plan, recorded: Collection[str] | None) -> dict[str, Any] | None:
+    """What a training of the same plan left, of which no run record tells."""
+    path = plan.path("result.json")
+    if recorded is None or not path.exists():
+        return None
+    result = dict(json.loads(path.read_text()))
+    same = result.get("fingerprint") == plan.fingerprint and plan.path("model").exists()
+    return result if same and result["attempt"] not in recorded else None
 
 
 def _prepare(plan: Plan, say: Callable[[str], None]) -> None:

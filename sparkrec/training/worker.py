@@ -238,6 +238,7 @@ class Training:
             "ranks": tell(self.collective, mine), "curve": self.curve, "epochs": epochs, "hash": digest,
             "parameters": trainer.parameters, "placement": trainer.placement, "bytes_a_step": self._sent(trainer),
             "steps": trainer.steps, "as_of": self.plan.as_of, "warm_start": self._warm or None,
+            "fingerprint": self.plan.fingerprint, "attempt": self.plan.attempt,
         }  # fmt: skip
         about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest, "warm_start": self._warm or None}
         export(trainer, self.plan.path("model"), about)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
+from sparkrec import columns as c
 from sparkrec.training import driver
 from sparkrec.training.plan import Memory, Question
 
@@ -24,6 +28,19 @@ def test_progress_lines_have_what_one_wants_to_know():
     assert driver.describe(sent) == "bytes that a rank sent in a step: item_id 12,345, head 6"
     rows = {"event": "rows", "rank": 1, "host": "h", "rows": 1000, "row_groups": 2, "users": 9, "events": 44}
     assert driver.describe(rows) == ("rank 1 on h: read 1,000 rows of 2 row group(s), trains on 9 users with 44 events")
+
+
+def test_what_a_run_record_tells_of_is_recorded():
+    def record(stage, **details):
+        return {c.STAGE: stage, c.DETAILS: json.dumps(details)}
+
+    records = [
+        record("train_two_tower"), record("train_two_tower", two_tower={"hash": "of an earlier version"}),
+        record("train_als", two_tower={"attempt": "c"}),
+        *(record("train_two_tower", two_tower={"attempt": attempt}) for attempt in "ab"),
+    ]  # fmt: skip
+    run = SimpleNamespace(stage="train_two_tower", known_records=lambda: records)
+    assert driver.recorded(run) == {"a", "b"}
 
 
 class Noted:

@@ -60,7 +60,7 @@ def child(monkeypatch, tmp_path):
     popen = supervisor.subprocess.Popen
     tokens = set()
 
-    def run(script: str, listen=lambda _: None, **settings):
+    def run(script: str, listen=lambda _: None, recorded=None, **settings):
         def instead(command, **options):
             tokens.add(options["env"][TOKEN])
             assert command[1:-1] == ["-m", "sparkrec.training.launcher", str(os.getpid())]
@@ -75,7 +75,7 @@ def child(monkeypatch, tmp_path):
             listen(event)
 
         try:
-            return supervisor.train(plan, hear, lines.append), events, lines
+            return supervisor.train(plan, hear, lines.append, recorded), events, lines
         finally:
             assert not [p for p in psutil.process_iter() if _started_with(tokens, p)]
 
@@ -94,6 +94,29 @@ def test_a_finished_child_hands_over_its_result_and_all_it_said(child):
     result, events, _ = child("say(0, event='note', text='hello'); say(1, event='note', text='there'); finish()")
     assert result == {"hash": "abc"}
     assert [event["text"] for event in events] == ["hello", "there"]
+
+
+def test_a_training_whose_job_failed_after_it_is_not_repeated(child, tmp_path):
+    plan = make_plan(tmp_path)
+    plan.path("model").mkdir(parents=True)
+    left = {"hash": "left", "fingerprint": plan.fingerprint, "attempt": "a"}
+    plan.path("ranks", "a").mkdir(parents=True)
+    said = [{"event": event, "rank": 0} for event in ("epoch", "step", "bytes")]
+    plan.path("ranks", "a", "0.jsonl").write_text("".join(json.dumps(event) + "\n" for event in said))
+
+    def train_again(recorded, **changed):
+        plan.path("result.json").write_text(json.dumps(left | changed))
+        result, events, lines = child("finish()", recorded=recorded)
+        return result["hash"], [event["event"] for event in events], lines
+
+    taken = "left", ["epoch", "bytes"], ["this training had finished when its job failed: what it left is taken"]
+    assert train_again({"b"}) == taken
+    assert train_again(set()) == taken
+    for recorded, changed in (({"a"}, {}), (None, {}), (set(), {"fingerprint": "another"})):
+        assert train_again(recorded, **changed) == ("abc", [], [])
+        plan.path("ranks", "a").mkdir(parents=True, exist_ok=True)
+    plan.path("model").rmdir()
+    assert train_again(set())[0] == "abc"
 
 
 def test_a_child_that_dies_is_started_again_a_bounded_number_of_times(child):
