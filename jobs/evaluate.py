@@ -12,13 +12,14 @@ from sparkrec.evaluation.comparison import Comparison
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 from sparkrec.ranking import model as ranker
-from sparkrec.retrieval import rules
+from sparkrec.retrieval import rules, shortfall
 from sparkrec.retrieval.catalogue import ALLOWED
 
 
 def evaluate(run: Run) -> None:
     """Lists and held-out events → metrics with intervals, differences between models, and the report."""
     settings, models = run.settings.evaluate, run.settings.recommend.models
+    shortfall.require_made(run, models)
     page_file = str(run.folder("reports", run.run_id, "report.html"))
     holdout = run.read(schemas.GOLD_HOLDOUT)
     lists = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id}).where(F.col(c.MODEL).isin(*models))

@@ -30,7 +30,7 @@ from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import catalogue, join, rules
 from sparkrec.retrieval import traits as item_traits
-from sparkrec.retrieval.csr import pairs
+from sparkrec.retrieval.csr import pairs, take
 from sparkrec.retrieval.divergence import jensen_shannon
 from sparkrec.retrieval.reranking import Policy
 from sparkrec.retrieval.topk import Csr
@@ -206,21 +206,20 @@ def intra_list_diversity(lists: NDArray[np.integer], features: Csr) -> NDArray[n
     (category, brand, price, words, attributes), which no model's vectors decide. Two items without features are alike.
     ``lists`` is ``[n, k]``, -1 beyond the end; row i of ``features`` belongs to item i.
     """
-    rows, columns = pairs(features)
-    shown, place = np.unique(lists[lists >= 0], return_inverse=True)
-    mine = np.isin(rows, shown)
-    kinds, code = np.unique(columns[mine], return_inverse=True)
-    incidence = np.zeros((len(shown) + 1, len(kinds)), np.float32)  # the last row is of no item
-    incidence[np.searchsorted(shown, rows[mine]), code] = 1
-    compact = np.full(lists.shape, -1, np.int64)
-    compact[lists >= 0] = place
+    kinds = np.unique(take(features, np.unique(lists[lists >= 0]))[1])
     k = lists.shape[1]
     upper = np.triu_indices(k, 1)
     found = np.zeros(len(lists))
     step = max(1, _CELLS // max(1, k * len(kinds)))
     for start in range(0, len(lists), step):
-        block = compact[start : start + step]
-        own = incidence[block]
+        block = lists[start : start + step]
+        items, place = np.unique(block[block >= 0], return_inverse=True)
+        rows, columns = pairs(take(features, items))
+        incidence = np.zeros((len(items) + 1, len(kinds)), np.float32)  # the last row is of no item
+        incidence[rows, np.searchsorted(kinds, columns)] = 1
+        compact = np.full(block.shape, -1, np.int64)
+        compact[block >= 0] = place
+        own = incidence[compact]
         both = np.matmul(own, own.transpose(0, 2, 1))[:, upper[0], upper[1]]
         sizes = own.sum(axis=2)
         either = sizes[:, upper[0]] + sizes[:, upper[1]] - both

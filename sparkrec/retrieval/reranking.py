@@ -259,6 +259,8 @@ def _gains(
             return Relevance(relevances)
         (kinds,) = _kinds(pool, items.traits, (settings.diversity.kind,))
         return Calibrated(relevances, kinds, shares_of(kinds, *users.tastes), weight)
+    if items.vectors.shape[1] == 1:  # amounts, such as popularity's: all items are alike, and none like nothing
+        return Relevance(relevances)
     method = partial(Dpp, k=k) if settings.diversity.method == "dpp" else Mmr
     return method(relevances, items.vectors[np.maximum(pool, 0)], weight)
 

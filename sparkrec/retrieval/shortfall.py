@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.errors import DataError
 from sparkrec.models.segments import person
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import csr, filters
@@ -61,6 +63,24 @@ def counted(run: Run, rows: Mapping[str, int]) -> dict[str, dict[str, Any]]:
         **{name: sum(r[name] for r in by_model.values()) for name in ("lists", "rows", "fallback_users", "short_lists")}
     )
     return by_model
+
+
+def require_made(run: Run, models: Iterable[str]) -> None:
+    """The lists of these models are those that this run's last ``recommend`` wrote.
+
+    Raises
+    ------
+    DataError
+        It wrote none of some: what the table still holds of them is of other settings.
+    """
+    recorded = [row for row in run.records() if row[c.STAGE] == "recommend"]
+    made = json.loads(recorded[-1][c.DETAILS] or "{}").get("lists") if recorded else None
+    if made is not None and (missing := [model for model in models if model not in made]):
+        raise DataError(
+            f"The last recommend of the run '{run.run_id}' made lists of {', '.join(made)}, and none of "
+            f"{', '.join(missing)}: what recommendations may still hold of them is of other settings. Run recommend "
+            "with them in recommend.models, or take them out."
+        )
 
 
 def reasons(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from py4j.protocol import Py4JError
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
@@ -13,6 +14,7 @@ from sparkrec.models.segments import person
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 from sparkrec.privacy import persons
+from sparkrec.retrieval import shortfall
 from sparkrec.retrieval.id_files import compared, read
 from sparkrec.schemas import RECOMMENDATIONS, SIMILAR_ITEMS
 from sparkrec.serving import gates
@@ -45,6 +47,8 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
             "publish.table is similar_items, and no model makes any: name one in publish.model, for instance jaccard, "
             "or in similar.models."
         )
+    if table is RECOMMENDATIONS and model in models:
+        shortfall.require_made(run, [model])
     rows = mapped(run, run.read(table, {c.RUN_ID: run.run_id, c.MODEL: model}), settings)
     lists = persisted(grouped(rows, settings.table), StorageLevel.DISK_ONLY)
     # Each publication is a version of its own: what is served is never written to.
@@ -56,6 +60,8 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
             "publish.model and the maps of ids; what is served has not changed."
         )
     gates.check(run, settings, model, expected)
+    if left := store.clear():
+        run.say(f"removed {left:,} key(s) or version(s) of publications that died")
     run.say(f"writing {expected:,} lists as version {version}")
     written = store.write(lists, version)
     lists.unpersist()
@@ -65,9 +71,15 @@ def publish(run: Run, store: Store, settings: Publish) -> None:
             f"{version} and serves what it served before. Run publish again."
         )
     before = store.switch(version)
-    retired = store.retire(version)
+    run.detail(
+        to=settings.to, prefix=settings.prefix, table=settings.table, version=version, before=before, model=model
+    )
+    retired = 0
+    try:
+        retired = store.retire(version)
+    except (RetryableError, Py4JError) as error:  # the new lists are served, and a retry would write them again
+        run.say(f"what was served before could not be removed, and the next publication will: {error}")
     run.count(lists=written, retired=retired)
-    run.detail(to=settings.to, table=settings.table, version=version, before=before, model=model)
     run.say(f"{settings.to} serves {version} now" + (f", and {before} before" if before else ""))
 
 
@@ -95,7 +107,8 @@ def mapped(run: Run, rows: DataFrame, settings: Publish) -> DataFrame:
     The users of a map are as the log has them, or as the lake does where that is pseudonyms.
 
     An item that became several is each of them, at its place; several that became one are it, at the best place, and
-    are not beside themselves; then ranks count again from 1. A user may have several accounts there.
+    are not beside themselves; then ranks count again from 1, and the propensities of a list in which one has changed
+    are null. A user may have several accounts there.
 
     Raises
     ------
@@ -129,7 +142,11 @@ def mapped(run: Run, rows: DataFrame, settings: Publish) -> DataFrame:
         same = Window.partitionBy(owner, item).orderBy(c.RANK, F.desc(c.SCORE), *more)
         place = Window.partitionBy(owner).orderBy(c.RANK, item)
         best = rows.withColumn("_n", F.row_number().over(same)).where("_n = 1").drop("_n")
-        rows = best.withColumn(c.RANK, F.row_number().over(place))
+        placed = best.withColumn("_place", F.row_number().over(place))
+        if c.PROPENSITY in more:  # of a place that the lot drew, and not of another
+            moved = F.max(F.col("_place") != F.col(c.RANK)).over(Window.partitionBy(owner))
+            placed = placed.withColumn(c.PROPENSITY, F.when(~moved, F.col(c.PROPENSITY)))
+        rows = placed.withColumn(c.RANK, F.col("_place")).drop("_place")
     return rows
 
 

@@ -77,9 +77,7 @@ class Redis:
         replies = self._exchanged(commands)
         refused = next((reply for reply in replies if isinstance(reply, _Refusal)), None)
         if refused is not None:
-            raise RetryableError(
-                f"Redis at {self._url} refused a command: {refused.text} What is served has not changed."
-            )
+            raise RetryableError(f"Redis at {self._url} refused a command: {refused.text}")
         return replies
 
     def _exchanged(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
@@ -123,7 +121,7 @@ class Redis:
     def _broken(self, error: OSError) -> RetryableError:
         return RetryableError(
             f"Redis at {self._url} cannot be talked to: {error.strerror or error}. Check publish.to, and that the "
-            "server runs and can be reached from the executors. What is served has not changed."
+            "server runs and can be reached from the executors."
         )
 
 

@@ -34,8 +34,11 @@ _RENAMES_OVER = ("hdfs", "viewfs")
 class Store(Protocol):
     """A place that serves lists."""
 
+    def clear(self) -> int:
+        """Removes what publications left that died before they were served; returns how many keys or versions."""
+
     def write(self, lists: DataFrame, version: str) -> int:
-        """Stores a version beside the one that is served; returns how many lists it holds then."""
+        """Stores a version beside the one that is served; returns how many lists arrived."""
 
     def switch(self, version: str) -> str | None:
         """From now on this version is served; returns the one before."""
@@ -54,6 +57,17 @@ class RedisStore:
     address: Address
     prefix: str
     grace_seconds: int
+
+    def clear(self) -> int:
+        with Redis(self.address) as redis:
+            current, number = redis.do("GET", f"{self.prefix}:current") or b"", 0
+            served = b"%b:%b:" % (self.prefix.encode(), current)
+            for found in self._keys(redis, f"{self.prefix}:*:*"):
+                other = [key for key in found if not key.startswith(served)]
+                ages = redis.pipeline([("TTL", key) for key in other])
+                never = [("UNLINK", key) for key, left in zip(other, ages, strict=True) if left == -1]
+                number += sum(redis.pipeline(never))
+        return number
 
     def write(self, lists: DataFrame, version: str) -> int:
         address, start = self.address, f"{self.prefix}:{version}:".encode()
@@ -107,6 +121,10 @@ class FileStore:
     folder: str
     format: str
     keep: int
+
+    def clear(self) -> int:
+        served = self._current().get("version")
+        return self.retire(str(served)) if served else 0
 
     def write(self, lists: DataFrame, version: str) -> int:
         path = f"{self.folder}/{version}"
