@@ -9,6 +9,8 @@ from pyspark.sql import functions as F
 # end with the year 9999, where databases have their placeholders: there is no day after its last one.
 _TIMESTAMP = r"^(?!0000|9999)\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2})?)?$"
 _OFFSET = r"(Z|[+-]\d{2}:\d{2})$"
+# As Java writes a time whose seconds are 0, and Spark reads none.
+_NO_SECONDS = r"([T ]\d{2}:\d{2})(Z|[+-]\d{2}:\d{2})$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 #: White space (of Unicode too), control characters and byte-order marks: nothing at the ends of a text.
 BLANKS = "".join(map(chr, [*range(33), 127, 0x85, 0xA0, 0x2007, 0x2009, 0x200B, 0x202F, 0x3000, 0xFEFF]))
@@ -37,7 +39,7 @@ def timestamp(text: Column, zone: str = "UTC") -> Column:
     read = _read(text)
     if zone == "UTC":
         return read
-    return F.when(F.trim(text).rlike(_OFFSET), read).otherwise(F.to_utc_timestamp(read, zone))
+    return F.when(trimmed(text).rlike(_OFFSET), read).otherwise(F.to_utc_timestamp(read, zone))
 
 
 def in_gap(text: Column, zone: str) -> Column:
@@ -45,7 +47,7 @@ def in_gap(text: Column, zone: str) -> Column:
     if zone == "UTC":
         return F.lit(False)
     read, clock = _read(text), F.from_utc_timestamp(timestamp(text, zone), zone)
-    return F.coalesce(~F.trim(text).rlike(_OFFSET) & (clock != read), F.lit(False))
+    return F.coalesce(~trimmed(text).rlike(_OFFSET) & (clock != read), F.lit(False))
 
 
 def is_twice(text: Column, zone: str) -> Column:
@@ -57,12 +59,12 @@ def is_twice(text: Column, zone: str) -> Column:
     for seconds in _CHANGES_SECONDS:
         later = F.timestamp_micros(first + F.lit(seconds * 1_000_000))
         again = again | (F.from_utc_timestamp(later, zone) == read)
-    return F.coalesce(~F.trim(text).rlike(_OFFSET) & again, F.lit(False))
+    return F.coalesce(~trimmed(text).rlike(_OFFSET) & again, F.lit(False))
 
 
 def number(text: Column) -> Column:
     """Decimal text as a double, else null: no NaN, no infinity."""
-    value = F.when(F.trim(text).rlike(_NUMBER), F.trim(text).cast("double"))
+    value = F.when(trimmed(text).rlike(_NUMBER), trimmed(text).cast("double"))
     return F.when(F.abs(value) < float("inf"), value)
 
 
@@ -73,4 +75,5 @@ def path(text: Column) -> Column:
 
 
 def _read(text: Column) -> Column:
-    return F.when(F.trim(text).rlike(_TIMESTAMP), F.trim(text).cast("timestamp"))
+    whole = F.regexp_replace(trimmed(text), _NO_SECONDS, "$1:00$2")
+    return F.when(trimmed(text).rlike(_TIMESTAMP), whole.cast("timestamp"))

@@ -124,7 +124,8 @@ def _events(settings: Clean, latest: dt.date | None) -> list[Rule]:
         _not_a_number(c.VALUE),
         _not_a_number(c.PRICE),
         Rule("bad_rating", f"stars from {low:g} to {high:g}",
-             (rating & ~value.between(low, high)) | ((kind == c.RATING) & F.col(c.VALUE).isNull()), found(c.VALUE)),
+             (rating & ~value.between(low, high)) | ((kind == c.RATING) & parsing.present(F.col(c.VALUE)).isNull()),
+             found(c.VALUE)),
         Rule("bad_quantity", f"a quantity above 0 and at most {settings.max_value:,.0f} (a cancel's: either sign)",
              (bought & (value <= 0)) | (kind.isin(c.PURCHASE, c.CART, c.CANCEL) & (F.abs(value) > settings.max_value))
              | ((kind == c.CANCEL) & (value == 0)), found(c.VALUE)),

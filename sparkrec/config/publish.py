@@ -23,7 +23,7 @@ class Publish(Section):
         0.5, ge=0, description="gate: fewer lists than this share of the last publication's are not switched to"
     )
     max_churn: float | None = Field(
-        None, ge=0, le=1, description="gate: a larger share of the lists that is new since the run before is not"
+        None, ge=0, le=1, description="gate: a larger share of the lists that is new against what is served is not"
     )
     must_beat: str | None = Field(
         None, description="gate: nor are lists whose evaluate.primary is not above that of this model, in the same run"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 DATE = "{date}"
 _DATE_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _GLOB = {"*": "[^/]*", "?": "[^/]"}
+_HIDDEN = re.compile(r"^[_.]|\._COPYING_$")
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,16 @@ class Folder:
             raise DataError(f"The source's folder {root} does not exist. Set source.path to where its files lie.")
 
     def list(self, pattern: str) -> list[File]:
-        """Files that a glob matches, by name. ``{date}`` matches any day; a folder is not a file."""
+        """Files that a glob matches, by name. ``{date}`` matches any day; a folder is not a file.
+
+        Nor is what Spark and Hadoop hide, such as ``_SUCCESS``, or have not finished copying.
+        """
         glob = self._jvm.org.apache.hadoop.fs.Path(self._path, pattern.replace(DATE, _DATE_GLOB))
         found = self._fs.globStatus(glob) or []
         files = [
-            File(s.getPath().toString(), self.relative(s.getPath().toUri()), s.getLen()) for s in found if s.isFile()
+            File(s.getPath().toString(), self.relative(s.getPath().toUri()), s.getLen())
+            for s in found
+            if s.isFile() and not _HIDDEN.search(s.getPath().getName())
         ]
         return sorted(files, key=lambda file: file.name)
 
@@ -79,7 +85,7 @@ def _regex_part(part: str) -> str:
     if part == DATE:
         return r"\d{4}-\d{2}-\d{2}"
     if part.startswith("{"):
-        return "(" + "|".join(re.escape(choice) for choice in part[1:-1].split(",")) + ")"
+        return "(?:" + "|".join(re.escape(choice) for choice in part[1:-1].split(",")) + ")"
     return part if part.startswith("[") else _GLOB.get(part, re.escape(part))
 
 
@@ -130,5 +136,5 @@ def reading(root: str) -> Iterator[None]:
         cut = "EOFException" in text or "end of input stream" in text.lower() or "end of file" in text.lower()
         what = "is cut short" if cut else "cannot be read: it is damaged, or not of the format that its source has"
         raise DataError(
-            f"The file {name} (below {root}) {what}. Nothing was ingested. Fetch it again, whole, or take it away."
+            f"The file {name} (below {root}) {what}. Nothing of it was ingested. Fetch it again, whole, or remove it."
         ) from None

@@ -27,6 +27,7 @@ FIELDS = "fields"
 #: In an adjacency file, line = line number × this + position in the line.
 PAIRS_PER_LINE = 1_000_000
 _MOST_HEADERS = 100
+_MOST_COLUMNS = 20_000  # Spark's parser takes 20,480
 _CORRUPT = "_corrupt"
 
 
@@ -152,12 +153,16 @@ class Csv(Format):
             values = F.array(*[row[f"c{i}"] for i in first.values()])
             return F.when(row[_CORRUPT].isNull(), F.map_from_arrays(keys, values))
 
+        def count(sign: str) -> Column:
+            return (F.length(c.RAW) - F.length(F.replace(F.col(c.RAW), F.lit(sign), F.lit("")))) / len(sign)
+
+        # Spark's parser fails on a line of more columns than it was made for, and the job with it, instead of refusing.
+        readable = count(self.delimiter) < _MOST_COLUMNS
+        if self.quote:
+            readable = readable & (count(self.quote) % 2 == 0)
+        line = F.when(readable, F.col(c.RAW))
         # Through a lambda, so that the line is parsed once and not once for each column.
-        fields = F.transform(F.array(F.from_csv(F.col(c.RAW), schema, options)), to_map)[0]
-        if not self.quote:
-            return fields
-        quotes = F.length(c.RAW) - F.length(F.replace(F.col(c.RAW), F.lit(self.quote), F.lit("")))
-        return F.when(quotes % 2 == 0, fields)
+        return F.when(readable, F.transform(F.array(F.from_csv(line, schema, options)), to_map)[0])
 
 
 #: What bronze holds of an adjacency file.
@@ -372,8 +377,8 @@ def _few(headers: Iterable[str | None]) -> list[str]:
     found = sorted({header for header in headers if header is not None})
     if len(found) > _MOST_HEADERS:
         raise DataError(
-            f"The files have more than {_MOST_HEADERS} different header lines, the first is '{found[0]}'. If they have "
-            "no header, say so: for the source 'generic', name the columns in the option 'names'."
+            f"The files have more than {_MOST_HEADERS} different header lines. If they have no header, say so: for the "
+            "source 'generic', name the columns in the option 'names'."
         )
     return found
 
@@ -381,8 +386,11 @@ def _few(headers: Iterable[str | None]) -> list[str]:
 def _check_columns(folder: Folder, name: str, found: Sequence[str], needs: Sequence[str]) -> None:
     missing = [column for column in needs if column not in found]
     if missing:
+        seen = f"found {', '.join(found)[:300]}"
+        if len(missing) == len(needs):  # what stands there may be a row, of a person
+            seen = f"found {len(found)} others, so that its first line may be none of names"
         raise DataError(
             f"The file {name} in {folder.root} has not the columns that its source needs: missing "
-            f"{', '.join(missing)}; found {', '.join(found)[:300]}; expected {', '.join(needs)}. Check source.name and "
-            "the delimiter, or move the file away."
+            f"{', '.join(missing)}; {seen}; expected {', '.join(needs)}. Check source.name and the delimiter, or move "
+            "the file away."
         )

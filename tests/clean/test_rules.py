@@ -45,6 +45,7 @@ EVENTS = [
     ({"event_type": "rating", "value": "5.5"}, ["bad_rating"]),
     ({"event_type": "rating", "value": "0"}, ["bad_rating"]),
     ({"event_type": "rating", "value": None}, ["bad_rating"]),
+    ({"event_type": "rating", "value": " "}, ["bad_rating"]),
     ({"value": "0"}, ["bad_quantity"]),
     ({"value": "-1"}, ["bad_quantity"]),
     ({"value": "1000001"}, ["bad_quantity"]),

@@ -39,6 +39,7 @@ def test_files_up_to_a_date() -> None:
     assert up_to(found, PATTERN, dt.date(2026, 1, 2), set()) == found[:2]
     assert up_to(found, PATTERN, None, set()) == found
     assert up_to(found, "events/*/*.csv", dt.date(2026, 1, 1), set()) == found, "no {date}: the date says nothing"
+    assert up_to(found, "{events,items}/{date}/[ab].csv", dt.date(2026, 1, 2), set()) == found[:2]
 
 
 def test_a_date_without_data_names_the_nearest() -> None:

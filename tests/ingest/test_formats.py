@@ -40,8 +40,32 @@ def test_csv_with_headers_in_another_order(spark: Any, tmp_path: Path, monkeypat
         read(spark, tmp_path, "*.csv", Csv(), ("id", "sku"))
     monkeypatch.setattr(formats, "_MOST_HEADERS", 1)
     folder = Folder(spark, str(tmp_path))
-    with pytest.raises(DataError, match="more than 1 different header lines, the first is 'id, more ,name'"):
+    with pytest.raises(DataError, match=r"more than 1 different header lines\. If they have no header"):
         Csv().read(folder, folder.list("*.csv"), ())  # so nothing of them is in bronze
+
+
+def test_a_line_of_more_columns_than_spark_reads_is_malformed(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("name,id\nMug,1\n" + "x," * 30_000 + "\nCup,2\n")
+    (tmp_path / "b.csv").write_text("c::d\n" + "x::" * 30_000 + "\n")
+    assert [fields for *_, fields in read(spark, tmp_path, "a.csv", Csv())] == [
+        {"name": "Mug", "id": "1"}, None, {"name": "Cup", "id": "2"},
+    ]  # fmt: skip
+    assert [fields for *_, fields in read(spark, tmp_path, "b.csv", Csv("::", ("a", "b"), quote=""))] == [
+        {"a": "c", "b": "d"}, None,
+    ]  # fmt: skip
+
+
+def test_a_first_line_that_is_a_person_s_is_not_printed(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("u4711,jane@example.com\n")
+    with pytest.raises(DataError, match=r"missing id, name; found 2 others") as refused:
+        read(spark, tmp_path, "a.csv", Csv(), ("id", "name"))
+    assert "jane" not in str(refused.value)
+
+
+def test_what_spark_hides_is_no_file(spark: Any, tmp_path: Path) -> None:
+    for name in ("a.csv", "_SUCCESS", ".a.csv.crc", "b.csv._COPYING_"):
+        (tmp_path / name).write_text("name\n")
+    assert [file.name for file in Folder(spark, str(tmp_path)).list("*")] == ["a.csv"]
 
 
 def test_delimited_text_without_header_and_quotes(spark: Any, tmp_path: Path) -> None:

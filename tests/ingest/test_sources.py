@@ -75,7 +75,7 @@ def test_retailrocket(spark: Any, tmp_path: Path) -> None:
         "timestamp,visitorid,event,itemid,transactionid\n"
         "1433221332117,257597,view,355908,\n1433223236124,121688,transaction,15335,11117\n1433221999827,1,addtocart,2,\n",
     )
-    write(tmp_path, "category_tree.csv", "categoryid,parentid\n1016,213\n213,\n")
+    write(tmp_path, "category_tree.csv", "categoryid,parentid\n1016,213\n213,\n,213\n")
     write(
         tmp_path,
         "item_properties_part1.csv",
@@ -248,6 +248,7 @@ def test_what_spark_would_refuse_of_a_row_is_refused_before_a_file_is_listed(
     for key, options in (
         *(("events.time_format", {"events": events | {"time_format": text}}) for text in NO_TIME_PATTERNS),
         ("items.time_format", {"items": items | {"time_format": "noon"}}),
+        ("events.encoding", {"events": events | {"encoding": "latin-1"}}),  # Python's name for it
         *(("not_goods", {"not_goods": text}) for text in NO_EXPRESSIONS),
     ):
         with pytest.raises(ConfigError, match=rf"'source\.options\.{key}' is '.*Expected"):

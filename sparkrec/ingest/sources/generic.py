@@ -101,6 +101,12 @@ class Mapped(Section):
         from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
 
+        jvm: Any = spark._jvm
+        if not jvm.java.nio.charset.Charset.isSupported(self.encoding):
+            raise ConfigError(
+                f"'{key}.encoding' is '{self.encoding}', which Java, who reads the files, does not know by that name. "
+                "Expected its name as the IANA has it: ISO-8859-1, windows-1252, UTF-8."
+            )
         if self.time_format in _KNOWN_TIMES:
             return
         try:  # of constants, so that no task is started; Spark takes other patterns than Java, and only it knows which

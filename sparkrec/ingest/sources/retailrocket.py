@@ -105,7 +105,7 @@ class RetailRocket(Source):
         items = canonical.select(properties.format.parse(bronze.where(~in_tree)), canonical.ITEMS, properties.to)
         # Categories are few, whatever the number of items and events.
         rows = tree.format.parse(bronze.where(in_tree)).where(F.col(FIELDS).isNotNull()).select(FIELDS).collect()
-        parents = {row[FIELDS]["categoryid"]: row[FIELDS]["parentid"] for row in rows}
+        parents = {row[FIELDS]["categoryid"]: row[FIELDS]["parentid"] for row in rows if row[FIELDS]["categoryid"]}
         known = bronze.sparkSession.createDataFrame(list(paths(parents).items()), f"{c.CATEGORY} string, _path string")
         joined = items.join(F.broadcast(known), c.CATEGORY, "left")
         return joined.withColumn(c.CATEGORY, F.coalesce("_path", c.CATEGORY)).select(*canonical.ITEMS)
