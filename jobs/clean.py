@@ -38,8 +38,8 @@ def clean(run: Run) -> None:
     tally.stop_above(settings.max_refused)
     run.say(f"{tally.rows:,} new rows, {tally.distinct:,} distinct, {tally.refused:,} refused; {start.begins}")
 
-    days = increments.touched(run, start, new, items.known, judge.typed)
-    rows = increments.merged(run, start, days, new, judge.typed)
+    days = increments.touched(run, start, new, items.known, judge.again)
+    rows = increments.merged(run, start, days, new, judge.again)
     linked = persisted(silver.linked(silver.accepted(rows), increments.context(run, start, days), settings))
     any_cancels = tally.facts["cancel_rows"] + start.details.get("sums", {}).get("cancel_rows", 0) > 0
     events, written = increments.with_cancellations(run, start, days, linked, any_cancels)

@@ -49,7 +49,7 @@ def notes_hold(run: Run, state: State, known: DataFrame | None, settings: Clean)
 
 
 def touched(
-    run: Run, state: State, new: DataFrame, known: DataFrame | None, judge: Callable[[DataFrame], DataFrame]
+    run: Run, state: State, new: DataFrame, known: DataFrame | None, again: Callable[[DataFrame], DataFrame]
 ) -> Days:
     """The days that the ``new`` typed rows change.
 
@@ -65,7 +65,7 @@ def touched(
         waiting = state.held(run, schemas.QUARANTINE).where(F.array_contains(c.RULES, rules.UNKNOWN_ITEM))
         known_now = waiting.join(_came(run, state, known), c.ITEM_ID, "left_semi")
         judged |= {row[0] for row in known_now.select(c.EVENT_DATE).distinct().collect()}
-        events = events.unionByName(silver.accepted(judge(silver.as_raw(known_now))).select(*who))
+        events = events.unionByName(silver.accepted(again(known_now)).select(*who))
     days = {day for day in judged if day is not None}
     changed = events.select(c.USER_ID, c.EVENT_DATE).distinct()
     both = events.unionByName(held(run, state).select(*who))
@@ -73,13 +73,12 @@ def touched(
     return Days(frozenset(judged), frozenset(linked))
 
 
-def merged(run: Run, state: State, days: Days, new: DataFrame, judge: Callable[[DataFrame], DataFrame]) -> DataFrame:
-    """The new rows, their days' rows in quarantine (judged again) and the events of ``days``: each distinct once."""
+def merged(run: Run, state: State, days: Days, new: DataFrame, again: Callable[[DataFrame], DataFrame]) -> DataFrame:
+    """The new rows, their days' rows of quarantine (judged ``again``), the events of ``days``: each distinct once."""
     if days.judged is None or days.linked is None:
         return new
     refused = state.held(run, schemas.QUARANTINE).where(on(days.judged))
-    again = judge(silver.as_raw(refused))
-    rows = new.unionByName(again).unionByName(held(run, state).where(on(days.linked)))
+    rows = new.unionByName(again(refused)).unionByName(held(run, state).where(on(days.linked)))
     return persisted(duplicates.merge_exact(rows))
 
 

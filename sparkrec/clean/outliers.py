@@ -22,6 +22,7 @@ from sparkrec.persistence import persisted
 PRICE, QUANTITY = "outlier_price", "outlier_quantity"
 _NORMAL, _LEAST_SCALE = 0.7413, 0.5
 _CATEGORY, _MEASURE, _X, _Z = "_category", "_measure", "_x", "_z"
+_WERE, _OLD = "_were", "_old"
 
 Noticed = tuple[Rule, int, str | None]
 
@@ -75,6 +76,26 @@ def refuse(rows: DataFrame, items: DataFrame | None, settings: Clean) -> DataFra
             }
         ).drop(_CATEGORY, _X, _MEASURE, _Z)
     return rows
+
+
+def kept(rows: DataFrame, quarantine: DataFrame, settings: Clean) -> DataFrame:
+    """Typed rows of quarantine, those that :func:`refuse` refused still refused."""
+    names = [rule.name for rule in refusing(settings)]
+    if not names:
+        return rows
+    were = F.filter(c.RULES, lambda rule: rule.isin(*names))
+    refused = quarantine.select(c.EVENT_ID, were.alias(_WERE), F.struct(c.RULE, c.REASON).alias(_OLD))
+    joined = rows.join(refused.where(F.size(_WERE) > 0), c.EVENT_ID, "left")
+    first, old = F.col(_WERE)[0], F.col(_OLD)
+    words = F.concat(first, F.lit(": unusual beside the rows that it came with"))
+    reason = F.when(old[c.RULE] == first, old[c.REASON]).when(first.isNotNull(), words)
+    return joined.withColumns(
+        {
+            c.RULES: F.when(first.isNotNull(), F.concat(c.RULES, _WERE)).otherwise(F.col(c.RULES)),
+            c.RULE: F.coalesce(c.RULE, first),
+            c.REASON: F.coalesce(c.REASON, reason),
+        }
+    ).drop(_WERE, _OLD)
 
 
 def _measures() -> dict[str, Column]:

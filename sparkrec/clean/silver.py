@@ -47,6 +47,13 @@ class Judge:
             rows = without_raw(rows)
         return without_raw(outliers.refuse(duplicates.merge_exact(rows), self.known_items, self.settings))
 
+    def again(self, quarantine: DataFrame) -> DataFrame:
+        """Rows of quarantine, judged anew by what each of them says. What was an outlier beside the rows that it came
+        with stays one: beside other refused rows it would not be."""
+        events = self.events(as_raw(quarantine))
+        rows = typed(checked(events, self.known_items, self.settings, self.few_items))
+        return without_raw(outliers.kept(rows, quarantine, self.settings))
+
 
 def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean, few_items: bool = True) -> DataFrame:
     """Canonical events with their id, typed values, and the rules they break, one for one.

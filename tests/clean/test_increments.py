@@ -13,6 +13,7 @@ from batches import CLEAN, OPTIONS, TABLES, append, cleaned, content, dirty_log,
 
 from sparkrec import schemas
 from sparkrec.features.items import as_of
+from sparkrec.pipeline import Run
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
@@ -110,6 +111,34 @@ def test_what_an_increment_cannot_mend_is_computed_anew(spark: Any, tmp_path: Pa
     assert "were changed or deleted" in run.details["increment"]["why_full"]
     rows = {(row["event_date"].day, row["item_id"]): row["copies"] for row in run.read(schemas.SILVER_EVENTS).collect()}
     assert rows == {(1, "a"): 1, (1, "b"): 1, (2, "a"): 1, (2, "c"): 1}
+
+
+def test_a_refused_outlier_stays_refused_when_a_late_row_comes(spark: Any, tmp_path: Path) -> None:
+    """Beside the other refused rows of its day, judged again without those that were kept, it would be none."""
+
+    def batch(number: int, values: list[str]) -> Any:
+        event = {"user_id": "u", "event_type": "purchase", "item_id": "a"}
+        lines = [
+            json.dumps(event | {"event_time": f"2026-03-02 1{number}:{n:02}:00", "value": value})
+            for n, value in enumerate(values)
+        ]
+        return dt.datetime(2026, 3, 4, tzinfo=dt.UTC), [(f"{number}.jsonl", n, raw) for n, raw in enumerate(lines, 1)]
+
+    def refused(run: Run) -> list[tuple[Any, ...]]:
+        return sorted((row["rule"], row["rules"], row["reason"]) for row in run.read(schemas.QUARANTINE).collect())
+
+    to = settings(tmp_path, clean=CLEAN | {"rules": {"outlier_quantity": {"severity": "quarantine"}}})
+    append(to, [batch(0, ["8", "9", "10", "11", "12", "9999", "many"])])
+    before = refused(cleaned(to))
+    assert [(rule, rules) for rule, rules, _ in before] == [
+        ("outlier_quantity", ["outlier_quantity"]), ("value_not_a_number", ["value_not_a_number"]),
+    ]  # fmt: skip
+    append(to, [batch(1, ["10"])])
+    run = cleaned(to)
+    assert run.details["increment"]["why_full"] is None
+    assert refused(run) == before
+    values = [row["value"] for row in run.read(schemas.SILVER_EVENTS).collect()]
+    assert sorted(values) == [8, 9, 10, 10, 11, 12]
 
 
 def test_rows_that_a_grown_catalogue_frees_are_as_if_it_had_been_there(spark: Any, tmp_path: Path) -> None:
