@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkrec import __version__, config
-from sparkrec.errors import ConfigError, DataError, NoData, RetryableError, SparkrecError
+from sparkrec.errors import GONE, ConfigError, DataError, NoData, RetryableError, SparkrecError
 from sparkrec.pipeline import STAGES, Run, execute
 from sparkrec.progress import say
 from sparkrec.schemas import DATA_CLASSES
@@ -74,7 +74,6 @@ _RETRYABLE = (
     "Initial job has not accepted any resources", "SparkContext was shut down",
     "stopped SparkContext", "OutOfMemoryError",
 )  # fmt: skip
-_GONE = ("FAILED_READ_FILE.FILE_NOT_EXIST", "DELTA_FILE_NOT_FOUND")
 _NO_ROOM = ("No space left on device", "Disk quota exceeded")
 #: What the driver's Python says when its JVM is no longer there.
 _NO_JVM = (
@@ -289,7 +288,7 @@ def _from_spark(error: Exception) -> SparkrecError | None:
         return RetryableError(
             f"Spark stopped with {found}: {_first_line(text)} Nothing half-written is visible; retry."
         )
-    if any(word in text for word in _GONE):
+    if any(word in text for word in GONE):
         return DataError(
             f"A file that this run reads is gone: {_first_line(text)} If it is the lake's, an erasure or 'sparkrec "
             "maintain' has removed an old version: run the stages of this run before this one again, with the same "

@@ -3,6 +3,9 @@
 The class decides the exit code, and so what a scheduler does next.
 """
 
+#: What Spark says of a file that a version of a table still names, and that was removed with old versions.
+GONE = ("FAILED_READ_FILE.FILE_NOT_EXIST", "DELTA_FILE_NOT_FOUND")
+
 
 class SparkrecError(Exception):
     """Base of all of them."""

@@ -5,7 +5,8 @@ q1, q2, q3 of the category (0.7413 × the interquartile range estimates a normal
 Croux, 1993), and at least 0.5: where nearly all values are one, a value some times larger is no error.
 
 Such a verdict depends on the other rows. So these rules warn, and only count what one run reads; with the severity
-``quarantine`` a day is judged by the rows that it is cleaned with, and increments may differ from a full recompute.
+``quarantine`` a row is judged beside those that it comes with, what was refused stays refused, and increments may
+differ from a full recompute.
 """
 
 from __future__ import annotations

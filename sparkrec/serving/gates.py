@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config.publish import Publish
-from sparkrec.errors import DataError
+from sparkrec.errors import GONE, DataError
 from sparkrec.lake.records import finished
 from sparkrec.pipeline import Run
 from sparkrec.retrieval import changes
@@ -77,11 +79,8 @@ def _alike(run: Run, most: float, model: str, last: Row | None) -> None:
     noted = _details(recorded[-1]).get("changes", {}) if recorded else {}
     since = noted.get("previous")
     churn = noted.get("models", {}).get(model, {}).get("churn_all", 0.0)  # none was noted for a first run
-    if last and (served := _served(run, last)) is not None:
-        mine = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: model})
-        theirs = served.withColumn(c.MODEL, F.lit(model))
-        found = changes.told(mine, theirs, run.settings.recommend)["models"]
-        churn, since = found.get(model, {}).get("churn_all", 0.0), last[c.RUN_ID]
+    if last and (of_served := _against_served(run, model, last)) is not None:
+        churn, since = of_served, last[c.RUN_ID]
     if churn > most:
         raise DataError(
             f"Of the lists of '{model}' {churn:.0%} are new since the run '{since}', and publish.max_churn allows "
@@ -89,17 +88,25 @@ def _alike(run: Run, most: float, model: str, last: Row | None) -> None:
         )
 
 
-def _served(run: Run, last: Row) -> DataFrame | None:
-    """The lists of the last publication; None where the lake has them no more."""
+def _against_served(run: Run, model: str, last: Row) -> float | None:
+    """The share of the model's lists that is new to who is served; None: the lake no longer has what is."""
     version = last[c.INPUTS].get(schemas.RECOMMENDATIONS.name)
     if last[c.RUN_ID] != run.run_id or version is None:
         version = run.pin(schemas.RECOMMENDATIONS)
-    where = (F.col(c.RUN_ID) == last[c.RUN_ID]) & (F.col(c.MODEL) == _details(last).get("model"))
+    served = (F.col(c.RUN_ID) == last[c.RUN_ID]) & (F.col(c.MODEL) == _details(last).get("model"))
+    mine = run.read(schemas.RECOMMENDATIONS, {c.RUN_ID: run.run_id, c.MODEL: model})
     try:
-        served = run.lake.read(schemas.RECOMMENDATIONS, version).where(where)
+        theirs = run.lake.read(schemas.RECOMMENDATIONS, version).where(served).withColumn(c.MODEL, F.lit(model))
+        if theirs.isEmpty():
+            return None
+        found = changes.told(mine, theirs, run.settings.recommend)["models"]
     except DataError:  # that version is gone
         return None
-    return None if served.isEmpty() else served
+    except (PySparkException, Py4JJavaError) as error:
+        if not any(words in str(error) for words in GONE):  # its files are
+            raise
+        return None
+    return float(found.get(model, {}).get("churn_all", 0.0))
 
 
 def _better(run: Run, other: str, model: str) -> None:

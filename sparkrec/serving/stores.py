@@ -60,14 +60,8 @@ class RedisStore:
 
     def clear(self) -> int:
         with Redis(self.address) as redis:
-            current, number = redis.do("GET", f"{self.prefix}:current") or b"", 0
-            served = b"%b:%b:" % (self.prefix.encode(), current)
-            for found in self._keys(redis, f"{self.prefix}:*:*"):
-                other = [key for key in found if not key.startswith(served)]
-                ages = redis.pipeline([("TTL", key) for key in other])
-                never = [("UNLINK", key) for key, left in zip(other, ages, strict=True) if left == -1]
-                number += sum(redis.pipeline(never))
-        return number
+            current = redis.do("GET", f"{self.prefix}:current") or b""
+        return self._end_others(current.decode(), "UNLINK")
 
     def write(self, lists: DataFrame, version: str) -> int:
         address, start = self.address, f"{self.prefix}:{version}:".encode()
@@ -92,14 +86,20 @@ class RedisStore:
         return None if before is None else before.decode()
 
     def retire(self, version: str) -> int:
+        return self._end_others(version, "EXPIRE", self.grace_seconds)
+
+    def _end_others(self, version: str, command: str, *arguments: int) -> int:
+        """The keys of all versions but one, now or soon; whose time is running already is left alone: else it would
+        never end."""
         kept, number = f"{self.prefix}:{version}:".encode(), 0
         with Redis(self.address) as redis:
             for found in self._keys(redis, f"{self.prefix}:*:*"):
-                old = [key for key in found if not key.startswith(kept)]
-                ages = redis.pipeline([("TTL", key) for key in old])
-                # Whose time is running already is left alone: else it would never end.
-                late = [("EXPIRE", key, self.grace_seconds) for key, left in zip(old, ages, strict=True) if left == -1]
-                number += sum(redis.pipeline(late))
+                other = [key for key in found if not key.startswith(kept)]
+                ages = redis.pipeline([("TTL", key) for key in other])
+                ended: list[tuple[str | bytes | int, ...]] = [
+                    (command, key, *arguments) for key, left in zip(other, ages, strict=True) if left == -1
+                ]
+                number += sum(redis.pipeline(ended))
         return number
 
     def _keys(self, redis: Redis, pattern: str) -> Iterator[list[bytes]]:

@@ -236,6 +236,18 @@ def test_a_quota_with_diversity_and_a_boost_equals_brute_force(quota):
     assert below > 10 or not quota, "worth testing"
 
 
+@pytest.mark.parametrize("method", ["mmr", "dpp"])
+def test_what_nobody_met_does_not_rise_among_amounts(method):
+    """Of popularity's vectors, of width 1, none is like [0], and all others are alike."""
+    audience, _, allowed, traits = world(5, d=1)
+    audience = replace(audience, vectors=np.ones((len(audience), 1), np.float32))
+    events = np.where(np.arange(60) % 3 == 0, 0, np.arange(60) * 10)[:, None].astype(np.float32)
+    it = audience, events, allowed, traits
+    plain = make(it, Recommend(k=8))
+    diverse = make(it, Recommend.model_validate({"k": 8, "pool": 40, "diversity": {"method": method, "weight": 0.5}}))
+    np.testing.assert_array_equal(plain.indices, diverse.indices)
+
+
 def test_new_items_move_up_within_the_pool():
     it = world(3)
     plain, pushed = make(it, Recommend(k=5, pool=20)), make(it, Recommend(k=5, pool=20, new_items={"boost": 2.0}))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import handmade
 import pytest
@@ -49,10 +51,11 @@ def write_lists(run, model, lists):
     handmade.write(run, schemas.RECOMMENDATIONS, rows, where=key)
 
 
-def published(settings, second=0, **wanted):
+def published(settings, minute=0, **wanted):
+    """Minutes apart: which one was the last says when they ended, and a machine may be busy."""
     made = settings.model_copy(update={"publish": settings.publish.model_copy(update=wanted)})
     run = Run(made, "publish")
-    run.started = dt.datetime(2026, 1, 1, 0, 0, second, tzinfo=dt.UTC)
+    run.started = dt.datetime(2026, 1, 1, 0, minute, tzinfo=dt.UTC)
     execute(publish, run)
     return run
 
@@ -68,9 +71,9 @@ def test_files(settings, spark, tmp_path, kind, suffix):
         run = published(settings, second, to=f"{kind}:{folder}", keep=2)
     pointer = json.loads((folder / "current.json").read_text())
     assert pointer["version"] == "test-all-als-20260101T000002" == run.details["version"]
-    assert run.details["before"] == "test-all-als-20260101T000001"
+    assert run.details["before"] == "test-all-als-20260101T000100"
     versions = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    assert versions == ["test-all-als-20260101T000001", "test-all-als-20260101T000002"]
+    assert versions == ["test-all-als-20260101T000100", "test-all-als-20260101T000002"]
     assert run.counts == {"lists": 4, "retired": 1}
     rows = spark.read.format(suffix).load(str(folder / pointer["version"])).collect()
     assert lists_of(rows) == LISTS
@@ -87,7 +90,7 @@ def test_files_leave_alone_what_is_not_theirs(settings, tmp_path):
         (tmp_path / name).mkdir(parents=True)
     assert published(settings, 1, to=f"parquet:{tmp_path}").counts["retired"] == 1
     kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
-    assert kept == ["newcomers", "somebody's", "test-all-als-20260101T000001"]
+    assert kept == ["newcomers", "somebody's", "test-all-als-20260101T000100"]
     assert list((tmp_path / "newcomers").iterdir())
 
 
@@ -180,7 +183,7 @@ def test_a_version_that_is_not_whole_is_not_served(settings, redis_server):  # n
     with pytest.raises(RetryableError, match="Of 4 lists 2 arrived"):
         publication.publish(run, Losing(Address(to), "sparkrec", 10), run.settings.publish)
     with Redis(Address(to)) as redis:
-        assert redis.do("GET", "sparkrec:current") == b"test-all-als-20260101T000001"
+        assert redis.do("GET", "sparkrec:current") == b"test-all-als-20260101T000100"
 
 
 def test_maps_of_ids(settings, spark, tmp_path):
@@ -193,6 +196,8 @@ def test_maps_of_ids(settings, spark, tmp_path):
     rows = spark.read.json(f"{tmp_path}/served/test-all-als-*").collect()
     assert lists_of(rows) == {"x": ["a", "b"], "y": ["a", "b"], "z": ["a"], "*": ["a", "b"]}
     assert [item[c.RANK] for row in rows for item in row["items"] if row["owner"] == "x"] == [1, 2]
+    chances = {row["owner"]: [item[c.PROPENSITY] for item in row["items"]] for row in rows}
+    assert (chances["x"], chances["z"]) == ([1, 1], [None]), "of z the first place is gone, so the second is the first"
 
     (tmp_path / "users.csv").write_text("user_id,to_user_id\nu1,x\nu:2,x\n")
     with pytest.raises(DataError, match="2 users to one account, 'x'"):
@@ -248,10 +253,10 @@ def test_gates_keep_what_is_served(settings, spark, tmp_path):
 
     # Served are those of the fixture; whatever the run before was, half of what is new to them is too much.
     changed = LISTS | {"u:2": ["i3", "i9"], 'u"é': ["i8"]}  # of three users 0, 1/2, and 1 are new
-    for day, second in ((2, 3), (3, 4)):
+    for day, minute in ((2, 3), (3, 4)):
         recommended(day, changed)
         with pytest.raises(DataError, match=r"of 'als' 50% are new since the run 'test-all'.*allows 40%"):
-            published(moved, second, to=place, model="als", max_churn=0.4)
+            published(moved, minute, to=place, model="als", max_churn=0.4)
     published(moved, 5, to=place, model="als", max_churn=0.5)
     published(moved, 6, to=place, model="als", max_churn=0.0)
     with pytest.raises(DataError, match="serves recommendations, and similar_items would take its place"):
@@ -280,3 +285,42 @@ def test_gates_keep_what_is_served(settings, spark, tmp_path):
         published(moved, 9, to=place, model="als", must_beat="popularity")
     with pytest.raises(DataError, match=r"made lists of als, and none of popularity"):
         published(moved, 9, to=place, model="popularity", min_share=0)
+
+    # Neither gate says anything of lists that recommend does not make.
+    run = Run(moved, "newcomers")
+    run.started = dt.datetime(2036, 1, 5, tzinfo=dt.UTC)
+    write_lists(run, "newcomers", {"s": ["i1"]})
+    run.finish()
+    other = {"to": f"jsonl:{tmp_path / 'newcomers'}", "model": "newcomers"}
+    assert published(moved, 9, max_churn=0.0, must_beat="als", **other).counts["lists"] == 1
+
+
+def test_what_is_served_is_recorded_though_the_old_could_not_be_removed(settings, spark, tmp_path, capsys):
+    class Stuck(FileStore):
+        def retire(self, version):
+            raise RetryableError("no right to look around")
+
+    run = Run(settings.model_copy(update={"publish": settings.publish.model_copy(update={"to": "jsonl:x"})}), "publish")
+    publication.publish(run, Stuck(spark, str(tmp_path), "json", 2), run.settings.publish)
+    assert json.loads((tmp_path / "current.json").read_text())["version"] == run.details["version"]
+    assert run.counts == {"lists": 4, "retired": 0}
+    assert "could not be removed, and the next publication will: no right" in capsys.readouterr().err
+
+
+def test_where_the_files_of_what_is_served_are_gone_the_run_before_counts(settings, spark, tmp_path):
+    shutil.copytree(settings.lake.path, tmp_path / "lake")
+    moved = settings.model_copy(update={"lake": settings.lake.model_copy(update={"path": str(tmp_path / "lake")})})
+    place = f"jsonl:{tmp_path / 'served'}"
+    first = published(moved, 1, to=place, model="als")
+    run = Run(moved, "recommend")
+    run.started = dt.datetime(2036, 1, 2, tzinfo=dt.UTC)
+    run.detail(changes={"previous": "yesterday", "models": {"als": {"churn_all": 0.6}}})
+    write_lists(run, "als", LISTS)
+    run.finish()
+    old = run.lake.read(schemas.RECOMMENDATIONS, first.inputs["recommendations"]).inputFiles()
+    new = run.lake.read(schemas.RECOMMENDATIONS, run.outputs["recommendations"]).inputFiles()
+    for file in set(old) - set(new):  # as VACUUM does
+        Path(urlsplit(file).path).unlink()
+    with pytest.raises(DataError, match=r"of 'als' 60% are new since the run 'yesterday'.*allows 50%"):
+        published(moved, 3, to=place, model="als", max_churn=0.5)
+    published(moved, 4, to=place, model="als", max_churn=0.6)
