@@ -67,13 +67,13 @@ def lists_of(rows):
 @pytest.mark.parametrize(("kind", "suffix"), [("parquet", "parquet"), ("jsonl", "json")])
 def test_files(settings, spark, tmp_path, kind, suffix):
     folder = tmp_path / "served"
-    for second in range(3):
-        run = published(settings, second, to=f"{kind}:{folder}", keep=2)
+    for minute in range(3):
+        run = published(settings, minute, to=f"{kind}:{folder}", keep=2)
     pointer = json.loads((folder / "current.json").read_text())
-    assert pointer["version"] == "test-all-als-20260101T000002" == run.details["version"]
+    assert pointer["version"] == "test-all-als-20260101T000200" == run.details["version"]
     assert run.details["before"] == "test-all-als-20260101T000100"
     versions = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    assert versions == ["test-all-als-20260101T000100", "test-all-als-20260101T000002"]
+    assert versions == ["test-all-als-20260101T000100", "test-all-als-20260101T000200"]
     assert run.counts == {"lists": 4, "retired": 1}
     rows = spark.read.format(suffix).load(str(folder / pointer["version"])).collect()
     assert lists_of(rows) == LISTS
@@ -101,16 +101,16 @@ def test_a_publication_that_dies_at_the_switch_leaves_the_old_pointer(settings, 
     (tmp_path / ".current.json.crc").write_bytes(b"crc\0\0\0\2\0" + b"\0" * 4)
 
     def die(*_):
-        assert json.loads(pointer.read_text())["version"].endswith("T000001"), "until the last moment"
+        assert json.loads(pointer.read_text())["version"].endswith("T000100"), "until the last moment"
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr("sparkrec.serving.stores.os.replace", die)
         with pytest.raises(KeyboardInterrupt):
             FileStore(spark, str(tmp_path), "json", 2)._point(b"{}")
-    assert json.loads(pointer.read_text())["version"].endswith("T000001")
+    assert json.loads(pointer.read_text())["version"].endswith("T000100")
     run = published(settings, 2, to=f"jsonl:{tmp_path}")
-    assert run.details["before"].endswith("T000001")
+    assert run.details["before"].endswith("T000100")
     assert json.loads(pointer.read_text())["version"] == run.details["version"]
 
 
