@@ -49,10 +49,14 @@ class Judge:
 
     def again(self, quarantine: DataFrame) -> DataFrame:
         """Rows of quarantine, judged anew by what each of them says. What was an outlier beside the rows that it came
-        with stays one: beside other refused rows it would not be."""
+        with stays one: beside other refused rows it would not be.
+
+        They are distinct. They are merged all the same, as Spark infers nothing through a merge: of a filter by the
+        verdict it would infer so many constraints that a driver's memory does not hold them.
+        """
         events = self.events(as_raw(quarantine))
         rows = typed(checked(events, self.known_items, self.settings, self.few_items))
-        return without_raw(outliers.kept(rows, quarantine, self.settings))
+        return without_raw(outliers.kept(duplicates.merge_exact(rows), quarantine, self.settings))
 
 
 def checked(events: DataFrame, known_items: DataFrame | None, settings: Clean, few_items: bool = True) -> DataFrame:
