@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkrec.config import Spark, is_secret
+from sparkrec.config import Spark
+from sparkrec.config.secrets import is_secret
 from sparkrec.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sparkrec import __version__
 from sparkrec.config import Settings
+from sparkrec.config.secrets import without_login
 from sparkrec.errors import RetryableError
 from sparkrec.progress import say
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 T = TypeVar("T")
+_LONGEST = 250  # characters of a parameter's name that MLflow takes
 _RUN_TAG, _HASH_TAG = "sparkrec.run_id", "sparkrec.config_hash"
 
 
@@ -100,7 +103,7 @@ class Attempt:
     """
 
     def __init__(self, settings: Settings, stage: str) -> None:
-        self._settings, self._stage, self._failed = settings, stage, False
+        self._settings, self._stage, self._failed, self._said = settings, stage, False, False
 
     def __call__(self, call: Callable[[], T]) -> T | None:
         if self._failed:
@@ -108,15 +111,21 @@ class Attempt:
         try:
             return call()
         except Exception as error:
-            self._failed = True
+            again, self._failed, self._said = self._said, True, True
             where, reason = default_uri(self._settings), f"{type(error).__name__}: {error}".partition("\n")[0]
-            text = re.sub(r"//[^/@\s]+@", "//", f"MLflow at {where} (tracking.uri) failed: {reason[:300]}.")
+            text = without_login(f"MLflow at {where} (tracking.uri) failed: {reason[:300]}.")
             if self._settings.tracking.required:
                 raise RetryableError(
                     f"{text} tracking.required is true, so the stage ends here. Mend it and run the stage again."
                 ) from error
-            say(self._stage, f"{text} The rest of this stage is not tracked; its run record is kept.", 0)
+            if not again:
+                say(self._stage, f"{text} The rest of this stage is not tracked; its run record is kept.", 0)
             return None
+
+    def last(self, call: Callable[[], T]) -> T | None:
+        """An attempt whatever has failed before: an outage may be over."""
+        self._failed = False
+        return self(call)
 
 
 @contextlib.contextmanager
@@ -137,7 +146,7 @@ def stage(settings: Settings, run_id: str, name: str) -> Iterator[Tracker]:
 
     def end(status: str) -> None:
         for run in runs:
-            attempt(partial(client.set_terminated, run, status))
+            attempt.last(partial(client.set_terminated, run, status))
 
     try:
         yield MlflowTracker(client, runs[0], attempt)
@@ -213,14 +222,23 @@ def _parent(client: MlflowClient, experiment: str, settings: Settings, run_id: s
     if found:
         client.update_run(found[0].info.run_id, status="RUNNING")
         return found[0]
-    parent = client.create_run(experiment, run_name=run_id, tags=wanted | {"sparkrec.version": __version__})
+    parent = client.create_run(experiment, run_name=run_id, tags={"sparkrec.version": __version__})
     from mlflow.entities import Param
 
     flat = dict(_flatten(settings.dump()))
     flat["config_hash"] = settings.hash()
-    client.log_batch(parent.info.run_id, params=[Param(key, str(value)[:6000]) for key, value in flat.items()])
+    params = [Param(_param(key), str(value)[:6000]) for key, value in flat.items()]
+    client.log_batch(parent.info.run_id, params=params)
     client.log_dict(parent.info.run_id, settings.dump(), "config.json")
+    for name, value in wanted.items():  # last: a run that lacks its configuration is not found, and made anew
+        client.set_tag(parent.info.run_id, name, value)
     return parent
+
+
+def _param(key: str) -> str:
+    """A key as MLflow's names of parameters may be; of one that has to be changed, its hash keeps it apart."""
+    allowed = re.sub(r"[^\w.\- :/]", "_", key)[:_LONGEST]
+    return allowed if allowed == key else f"{allowed[: _LONGEST - 9]}-{zlib.crc32(key.encode()):08x}"
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

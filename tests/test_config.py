@@ -12,6 +12,7 @@ import yaml
 from pydantic import SecretStr
 
 from sparkrec import config
+from sparkrec.config import reading
 from sparkrec.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -100,6 +101,24 @@ def test_environment_is_read_with_a_default(tmp_path: Path, monkeypatch: pytest.
     assert config.load([path]).source.path == "here/logs/z"
     monkeypatch.setenv("SPARKREC_X", "there")
     assert config.load([path]).source.path == "there/logs/z"
+    monkeypatch.setenv("SPARKREC_X", "")
+    assert config.load([path]).source.path == "here/logs/z"
+
+
+def test_what_the_environment_says_is_not_read_again(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def path(text: str) -> str:
+        return config.load([base], [f"source.path='{text}'"]).source.path
+
+    monkeypatch.delenv("SPARKREC_A", raising=False)
+    monkeypatch.setenv("SPARKREC_H", "/home/${SPARKREC_H}")
+    assert path("${SPARKREC_H}/x") == "/home/${SPARKREC_H}/x"
+    assert path("${SPARKREC_A:-${SPARKREC_H}/data}/y") == "/home/${SPARKREC_H}/data/y"
+    assert path("${SPARKREC_A:-${SPARKREC_A:-deep}}") == "deep"
+    monkeypatch.setenv("SPARKREC_A", "/a")
+    assert path("${SPARKREC_A:-${SPARKREC_H}/data}/y") == "/a/y"
+    for unclosed in ("${SPARKREC_A", "${SPARKREC_A:-${SPARKREC_H}"):
+        with pytest.raises(ConfigError, match="does not close it"):
+            path(unclosed)
 
 
 def test_a_relative_lake_is_made_absolute_and_a_uri_is_left(base: Path, tmp_path: Path, monkeypatch) -> None:
@@ -168,6 +187,8 @@ def test_secrets_of_spark_and_sources_and_logins_are_masked(base: Path, monkeypa
         f"spark.conf={{{key}: '${{AWS_SECRET}}', spark.sql.shuffle.partitions: '8'}}",
         "source.options={reader: {api_token: hunter2, sep: ';'}, more: [{password: hunter2}], tokens: [hunter2]}",
         "tracking.uri=https://me:hunter2@mlflow.example/a@b",
+        "source.options.private_key=hunter2",
+        "source.options.sasl.jaas.config=hunter2",
     ]
     settings = config.load([base], over)
     assert settings.spark.conf[key] == "hunter2"
@@ -176,10 +197,37 @@ def test_secrets_of_spark_and_sources_and_logins_are_masked(base: Path, monkeypa
     assert plain["spark"]["conf"]["spark.sql.shuffle.partitions"] == "8"
     assert plain["source"]["options"]["reader"]["sep"] == ";"
     assert plain["tracking"]["uri"] == "https://**********@mlflow.example/a@b"
+    database = config.load([base], ["tracking.uri=postgresql+psycopg2://mlflow:hunter2@db/mlflow"])
+    assert database.dump()["tracking"]["uri"] == "postgresql+psycopg2://**********@db/mlflow"
     with pytest.raises(ConfigError) as raised:
         config.load([base], ["source.path=${AWS_SECRET}@${SPARKREC_NOT_SET}"])
     assert "hunter2" not in str(raised.value)
     assert "${AWS_SECRET}@${SPARKREC_NOT_SET}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        "publish.password=@hunter2",
+        "publish.to=redis+tls://:hunter2@host",
+        "publish.to=redis://:hunter2@host",
+        "tracking.token=[hunter2",
+    ],
+)
+def test_errors_show_no_secret(base: Path, tmp_path: Path, over: str) -> None:
+    key, _, value = over.partition("=")
+    for name in reversed(key.split(".")):
+        value = f"{{{name}: {value}}}"
+    for files, overrides in (([base], [over]), ([base, write(tmp_path / "over.yaml", value)], [])):
+        with pytest.raises(ConfigError) as raised:
+            config.load(files, overrides)
+        assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("over", ["clean.latest=2026-02-30", "split.validation_days=.inf", "lake.path=''"])
+def test_values_that_there_are_not_are_said_to_be_the_configurations_fault(base: Path, over: str) -> None:
+    with pytest.raises(ConfigError, match=over.split("=")[0]):
+        config.load([base], [over])
 
 
 def test_only_true_and_false_are_truth_values(base: Path, tmp_path: Path) -> None:
@@ -212,7 +260,7 @@ def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):
     with pytest.raises(ConfigError, match=r"'two_tower' stands there a second time(.|\n)*line 4"):
         config.load([path])
     path.write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\n")
-    assert config._read(path)["b"] == {"x": 2}, "what is merged in may be said anew"
+    assert reading.read(path)["b"] == {"x": 2}, "what is merged in may be said anew"
 
 
 def test_a_configuration_in_another_encoding_is_named(tmp_path):

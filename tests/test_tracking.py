@@ -100,7 +100,7 @@ def test_a_stage_outlives_its_tracking(unreachable: Settings, capsys: pytest.Cap
     with tracking.stage(unreachable, "shop-all", "clean") as tracker:
         tracker.metrics({"seconds": 3})
     said = capsys.readouterr()
-    lines = [line for line in (said.out + said.err).splitlines() if "MLflow at http://127.0.0.1:9" in line]
+    lines = [line for line in (said.out + said.err).splitlines() if "MLflow at http://**********@127.0.0.1:9" in line]
     assert len(lines) == 1
     assert "not tracked" in lines[0]
     assert "hunter2" not in said.out + said.err
@@ -124,12 +124,29 @@ def test_tracking_that_stops_in_the_middle_is_said_once(
     said = capsys.readouterr()
     assert (said.out + said.err).count("ConnectionError: gone.") == 1
     assert len(calls) == 1
+    assert {run.info.status for run in runs(settings).values()} == {"FINISHED"}, "an outage may be over"
+
+
+def test_any_configuration_is_logged(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of mappings are anything; and a parent that died without its configuration is not found again."""
+    options = {"values": {"country": {"Côte d'Ivoire": "CI", "€": "1", "£": "2", "x" * 300: "3"}}}
+    odd = settings.model_copy(update={"source": settings.source.model_copy(update={"options": options})})
+    with monkeypatch.context() as patch, pytest.raises(RetryableError):
+        patch.setattr(MlflowClient, "log_batch", lambda *_, **__: 1 / 0)
+        tracking.stage(odd, "shop-all", "clean").__enter__()
+    with tracking.stage(odd, "shop-all", "clean"):
+        pass
+    client = MlflowClient(tracking.default_uri(settings))
+    found = client.search_runs(["1"], "tags.`sparkrec.stage` = 'pipeline'")
+    assert len(found) == 1
+    of_source = {key: value for key, value in found[0].data.params.items() if key.startswith("source.options.values")}
+    assert sorted(of_source.values()) == ["1", "2", "3", "CI"]
 
 
 def test_where_tracking_must_hold_the_stage_fails_and_its_own_error_comes_first(unreachable: Settings) -> None:
     must = unreachable.model_copy(update={"tracking": unreachable.tracking.model_copy(update={"required": True})})
     with pytest.raises(
-        RetryableError, match=r"MLflow at http://127.0.0.1:9 \(tracking.uri\) failed.*tracking.required"
+        RetryableError, match=r"MLflow at http://\*+@127.0.0.1:9 \(tracking.uri\) failed.*tracking.required"
     ):
         tracking.stage(must, "shop-all", "clean").__enter__()
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from sparkrec.config.base import EventType, Model, Section
@@ -24,7 +22,9 @@ from sparkrec.config.popularity import Popularity
 from sparkrec.config.privacy import Maintenance, Privacy
 from sparkrec.config.publish import Publish
 from sparkrec.config.ranker import Ranker
+from sparkrec.config.reading import expand, merge, parse_override, read
 from sparkrec.config.recommend import Recommend
+from sparkrec.config.secrets import masked, without_login
 from sparkrec.config.similar import Similar
 from sparkrec.config.tastes import Tastes
 from sparkrec.config.two_tower import TwoTower
@@ -42,7 +42,9 @@ class Spark(Section):
 
 class Source(Section):
     name: str = Field(description="a registered source: see docs/sources.md")
-    path: str = Field(description="the folder (or URI) its files lie in; ${NAME:-default} reads the environment")
+    path: str = Field(
+        min_length=1, description="the folder (or URI) its files lie in; ${NAME:-default} reads the environment"
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="the source's own options")
 
 
@@ -225,57 +227,15 @@ class Settings(Section):
         """
         plain = self.model_dump(mode="json")
         for section, field in (("spark", "conf"), ("source", "options")):
-            plain[section][field] = _masked(plain[section][field])
+            plain[section][field] = masked(plain[section][field])
         if self.tracking.uri:
-            plain["tracking"]["uri"] = _LOGIN.sub(rf"\1{_MASK}@", self.tracking.uri)
+            plain["tracking"]["uri"] = without_login(self.tracking.uri)
         return plain
 
     def hash(self) -> str:
         """Eight hex digits that change when any value that can change a table does."""
         plain = self.model_dump(mode="json", exclude={"tracking", "spark", "lake", "maintenance", "publish"})
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
-
-
-_MASK = "**********"  # as pydantic has it
-_SECRET = re.compile(r"secret|password|passwd|token|credential|access.?key|account.?key", re.IGNORECASE)
-_LOGIN = re.compile(r"^(\w+://)[^/@]+@")
-
-
-def is_secret(name: str) -> bool:
-    """Whether a setting of this name holds one, where nobody says so but the name."""
-    return _SECRET.search(name) is not None
-
-
-def _masked(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict):
-        return {key: _masked(item, str(key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_masked(item, name) for item in value]
-    return _MASK if value is not None and is_secret(name) else value
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values, and no key stands twice.
-
-    ``on`` is a key of ``clean.rules``, and NO a country; of two values of a key YAML would drop one in silence.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        merging = "tag:yaml.org,2002:merge"  # what << brings in may be said anew
-        keys = [key for key, _ in node.value if key.tag != merging]
-        for before, key in enumerate(keys):
-            if any(key.value == earlier.value for earlier in keys[:before]):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' stands there a second time", key.start_mark
-                )
-        return dict(super().construct_mapping(node, deep))
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), "tTfF")
 
 
 def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Settings:
@@ -291,74 +251,13 @@ def load(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Settings
         raise ConfigError("No configuration was given. Pass --conf conf/NAME.yaml, for instance conf/demo.yaml.")
     merged: dict[str, Any] = {}
     for path in paths:
-        merged = _merge(merged, _read(Path(path)))
+        merged = merge(merged, read(Path(path)))
     for override in overrides:
-        merged = _merge(merged, _parse_override(override))
+        merged = merge(merged, parse_override(override))
     try:
-        return Settings.model_validate(_expand(merged))
+        return Settings.model_validate(expand(merged))
     except ValidationError as error:
         raise ConfigError(_explain(error, [str(p) for p in paths])) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"The configuration {path} cannot be read: {error.strerror}. "
-            "Pass a file that exists, for instance --conf conf/demo.yaml."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"The configuration {path} is not UTF-8: {error}. Save it as UTF-8.") from None
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The configuration {path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"The configuration {path} must hold 'key: value' pairs, not {type(content).__name__}.")
-    return content
-
-
-def _parse_override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {text!r} is not of the form key=value, for instance --set two_tower.epochs=3.")
-    try:
-        parsed = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML. Quote it if it is text.") from None
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
-
-
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
-
-
-def _expand(value: Any) -> Any:
-    """``${NAME:-default}`` in any string, from the environment; a name without either is an error."""
-    if isinstance(value, dict):
-        return {key: _expand(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    given = value  # what is said of it shows no value of the environment
-    while "${" in value:
-        head, _, rest = value.partition("${")
-        name, closed, tail = rest.partition("}")
-        name, has_default, default = name.partition(":-")
-        if not closed:
-            raise ConfigError(f"'{given}' opens ${{ and does not close it.")
-        if name not in os.environ and not has_default:
-            raise ConfigError(f"The environment variable {name} is not set, and the configuration needs it: {given}")
-        value = head + os.environ.get(name, default) + tail
-    return value
 
 
 def _explain(error: ValidationError, paths: list[str]) -> str:

@@ -16,7 +16,7 @@ Model = Literal["popularity", "segment_popularity", "tastes", "als", "two_tower"
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 assert set(EventType.__args__) == set(c.EVENT_TYPES)  # type: ignore[attr-defined]

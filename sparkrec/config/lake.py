@@ -13,9 +13,10 @@ from sparkrec.lake.place import by_path
 class Lake(Section):
     """Where tables lie, and what is no table: docs/clusters.md."""
 
-    path: str = Field("lake", validate_default=True, description="root folder or URI of the Delta tables")
+    path: str = Field("lake", min_length=1, validate_default=True, description="root folder or URI of the Delta tables")
     files: str | None = Field(
         None,
+        min_length=1,
         description="folder that every machine reaches under this path, for what is no table: models and their "
         "checkpoints, reports, MLflow's store; null: lake.path, which must then be such a folder",
     )

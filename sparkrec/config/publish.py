@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from sparkrec.config.base import Section
+from sparkrec.config.secrets import without_login
 
 SCHEMES = ("parquet", "jsonl", "redis", "rediss")
 
@@ -47,7 +48,9 @@ class Publish(Section):
     def _is_a_place(cls, to: str | None) -> str | None:
         scheme, colon, rest = (to or "parquet:x").partition(":")
         if not colon or not rest or scheme not in SCHEMES:
-            raise ValueError(f"'{to}' must begin with one of {', '.join(f'{x}:' for x in SCHEMES)}")
+            raise ValueError(
+                f"'{without_login(to or '')}' must begin with one of {', '.join(f'{x}:' for x in SCHEMES)}"
+            )
         if scheme.startswith("redis") and "@" in rest:
             raise ValueError("the address must hold no login, which logs would show: see publish.username and password")
         return to

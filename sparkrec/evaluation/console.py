@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparkrec.config.secrets import without_login
 from sparkrec.evaluation.report import Report, headline, metric_name, model_name, newcomers_title
 
 _SAMPLES = 10
@@ -21,7 +22,8 @@ def summary(report: Report, place: str, tracking_uri: str | None) -> str:
         f"Report: {place}",
     ]
     if tracking_uri:
-        parts.append(f"MLflow: mlflow ui --backend-store-uri {tracking_uri}")
+        local = tracking_uri.startswith("sqlite:")
+        parts.append(f"MLflow: {'mlflow ui --backend-store-uri ' if local else ''}{without_login(tracking_uri)}")
     return "\n".join(parts)
 
 

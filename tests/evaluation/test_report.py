@@ -238,6 +238,7 @@ def test_the_console_shows_models_recommendations_and_where_to_look():
     assert "1. Tea towel  (popular)" in text
     assert "Report: lake/report.html" in text
     assert "mlflow ui --backend-store-uri sqlite:///x.db" in text
+    assert "MLflow: https://**********@mlflow.example" in console.summary(report, "p", "https://me:x@mlflow.example")
 
 
 def test_the_price_of_diversity_is_drawn_and_said():
