@@ -6,6 +6,7 @@ from sparkrec import schemas
 from sparkrec.clean import accounting, bots, catalogue, funnels, increments, outliers, rules, silver, state
 from sparkrec.cli import run_job
 from sparkrec.ingest import sources
+from sparkrec.lake import continued
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 
@@ -68,6 +69,7 @@ def clean(run: Run) -> None:
         strict=items.strict,
         items=asdict(items.tally),
     )
+    continued.require_kept(run, state.WRITTEN)
     run.spark.catalog.clearCache()
 
 

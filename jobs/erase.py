@@ -14,6 +14,11 @@ def erase(run: Run) -> None:
     key = suppressed.key(run, create=True)
     run.audit.update(users=len(who.given), digest=key.digest("request", "\n".join(sorted(who.stored))))
     run.say(f"erasing {len(who.given):,} user(s)")
+    if missing := len(who.given) - persons.known(run, who):
+        run.say(
+            f"{missing:,} of the ids have no row in silver or gold. If they should have, look for them as the lake has "
+            "them: capitals count, and so does 17850.0 against 17850. Erased once, they have none either"
+        )
 
     erasure.suppress(run, who, key)
     models = erasure.forget(run, who)

@@ -20,6 +20,7 @@ from sparkrec.features import (
     vectors,
     vocabulary,
 )
+from sparkrec.lake import continued
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
 
@@ -47,7 +48,7 @@ def featurize(run: Run) -> None:
     tally = selection.tally(parted, events, settings.features)
     run.say(f"read {tally.read:,} events: " + ", ".join(f"{part} {n:,}" for part, n in tally.parts.items()))
     if start.full:
-        splits.require_training_events(tally.parts.get(splits.TRAIN, 0), settings.split, at)
+        splits.require_training_events(tally.parts, settings.split, at)
 
     sums = persisted(users.sums(came))
     found = increments.found_users(run, start, sums, rewritten)
@@ -112,6 +113,7 @@ def featurize(run: Run) -> None:
     run.detail(
         read=tally.record, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings, done)
     )
+    continued.require_kept(run, state.WRITTEN)
     run.spark.catalog.clearCache()
 
 

@@ -8,6 +8,9 @@ venv=${1:-.venv}
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 die() { printf 'sparkrec setup: %s\n' "$*" >&2; exit 2; }
 
+# Spark's scripts, and the JVM's options, are split at blanks.
+case "$PWD" in *[[:space:]]*) die "'$PWD' has a blank in it, and Spark does not start below such a folder. Move the checkout." ;; esac
+
 # --- prerequisites: Java 17 and a compiler, each named with the line that installs it --------------------
 python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || python=python3
@@ -21,7 +24,8 @@ for tool in gcc g++ make; do
     command -v $tool >/dev/null || die "A C++ compiler is needed for Horovod and the native kernel, and '$tool' is missing. Type: sudo apt-get install build-essential"
 done
 
-stamp="$venv/.ready-$(cat requirements/{sparkrec,horovod}.lock requirements/{jars.py,classes.py,setup.sh} | sha256sum | cut -c1-16)"
+# The folder counts: scripts in the environment, and the editable install, name it.
+stamp="$venv/.ready-$({ pwd; cat requirements/{sparkrec,horovod}.lock requirements/{jars.py,classes.py,setup.sh}; } | sha256sum | cut -c1-16)"
 kernel="$venv/.kernel-$(cat setup.py sparkrec/retrieval/native/* | sha256sum | cut -c1-16)"
 start=$SECONDS
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
@@ -39,8 +43,9 @@ if [ -e "$stamp" ]; then
     say "environment: $venv is ready"
     exit 0
 fi
-rm -f "$venv"/.ready-*
 say "environment: creating $venv (the first time takes about 5 minutes: 160 packages, Horovod from source, 2 jars)"
+# One that was finished, of other locks or in another folder, is not built upon; one that was interrupted is.
+if compgen -G "$venv/.ready-*" >/dev/null; then rm -rf "$venv"; fi
 "$python" -m venv "$venv"
 
 say "1/4 packages (locked, with hashes)"
@@ -60,7 +65,7 @@ say "3/4 Delta's jars, into pyspark's jars folder"
 
 say "4/4 sparkrec itself with its native kernel, and the classes that Spark starts with"
 package
-"$venv/bin/python" -m pip check >/dev/null || die "the installed packages disagree: run '$venv/bin/pip check' to see which"
+"$venv/bin/python" -m pip check >/dev/null || die "the installed packages disagree: '$venv/bin/pip check' says which. Run 'make clean-env' and 'make setup' again."
 log=$("$venv/bin/python" requirements/classes.py 2>&1) || die "Spark does not start: $log"
 touch "$stamp"
 say "environment: $venv is ready after $((SECONDS - start)) s"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
-import errno
 import importlib
 import re
 import signal
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkrec import __version__, config
-from sparkrec.errors import GONE, ConfigError, DataError, NoData, RetryableError, SparkrecError
+from sparkrec.errors import GONE, UNUSABLE, ConfigError, DataError, NoData, RetryableError, SparkrecError
 from sparkrec.pipeline import STAGES, Run, execute
 from sparkrec.progress import say
 from sparkrec.schemas import DATA_CLASSES
@@ -258,7 +257,7 @@ def _from_outside(error: OSError) -> SparkrecError:
     what = error.strerror or str(error)
     if isinstance(error, ConnectionError):
         return RetryableError(f"A connection failed: {what}. Nothing half-written is visible; retry.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in UNUSABLE:
         return ConfigError(
             f"A file or folder cannot be used{where}: {what}. Look at lake.path, lake.files, source.path and the paths "
             "on the command line, and at who owns them."
@@ -305,11 +304,8 @@ def _first_line(text: str) -> str:
 
 
 def _refuse(error: SparkrecError) -> int:
-    kind = {ConfigError: "bad configuration", DataError: "bad data", RetryableError: "failed, worth a retry"}
-    print(
-        f"\nsparkrec: {next((text for cls, text in kind.items() if isinstance(error, cls)), 'error')}: {error}",
-        file=sys.stderr,
-    )
+    kind = {2: "bad configuration", 3: "bad data", 4: "failed, worth a retry"}
+    print(f"\nsparkrec: {kind.get(error.exit_code, 'error')}: {error}", file=sys.stderr)
     return error.exit_code
 
 

@@ -3,8 +3,12 @@
 The class decides the exit code, and so what a scheduler does next.
 """
 
+import errno
+
 #: What Spark says of a file that a version of a table still names, and that was removed with old versions.
 GONE = ("FAILED_READ_FILE.FILE_NOT_EXIST", "DELTA_FILE_NOT_FOUND")
+#: An OSError's numbers for a path that is not what it should be, or that belongs to others: it will be so again.
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
 class SparkrecError(Exception):
@@ -26,7 +30,12 @@ class DataError(SparkrecError):
 
 
 class NoData(DataError):
-    """There is no log for the day that was asked for."""
+    """There is no log for the day that was asked for. ``late`` : a day so young that its log may still come."""
+
+    def __init__(self, text: str, late: bool = False) -> None:
+        super().__init__(text)
+        if late:
+            self.exit_code = RetryableError.exit_code
 
 
 class RetryableError(SparkrecError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparkrec.config import Spark
 from sparkrec.config.secrets import is_secret
 from sparkrec.errors import ConfigError
+from sparkrec.progress import say
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -21,6 +22,8 @@ _REQUIRED = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
+    # Delta would keep the partitions that a write of a whole table has no rows for: those of its last version.
+    "spark.sql.sources.partitionOverwriteMode": "static",
     # A bad value becomes null and the row is refused with a reason, instead of failing the job.
     "spark.sql.ansi.enabled": "false",
     # Logs come in any encoding that Java knows, such as windows-1252; a byte that is none becomes �, as in UTF-8.
@@ -84,6 +87,8 @@ def get_session(settings: Spark, app_name: str = "sparkrec") -> SparkSession:
         start_jvm(conf)
         session = SparkSession.builder.config(conf=conf).getOrCreate()
         session.sparkContext.setLogLevel(conf.get("spark.log.level", "ERROR"))
+        if _submitted() and (text := too_small(session, settings)):
+            say("spark", text, 0)
         jvm: Any = session._jvm
         jvm.java.lang.Class.forName(
             "io.delta.sql.DeltaSparkSessionExtension",
@@ -127,7 +132,7 @@ def configuration(settings: Spark, app_name: str) -> SparkConf:
     """What a new session is made with: ours, where spark-submit was given nothing else."""
     from pyspark import SparkConf, SparkContext
 
-    submitted = "PYSPARK_GATEWAY_PORT" in os.environ  # spark-submit started the JVM, and this process
+    submitted = _submitted()
     if submitted:
         SparkContext._ensure_initialized()  # or a SparkConf sees nothing of the JVM's, and would later hide it
     conf = SparkConf() if submitted else SparkConf().setMaster(settings.master)
@@ -153,6 +158,24 @@ def configuration(settings: Spark, app_name: str) -> SparkConf:
             value = f"{extensions},{value}"
         conf.set(key, value)
     return conf
+
+
+def _submitted() -> bool:
+    """Whether spark-submit started the JVM, and this process."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def too_small(session: SparkSession, settings: Spark) -> str | None:
+    """What to say of a JVM that spark-submit started with less memory than is configured: it cannot be given more."""
+    jvm: Any = session._jvm
+    wanted = jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(settings.driver_memory)
+    there = jvm.java.lang.Runtime.getRuntime().maxMemory()
+    if there >= 0.8 * wanted:
+        return None
+    return (
+        f"spark.driver_memory is {settings.driver_memory}, and spark-submit gave this driver {there / 2**30:.1f} GB. "
+        f"Pass --driver-memory {settings.driver_memory} to it"
+    )
 
 
 def start_jvm(conf: SparkConf) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from sparkrec import cli
 from sparkrec.errors import ConfigError, DataError, NoData, RetryableError
+from sparkrec.ingest import files
 
 pytestmark = pytest.mark.unit
 
@@ -112,6 +114,17 @@ def test_a_backfill_of_nothing_is_refused(
     assert cli.main(["backfill", "--conf", "conf/demo.yaml", "--from-date", first, "--to-date", last]) == code
     assert said in capsys.readouterr().err
     assert days == []
+
+
+def test_a_log_that_may_still_come_is_worth_a_retry() -> None:
+    """By UTC's today, and no longer after two days."""
+    today = dt.datetime.now(dt.UTC).date()
+    found = {}
+    for days in (-1, 0, 1, 2, 30):
+        with pytest.raises(NoData) as raised:
+            files.up_to([], "{date}.csv", today - dt.timedelta(days=days), held=set())
+        found[days] = raised.value.exit_code
+    assert found == {-1: 4, 0: 4, 1: 4, 2: 3, 30: 3}
 
 
 def test_unknown_key_is_exit_two_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -11,7 +11,7 @@ import shop
 
 from sparkrec.config import Spark
 from sparkrec.errors import ConfigError
-from sparkrec.session import check_place, configuration
+from sparkrec.session import check_place, configuration, too_small
 
 PRINT = """
 import json
@@ -28,6 +28,7 @@ def test_what_spark_submit_was_given_wins_over_ours(tmp_path):
     options = {
         "spark.sql.shuffle.partitions": "77", "spark.x.both": "2", "spark.sql.session.timeZone": "Asia/Tokyo",
         "spark.sql.extensions": "of.Theirs", "spark.python.worker.reuse": "false", "spark.driver.memory": "1g",
+        "spark.sql.sources.partitionOverwriteMode": "dynamic",
     }  # fmt: skip
     given = [part for key, value in options.items() for part in ("--conf", f"{key}={value}")]
     command = ["spark-submit", "--master", "spark://far:7077", *given, str(tmp_path / "show.py")]
@@ -40,6 +41,7 @@ def test_what_spark_submit_was_given_wins_over_ours(tmp_path):
     assert conf["spark.driver.memory"] == "1g"
     assert (conf["spark.x.ours"], conf["spark.x.both"]) == ("1", "2")
     assert conf["spark.sql.session.timeZone"] == "UTC", "nobody may change what the tables mean"
+    assert conf["spark.sql.sources.partitionOverwriteMode"] == "static", "or old partitions would stay"
     assert conf["spark.sql.extensions"] == "of.Theirs,io.delta.sql.DeltaSparkSessionExtension"
 
 
@@ -69,6 +71,12 @@ def test_secrets_stand_on_no_command_line():
     assert found["shown"] == 0
     assert (found["secret"], found["partitions"]) == ("hunter2", "5")
     assert 600 <= found["memory"] <= 700, "the JVM was started with what was asked for"
+
+
+@pytest.mark.spark
+def test_a_driver_that_was_started_too_small_is_told_of(spark):
+    assert too_small(spark, Spark(driver_memory="1g")) is None
+    assert "Pass --driver-memory 64g" in too_small(spark, Spark(driver_memory="64g"))
 
 
 @pytest.mark.spark

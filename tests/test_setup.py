@@ -47,6 +47,15 @@ def test_missing_prerequisite_is_one_sentence_with_the_line_to_type(path: Path, 
     assert not (HOME / ".venv-not-there").exists()
 
 
+def test_a_folder_with_a_blank_is_refused(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "my shop" / "requirements"
+    copy.mkdir(parents=True)
+    shutil.copy(HOME / "requirements" / "setup.sh", copy)
+    done = subprocess.run([path / "bash", copy / "setup.sh"], env={"PATH": str(path)}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "my shop' has a blank in it" in done.stderr
+
+
 def test_old_java_is_named(path: Path) -> None:
     (path / "java").unlink()
     (path / "java").write_text(f"#!{path}/sh\necho 'openjdk version \"11.0.2\"' >&2\n")

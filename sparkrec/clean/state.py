@@ -34,7 +34,8 @@ CONTINUED = (
     schemas.SILVER_ITEM_DAYS,
     schemas.QUARANTINE,
 )
-_WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
+#: With the one that each run writes whole.
+WRITTEN = (*CONTINUED, schemas.SILVER_ITEMS)
 # Another number where a row is now read otherwise than it was: silver is then computed anew.
 _READING = 2
 
@@ -89,7 +90,7 @@ class State(continued.Start):
 
     def stay(self, run: Run) -> None:
         """Leaves everything as the last run left it."""
-        for table in _WRITTEN:
+        for table in WRITTEN:
             run.keep(table, self.bases[table.name])
         run.count(**{**self.counts, "rows_new": 0})
         run.detail(**{**self.details, "increment": {"why_full": None, "days": []}})
@@ -127,10 +128,10 @@ def begin(run: Run, source: Source) -> State:
         return _from_nothing(run, "settings that silver depends on, or its tables, are not those of the last run")
     if newest < cleaned:
         return _from_nothing(run, f"bronze.events is at version {newest}, and {cleaned} was cleaned")
-    versions = {t.name: recorded(records, t) for t in _WRITTEN}
+    versions = {t.name: recorded(records, t) for t in WRITTEN}
     try:
         arrivals = [commit for commit in run.lake.commits(schemas.BRONZE_EVENTS, cleaned) if commit.version <= newest]
-        since = {t.name: run.lake.commits(t, versions[t.name]) for t in _WRITTEN}
+        since = {t.name: run.lake.commits(t, versions[t.name]) for t in WRITTEN}
     except DataError as error:
         return _from_nothing(run, str(error))
     if not all(commit.appends or commit.keeps_content for commit in arrivals):
@@ -140,7 +141,7 @@ def begin(run: Run, source: Source) -> State:
     arrived = [commit.version for commit in arrivals if commit.appends]
     return State(
         why_full=None,
-        bases={t.name: continued.base(run, t, versions[t.name], since[t.name]) for t in _WRITTEN},
+        bases={t.name: continued.base(run, t, versions[t.name], since[t.name]) for t in WRITTEN},
         versions=versions,
         appended=(min(arrived), max(arrived)) if arrived else (1, 0),
         items_version=last[c.INPUTS].get(schemas.BRONZE_ITEMS.name, -1),
@@ -150,4 +151,4 @@ def begin(run: Run, source: Source) -> State:
 
 
 def _from_nothing(run: Run, why: str) -> State:
-    return State(why, {table.name: run.lake.prepare(table) for table in _WRITTEN})
+    return State(why, {table.name: run.lake.prepare(table) for table in WRITTEN})

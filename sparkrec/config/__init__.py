@@ -35,7 +35,7 @@ class Spark(Section):
     """Used where spark-submit has not already said otherwise."""
 
     master: str = Field("local[2]", description="ignored under spark-submit")
-    driver_memory: str = "2g"
+    driver_memory: str = Field("2g", description="spark-submit is told it by --driver-memory")
     shuffle_partitions: int = Field(4, ge=1)
     conf: dict[str, str] = Field(default_factory=dict, description="any other Spark setting")
 

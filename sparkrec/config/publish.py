@@ -23,6 +23,9 @@ class Publish(Section):
     min_share: float = Field(
         0.5, ge=0, description="gate: fewer lists than this share of the last publication's are not switched to"
     )
+    older: bool = Field(
+        False, description="whether lists of an earlier day than those that are served may be switched to: to take back"
+    )
     max_churn: float | None = Field(
         None, ge=0, le=1, description="gate: a larger share of the lists that is new against what is served is not"
     )

@@ -15,6 +15,7 @@ Validation events train too, once epochs and settings have been chosen on them; 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame, Window
@@ -74,15 +75,22 @@ def assign(events: DataFrame, split: Split, at: Borders, counts: Column | None =
     return events.withColumn(PART, F.when(counts, part))
 
 
-def require_training_events(found: int, split: Split, at: Borders) -> None:
-    """Raises DataError when nothing is left to train on."""
-    if not found:
+def require_training_events(parts: Mapping[str, int], split: Split, at: Borders) -> None:
+    """Raises DataError when nothing is left to train on; ``parts`` are the events of each."""
+    if parts.get(TRAIN):
+        return
+    if split.kind == "time" and parts.get(VALIDATION):
         raise DataError(
-            f"No event is left to train on: split.kind is {split.kind}, and training events must lie before "
-            f"{at.as_of:%Y-%m-%d %H:%M} UTC (the log is taken to end at {at.end:%Y-%m-%d %H:%M}). Lower "
-            "split.test_days and split.gap_days, pass a later --date, or check features.event_types and "
-            "features.min_*_events: the run record of clean says how many events silver holds."
+            f"No event is left to train on: all of those before {at.as_of:%Y-%m-%d %H:%M} UTC are validation, which "
+            f"begins at {at.validation:%Y-%m-%d %H:%M}. Lower split.validation_days ({split.validation_days:g}) or "
+            f"split.test_days ({split.test_days:g}), so that together they are less than the log."
         )
+    raise DataError(
+        f"No event is left to train on: split.kind is {split.kind}, and training events must lie before "
+        f"{at.as_of:%Y-%m-%d %H:%M} UTC (the log is taken to end at {at.end:%Y-%m-%d %H:%M}). Lower "
+        "split.test_days and split.gap_days, pass a later --date, or check features.event_types and "
+        "features.min_*_events: the run record of clean says how many events silver holds."
+    )
 
 
 def utc(moment: dt.datetime) -> Column:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sparkrec.pipeline import Run
 
 _SILVER = (schemas.SILVER_EVENTS, schemas.SILVER_SUSPECTS, schemas.SILVER_ITEMS)
-_WRITTEN = (
+#: The tables that are continued.
+WRITTEN = (
     schemas.VOCABULARY_USERS,
     schemas.VOCABULARY_ITEMS,
     schemas.VOCABULARY_FEATURES,
@@ -81,10 +82,10 @@ def begin(run: Run, at: Borders) -> State:
     before = Borders(**{name: dt.datetime.fromisoformat(time) for name, time in details["increment"]["at"].items()})
     if at.as_of < before.as_of:
         return _from_nothing(run, f"the last run's split is later: {before.as_of:%Y-%m-%d}")
-    versions = {table.name: outputs[table.name] for table in _WRITTEN}
+    versions = {table.name: outputs[table.name] for table in WRITTEN}
     silver = {table.name: last[c.INPUTS][table.name] for table in _SILVER}
     try:
-        since = {table.name: run.lake.commits(table, versions[table.name]) for table in _WRITTEN}
+        since = {table.name: run.lake.commits(table, versions[table.name]) for table in WRITTEN}
         for table in _SILVER:
             run.lake.commits(table, silver[table.name])
             run.lake.read(table, silver[table.name])
@@ -94,7 +95,7 @@ def begin(run: Run, at: Borders) -> State:
         return _from_nothing(run, f"{gone} is at version {run.inputs[gone]}, and {silver[gone]} was read")
     if foreign := continued.foreign(since):
         return _from_nothing(run, f"{foreign} was changed by something that left no run record")
-    bases = {table.name: continued.base(run, table, versions[table.name], since[table.name]) for table in _WRITTEN}
+    bases = {table.name: continued.base(run, table, versions[table.name], since[table.name]) for table in WRITTEN}
     return State(None, bases, versions, silver, before)
 
 
@@ -112,7 +113,7 @@ def _never(settings: Settings, at: Borders) -> str | None:
 
 
 def _from_nothing(run: Run, why: str) -> State:
-    return State(why, {table.name: run.lake.prepare(table) for table in _WRITTEN})
+    return State(why, {table.name: run.lake.prepare(table) for table in WRITTEN})
 
 
 def known(run: Run, at: Borders) -> View:

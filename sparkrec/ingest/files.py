@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 DATE = "{date}"
 _DATE_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _GLOB = {"*": "[^/]*", "?": "[^/]"}
+#: A log of yesterday may still come, whatever the shop's time zone: a scheduler tries again.
+_LATE_DAYS = 1
 _HIDDEN = re.compile(r"^[_.]|\._COPYING_$")
 
 
@@ -112,7 +114,8 @@ def up_to(
         nearest = " and ".join(before + after) or "none"
         raise NoData(
             f"There is no data for {wanted}: no file matches '{pattern.replace(DATE, wanted)}'; the nearest days found "
-            f"are {nearest}. Wait for the file, or pass --date with a day that has one."
+            f"are {nearest}. Wait for the file, or pass --date with a day that has one.",
+            late=date >= dt.datetime.now(dt.UTC).date() - dt.timedelta(days=_LATE_DAYS),
         )
     return [file for file in files if days.get(file.name, "") <= wanted]
 

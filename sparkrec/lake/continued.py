@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sparkrec.errors import RetryableError
 from sparkrec.schemas import Table
 
 if TYPE_CHECKING:
@@ -57,6 +58,22 @@ def base(run: Run, table: Table, version: int, since: Sequence[Commit]) -> int:
         return since[-1].version if since else version
     run.say(f"{table.name}: taking back what a run that did not finish left after version {version}")
     return run.lake.restore(table, version)
+
+
+def require_kept(run: Run, tables: Iterable[Table]) -> None:
+    """What this run has written still stands, so that it may be recorded.
+
+    Raises
+    ------
+    RetryableError
+        Another run took this one for dead, and has taken back what it wrote.
+    """
+    for table in tables:
+        if not all(commit.keeps_content for commit in run.lake.commits(table, run.outputs[table.name])):
+            raise RetryableError(
+                f"Another run of '{run.stage}' has begun in the meantime, and has written {table.name} anew. What this "
+                "one wrote is not recorded, and nobody reads it. Run it again when the other one has ended."
+            )
 
 
 def _is_foreign(commit: Commit) -> bool:

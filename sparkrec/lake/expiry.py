@@ -17,6 +17,7 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.lake import maintenance
 from sparkrec.lake.records import UPKEEP, finished
+from sparkrec.training.claim import FILE as CLAIM
 
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run
@@ -68,8 +69,8 @@ def drop(run: Run, dry_run: bool) -> Expired:
     if settings.drop_runs_after_days is None or not run.lake.exists(schemas.RUNS):
         return Expired([], {}, [])
     records = run.lake.read(schemas.RUNS).select(c.RUN_ID, c.STAGE, c.STARTED, c.SECONDS).collect()
-    now = run.started.astimezone().replace(tzinfo=None)  # as Spark gives times: of the clock here
-    old = expired(records, settings.drop_runs_after_days, settings.keep_runs, now)
+    old = expired(records, settings.drop_runs_after_days, settings.keep_runs, run.started)
+    old = {name for name in old if not _is_trained(run, name)}
     partitions, runs = {}, set()
     for table in filter(run.lake.exists, _TABLES):
         there = sorted(maintenance.partitions(run.lake, table, c.RUN_ID) & old)
@@ -79,6 +80,15 @@ def drop(run: Run, dry_run: bool) -> Expired:
         runs |= set(there)
     folders = _folders(run, old, dry_run)
     return Expired(sorted(runs | {folder.rpartition("/")[2] for folder in folders}), partitions, folders)
+
+
+def _is_trained(run: Run, name: str) -> bool:
+    """Whether an old run is trained anew at this moment: nothing is recorded before that has ended."""
+    claim = run.folder("models", "two_tower", name, CLAIM)
+    if not claim.exists():
+        return False
+    touched = dt.datetime.fromtimestamp(claim.stat().st_mtime, dt.UTC)
+    return run.started - touched < dt.timedelta(hours=_LIVING_HOURS)
 
 
 def remove_scratch(run: Run) -> None:

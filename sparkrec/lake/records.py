@@ -14,9 +14,12 @@ UPKEEP = ("maintain", "erase", "export")
 
 
 def finished(record: Any) -> dt.datetime:
-    """When a run record was written. A stage that began earlier may have read, and written, later."""
-    ended: dt.datetime = record[c.STARTED] + dt.timedelta(seconds=record[c.SECONDS] or 0)
-    return ended
+    """When a run record was written. A stage that began earlier may have read, and written, later.
+
+    In UTC: Spark gives times of the clock here, which in one night of the year shows an hour twice.
+    """
+    started: dt.datetime = record[c.STARTED]
+    return started.astimezone(dt.UTC) + dt.timedelta(seconds=record[c.SECONDS] or 0)
 
 
 def recorded(records: Sequence[Any], table: Table) -> int:

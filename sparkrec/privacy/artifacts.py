@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparkrec.privacy.scan import Needles, in_file
+from sparkrec.privacy.scan import Needles, below, in_file
 from sparkrec.training import checkpoint
 
 _TABLE = "user_id"
@@ -37,7 +37,7 @@ def forget_rows(lake: Path, indices: Sequence[int]) -> int:
 
 def remove_reports(lake: Path, needles: Needles) -> list[Path]:
     """Delete reports, here and in MLflow's store, that show one of the users; ``evaluate`` makes them anew."""
-    found = [path for root in (_REPORTS, _TRACKED) for path in (lake / root).rglob("*.html")]
+    found = [path for root in (_REPORTS, _TRACKED) for path in below(lake / root) if path.suffix == ".html"]
     shown = [path for path in sorted(found) if in_file(str(path.absolute()), needles)[1]]
     for path in shown:
         path.unlink()
@@ -46,7 +46,7 @@ def remove_reports(lake: Path, needles: Needles) -> list[Path]:
 
 def _arrays(lake: Path) -> Iterator[Path]:
     for root in (_MODELS, _TRACKED):
-        yield from filter(_is_of_users, (lake / root).rglob("*.npy"))
+        yield from (path for path in below(lake / root) if path.suffix == ".npy" and _is_of_users(path))
 
 
 def _is_of_users(path: Path) -> bool:

@@ -6,6 +6,7 @@ every step does nothing where it has been done before.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -121,9 +122,17 @@ def _cleaner(who: Persons) -> Callable[[str], str]:
     ids = sorted({x for x in (*who.given, *who.stored) if scan.is_distinctive(x)}, key=len, reverse=True)
     if not ids:
         return lambda text: text
-    written = {spelling for user in ids for spelling in scan.spellings(user)}
+    written = sorted({spelling for user in ids for spelling in scan.spellings(user)}, key=len, reverse=True)
     pattern = re.compile(f"(?<!{scan.WITHIN_WORD})(?:{'|'.join(map(re.escape, written))})(?!{scan.WITHIN_WORD})")
-    return lambda text: pattern.sub(GONE, text)
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, dict):  # keys are names of ours: an id may be the same word
+            return {key: cleaned(held) for key, held in value.items()}
+        if isinstance(value, list):
+            return [cleaned(held) for held in value]
+        return pattern.sub(GONE, value) if isinstance(value, str) else value
+
+    return lambda text: json.dumps(cleaned(json.loads(text)))
 
 
 def purge(run: Run) -> None:
@@ -156,12 +165,15 @@ def prove(run: Run, who: Persons) -> Scanned:
     """
     source = run.settings.source.path
     result = scan.scan(run.spark, run.settings.lake.roots, needles(who), [source])
+    if not result.files:
+        raise DataError(f"No file was found below {run.lake.root}, so that nothing is proved. Check lake.path.")
     if result.found:
         places = "; ".join(f"{name} ({where})" for name, where in result.found)
         raise DataError(
-            f"The erasure is not complete: of the {result.files:,} files under {run.lake.root} these still "
-            f"hold one of the ids: {places}. Files that sparkrec did not write must be removed by hand; then run erase "
-            "with the same users again."
+            f"The erasure is not complete: of the {result.files:,} files under {run.lake.root} these still hold one of "
+            f"the ids: {places}. A file that sparkrec did not write must be removed by hand. In a table it stands in "
+            "somebody else's row (a review that names them, a column that nobody reads): take it out there, by UPDATE. "
+            "Then run erase with the same users again."
         )
     return result
 

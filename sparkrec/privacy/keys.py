@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkrec.errors import ConfigError
+from sparkrec.lake.place import by_path
 
 if TYPE_CHECKING:
     from sparkrec.config import Settings
@@ -53,7 +54,7 @@ def load(settings: Settings, create: bool) -> Key:
     path = place(settings)
     is_new = create and not path.exists()
     if is_new:
-        _make(path)
+        _make(path, settings)
     try:
         text, mode = path.read_text(encoding="ascii", errors="replace"), path.stat().st_mode
     except OSError as error:
@@ -70,15 +71,18 @@ def load(settings: Settings, create: bool) -> Key:
 
 def place(settings: Settings) -> Path:
     """The key's file: beside the lake, not in it, so that a copy of the lake does not carry it."""
-    return Path(settings.privacy.key_file or f"{settings.lake.folder}.key")
+    if settings.privacy.key_file:
+        return Path(settings.privacy.key_file)
+    folder, tables = settings.lake.folder, by_path(settings.lake.path)
+    return Path(f"{tables if tables and folder.is_relative_to(tables) else folder}.key")
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, settings: Settings) -> None:
     """A new secret, whole or not at all, and never over an old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
             file.flush()
@@ -86,8 +90,13 @@ def _make(path: Path) -> None:
         os.link(temporary, path)  # fails where somebody was faster; theirs is taken then
     except FileExistsError:
         pass
+    except OSError as error:
+        raise ConfigError(
+            f"The privacy key {path} cannot be made: {error.strerror}. A mounted store, for instance, knows no links. "
+            f"Set privacy.key_file to a file on a disk, or {settings.privacy.key_env} to a secret."
+        ) from None
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def _secret(text: str, where: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from sparkrec import columns as c
@@ -111,6 +112,17 @@ def indices(run: Run, who: DataFrame) -> list[int]:
         return []
     rows = run.lake.read(schemas.VOCABULARY_USERS).join(who, c.USER_ID, "left_semi").select(c.USER_INDEX).collect()
     return sorted(row[0] for row in rows)
+
+
+def known(run: Run, who: Persons) -> int:
+    """How many of the persons have a row, in any table but the raw ones, where they are found by what a row says."""
+    from pyspark.sql import DataFrame
+    from pyspark.sql import functions as F
+
+    of_id = [table for table in tables(run) if table.person == c.USER_ID and table not in BY_LINE]
+    ids = F.broadcast(who.frame(run))
+    found = [run.lake.read(table).join(ids, c.USER_ID, "left_semi").select(c.USER_ID).distinct() for table in of_id]
+    return reduce(DataFrame.union, found).distinct().count() if found else 0
 
 
 def keys_of(

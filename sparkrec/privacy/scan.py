@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -113,9 +114,13 @@ def _matches(texts: pa.Array, patterns: Sequence[str]) -> pa.Array:
 
 
 def scan(spark: SparkSession, roots: Sequence[str], needles: Needles, leave_out: Sequence[str] = ()) -> Scanned:
-    """Every file below ``roots`` but those below ``leave_out``, on the executors."""
+    """Every file below ``roots`` but those below ``leave_out``, on the executors.
+
+    A place that holds a whole root is not left out of it.
+    """
     there = (uri for root in roots for uri in _files(spark, root))
-    files = [uri for uri in there if not any(_below(uri, place) for place in leave_out)]
+    left_out = [place for place in leave_out if not any(_below(root, place) for root in roots)]
+    files = [uri for uri in there if not any(_below(uri, place) for place in left_out)]
     if not files:
         return Scanned(0, 0, ())
 
@@ -260,14 +265,38 @@ def _joined(texts: pa.Array) -> bytes:
 def _files(spark: SparkSession, root: str) -> Iterator[str]:
     """All files: paths of a folder's as the operating system lists them, hidden ones too, else URIs as of Hadoop."""
     if (here := by_path(root)) is not None:
-        for folder, _, names in os.walk(here):
-            yield from (str(here / folder / name) for name in names if not (here / folder / name).is_symlink())
+        yield from map(str, below(here))
         return
     jvm: Any = spark._jvm
     path = jvm.org.apache.hadoop.fs.Path(root)
     found = path.getFileSystem(spark._jsc.hadoopConfiguration()).listFiles(path, True)
     while found.hasNext():
         yield found.next().getPath().toString()
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """All files below a folder, through links too: a run's models may lie on another disk.
+
+    Raises
+    ------
+    DataError
+        A folder cannot be read, so that nobody knows what is in it.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(
+            f"The folder {error.filename} cannot be read ({error.strerror}), so nobody knows what is in it."
+        )
+
+    seen = set()
+    if not folder.exists():
+        return
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (path for name in names if (path := Path(here, name)).is_file())
 
 
 def _below(file: str, folder: str) -> bool:

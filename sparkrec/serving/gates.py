@@ -36,6 +36,7 @@ def check(run: Run, settings: Publish, model: str, lists: int) -> None:
     last = max((row for row in published if _place(_details(row)) == here), key=finished, default=None)
     if last:
         _of_one_table(settings, last)
+        _newer(run, settings, last)
         _enough(settings, lists, int(last[c.COUNTS].get("lists", 0)))
     asked = [name for name in ("max_churn", "must_beat") if getattr(settings, name) is not None]
     if settings.table != schemas.RECOMMENDATIONS.name or model not in run.settings.recommend.models:
@@ -61,6 +62,15 @@ def _of_one_table(settings: Publish, last: Row) -> None:
         raise DataError(
             f"{settings.to} serves {table}, and {settings.table} would take its place, so that nobody found a list any "
             f"more. {_UNCHANGED} Give each table a place of its own: another publish.prefix, or another folder."
+        )
+
+
+def _newer(run: Run, settings: Publish, last: Row) -> None:
+    """A scheduler that makes up for a day of last week must not serve its lists in place of today's."""
+    if not settings.older and run.date and last[c.DATE] and run.date < last[c.DATE]:
+        raise DataError(
+            f"These lists are of {run.date}, and {settings.to} serves those of {last[c.DATE]}. {_UNCHANGED} To take "
+            "lists back, pass --set publish.older=true."
         )
 
 

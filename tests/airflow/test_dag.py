@@ -6,6 +6,7 @@ import ast
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pendulum
 import pytest
@@ -18,8 +19,15 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 HOME = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def configured():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARKREC_CONF", str(HOME / "conf" / "demo.yaml") + " , ")
+        yield
+
+
 @pytest.fixture(scope="module")
-def dag():
+def dag(configured):
     bag = DagBag(dag_folder=str(HOME / "dags"))
     assert bag.import_errors == {}
     return bag.dags["sparkrec_daily"]
@@ -54,16 +62,43 @@ def test_lists_are_published_last_where_there_is_a_place_for_them(monkeypatch) -
     assert task.application_args[-2:] == ["--set", "publish.to=redis://lists:6379/0"]
 
 
-def test_a_run_is_of_the_last_whole_day(dag) -> None:
-    """What begins at three on the 20th, and what somebody starts at ten, passes on the 19th."""
+@pytest.mark.parametrize(
+    ("run_after", "logical_date", "conf", "day"),
+    [
+        ("2026-11-20 03:00", "2026-11-19 03:00", {}, "2026-11-19"),  # scheduled
+        ("2026-11-27 10:00", "2026-11-19 03:00", {}, "2026-11-19"),  # a backfill, or by hand with a logical date
+        ("2026-11-20 10:00", None, None, "2026-11-19"),  # by hand, on the command line
+        ("2026-11-20 10:00", "2026-11-20 10:00", {}, "2026-11-19"),  # by hand, in the browser
+        ("2026-11-20 10:00", None, {"date": "2026-11-01"}, "2026-11-01"),
+    ],
+)
+def test_a_run_is_of_the_day_that_was_asked_for_or_the_last_whole_one(dag, run_after, logical_date, conf, day) -> None:
+    run = SimpleNamespace(
+        run_after=pendulum.parse(run_after), logical_date=logical_date and pendulum.parse(logical_date), conf=conf
+    )
+    task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("ingest")
+    task.render_template_fields({"dag_run": run})
+    assert task.application_args[-2:] == ["--date", day]
+    assert task.application_args[:2] == ["--conf", str(HOME / "conf" / "demo.yaml")]
+
+
+def test_the_schedule_gives_each_run_its_day_as_the_logical_date(dag) -> None:
     assert type(dag.timetable).__name__ == CronDataIntervalTimetable.__name__
     timetable = CronDataIntervalTimetable(dag.timetable.expression, timezone=dag.timetable.timezone)
-    for hour in (3, 10):
-        begins = pendulum.datetime(2026, 11, 20, hour, tz="UTC")
-        interval = timetable.infer_manual_data_interval(run_after=begins)
-        task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("ingest")
-        task.render_template_fields({"data_interval_start": interval.start, "logical_date": begins, "ds": "2026-11-20"})
-        assert task.application_args[-2:] == ["--date", "2026-11-19"]
+    begins = pendulum.datetime(2026, 11, 20, 3, tz="UTC")
+    assert timetable.infer_manual_data_interval(run_after=begins).start == begins.subtract(days=1)
+
+
+def test_without_a_configuration_airflow_says_so(monkeypatch) -> None:
+    monkeypatch.delenv("SPARKREC_CONF")
+    (error,) = DagBag(dag_folder=str(HOME / "dags")).import_errors.values()
+    assert "SPARKREC_CONF is not set" in error
+
+
+def test_all_tasks_may_share_a_pool(monkeypatch) -> None:
+    monkeypatch.setenv("SPARKREC_POOL", "one_lake")
+    dags = DagBag(dag_folder=str(HOME / "dags")).dags
+    assert {task.pool for dag in dags.values() for task in dag.tasks} == {"one_lake"}
 
 
 def test_upkeep_is_weekly_and_by_itself(dag) -> None:
@@ -101,7 +136,8 @@ def test_bad_configuration_ends_a_real_run_without_a_retry(tmp_path, monkeypatch
     bad.write_text("name: x\nsource: {name: simulator, path: logs}\nclaen: {}\n")
     monkeypatch.setenv("SPARKREC_CONF", str(bad))
     task = DagBag(dag_folder=str(HOME / "dags")).dags["sparkrec_daily"].get_task("ingest")
-    context = {"data_interval_start": pendulum.datetime(2026, 11, 20, 3, tz="UTC")}
+    run = SimpleNamespace(run_after=pendulum.datetime(2026, 11, 20, 3, tz="UTC"), logical_date=None, conf={})
+    context = {"dag_run": run}
     task.render_template_fields(context)
     with pytest.raises(AirflowFailException) as raised:
         task.execute(context)

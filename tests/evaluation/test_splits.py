@@ -45,9 +45,9 @@ def test_the_end_of_a_day_is_the_next_midnight():
 @pytest.mark.unit
 def test_nothing_to_train_on_says_what_to_change():
     at = splits.borders(Split(test_days=3), dt.datetime(2020, 1, 4))
-    splits.require_training_events(1, Split(test_days=3), at)
+    splits.require_training_events({splits.TRAIN: 1}, Split(test_days=3), at)
     with pytest.raises(DataError, match=r"before 2020-01-01 00:00 UTC.*2020-01-04 00:00.*split\.test_days"):
-        splits.require_training_events(0, Split(test_days=3), at)
+        splits.require_training_events({}, Split(test_days=3), at)
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,10 @@ def test_what_old_runs_left_is_dropped_and_nothing_else(make_run: Callable[..., 
         names = [{path.name for path in Path(run.path(folder)).iterdir()} for folder in ("models/two_tower", "reports")]
         return {row[c.RUN_ID] for row in run.lake.read(LISTS).collect()}, *names
 
+    claim = Path(run.path("models/two_tower/a-40/trained_by.json"))
+    claim.touch()
+    assert "a-40" not in upkept(dry_run=True).details["dropped"]["runs"], "it is trained anew at this moment"
+    age(claim, hours=25)
     everything = left(dry := upkept(dry_run=True))
     assert everything == ({*ages}, {*ages, "nobody"}, {*ages})
     assert dry.details["dropped"]["partitions"] == {"recommendations": 2}

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.errors import ConfigError, DataError, RetryableError
-from sparkrec.lake import migrations
+from sparkrec.lake import continued, migrations
+from sparkrec.lake.records import finished
 from sparkrec.lake.tables import ABSENT, Lake
 
 pytestmark = pytest.mark.spark
@@ -153,6 +155,33 @@ def test_two_writers_on_one_version_are_not_both_let_through(lake: Lake) -> None
     assert content(lake) == [("r0", "als", 0.0), ("r1", "als", 1.0)], "the second has changed nothing"
     second, _ = lake.overwrite(table, vectors(lake, "r1", "als", 3.0), base=first)
     assert second == first + 1
+
+
+def test_what_another_run_took_back_is_not_recorded(lake: Lake) -> None:
+    """Compacting and vacuuming since are nothing; a table that stands as it was written is kept."""
+    table = schemas.VECTORS_USERS
+    first, _ = lake.append(table, vectors(lake, "r1", "als", 1.0))
+    mine, _ = lake.append(table, vectors(lake, "r1", "als", 2.0), base=first)
+    run: Any = SimpleNamespace(lake=lake, stage="featurize", outputs={table.name: mine})
+    continued.require_kept(run, [table])
+    lake.spark.sql(f"OPTIMIZE delta.`{lake.path(table)}`")
+    continued.require_kept(run, [table])
+    lake.restore(table, first)
+    with pytest.raises(RetryableError, match=r"Another run of 'featurize' .* has written vectors.users anew"):
+        continued.require_kept(run, [table])
+
+
+def test_run_records_are_in_order_in_the_hour_that_the_clock_shows_twice(monkeypatch: Any) -> None:
+    """As Spark gives times: 01:20 UTC of that night is Berlin's second 02:20, and 00:50 the first 02:50."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        begun = [dt.datetime(2026, 10, 25, 0, 50, tzinfo=dt.UTC), dt.datetime(2026, 10, 25, 1, 20, tzinfo=dt.UTC)]
+        rows = [{c.STARTED: dt.datetime.fromtimestamp(x.timestamp()), c.SECONDS: 60.0} for x in begun]
+        assert [finished(row) for row in rows] == [x + dt.timedelta(seconds=60) for x in begun]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_was_appended_since_is_told_from_files_that_moved(lake: Lake) -> None:

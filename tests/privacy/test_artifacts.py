@@ -82,4 +82,8 @@ def test_reports_that_show_somebody_go(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     assert artifacts.remove_reports(tmp_path, Needles.of(["ann_123"])) == [tmp_path / "reports/a/report.html"]
     assert (tmp_path / "mlruns/1/x/report.html").exists()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "report.html").write_text("<h3>User ann_123</h3>")
+    (tmp_path / "reports" / "b").symlink_to(tmp_path / "disk")
+    assert artifacts.remove_reports(tmp_path, Needles.of(["ann_123"])) == [tmp_path / "reports/b/report.html"]
     assert artifacts.remove_reports(tmp_path, Needles.of(["ann_123"])) == []

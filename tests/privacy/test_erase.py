@@ -47,6 +47,7 @@ def erased(spark: Any, tmp_path_factory: Any) -> tuple[Settings, Path, dict[str,
     pq.write_table(pa.table({c.USER_ID: list(who.stored)}), torn)
     with pytest.raises(DataError, match="still hold one of the ids"):
         erasure.prove(run, who)
+    assert (persons.known(run, who), persons.known(run, persons.find(run, [*GONE, "U-typo"]))) == (2, 2)
     for name, size in ((schemas.SUPPRESSED.name, 0), (schemas.AUDIT.name, 9), (schemas.GOLD_USERS.name, 4)):
         half = folder / "lake" / name.replace(".", "/") / f"part-00000-{size}.snappy.parquet"
         half.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,7 @@ def test_runs_go_on_and_what_is_gone_is_said(erased: Any) -> None:
     assert second.read(schemas.GOLD_SEQUENCES).count() == 12
     assert first.read(schemas.RECOMMENDATIONS, {c.RUN_ID: "first"}).count() == 12, "a run's own partitions are there"
     assert second.read(schemas.SILVER_EVENTS).count() == 36
+    assert persons.known(second, persons.find(second, GONE)) == 0
     with pytest.raises(DataError, match=r"gold\.sequences, which this run reads, is gone.*--run-id"):
         first.read(schemas.GOLD_SEQUENCES)
 

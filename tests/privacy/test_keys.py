@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +55,22 @@ def test_what_is_no_secret_is_refused(make_settings: Callable[..., Any], monkeyp
 def test_the_default_place_is_beside_the_folder(make_settings: Callable[..., Any]) -> None:
     lakes = {"path": "/mnt/lake/"}, {"path": "file:///mnt/lake"}, {"path": "s3a://shop/lake", "files": "/mnt/lake"}
     assert [str(keys.place(make_settings(lake=lake))) for lake in lakes] == ["/mnt/lake.key"] * 3
+
+
+def test_a_folder_in_the_lake_does_not_hold_the_key(make_settings: Callable[..., Any]) -> None:
+    assert str(keys.place(make_settings(lake={"path": "/x/lake", "files": "/x/lake/files"}))) == "/x/lake.key"
+    assert str(keys.place(make_settings(lake={"path": "/x/files/lake", "files": "/x/files"}))) == "/x/files.key"
+
+
+def test_where_no_key_can_be_made_another_place_is_named(make_settings: Callable[..., Any], monkeypatch: Any) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    settings = make_settings()
+    with pytest.raises(ConfigError, match=r"cannot be made: .*Set privacy\.key_file"):
+        keys.load(settings, create=True)
+    assert not list(keys.place(settings).parent.glob("*.tmp"))
 
 
 def test_pseudonym_is_pythons_hmac() -> None:

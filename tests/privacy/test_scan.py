@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,3 +125,31 @@ def test_many_needles_find_what_one_by_one_find(data: bytes, word: bytes, others
         few = any(scan.occurs(text, [needle]) for needle in [word, *others])
         assert scan.occurs(text, [word, *others], scan._index([word, *others])) == few
     assert scan.occurs(b"-" + word + b"-", [word])
+
+
+def test_links_are_followed_and_what_cannot_be_read_is_no_proof(tmp_path: Path) -> None:
+    for name in ("lake/a/one", "disk/b/two"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "lake" / "models").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "again").symlink_to(tmp_path / "lake")
+    (tmp_path / "lake" / "gone").symlink_to(tmp_path / "nowhere")
+    assert [path.name for path in sorted(scan.below(tmp_path / "lake"))] == ["one", "two"]
+    assert list(scan.below(tmp_path / "none")) == []
+
+    def walk(folder: Path, followlinks: bool, onerror: Any) -> Any:
+        onerror(PermissionError(13, "Permission denied", str(folder / "a")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan.os, "walk", walk)
+        with pytest.raises(DataError, match=r"lake/a cannot be read"):
+            list(scan.below(tmp_path / "lake"))
+
+
+@pytest.mark.spark
+def test_a_lake_among_the_logs_is_searched(spark: Any, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "x").write_text("U0000042")
+    found = scan.scan(spark, [str(tmp_path / "lake")], ANN, leave_out=[str(tmp_path)])
+    assert [Path(file).name for file, _ in found.found] == ["x"]
+    assert scan.scan(spark, [str(tmp_path)], ANN, leave_out=[str(tmp_path / "lake")]).files == 0

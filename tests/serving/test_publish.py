@@ -295,6 +295,30 @@ def test_gates_keep_what_is_served(settings, spark, tmp_path):
     assert published(moved, 9, max_churn=0.0, must_beat="als", **other).counts["lists"] == 1
 
 
+def test_a_day_that_is_made_up_for_does_not_take_the_place_of_a_newer_one(settings, tmp_path):
+    """Unless that is said: so lists are taken back."""
+
+    def served(day, **wanted):
+        publication = settings.publish.model_copy(update={"to": place, "model": "als"} | wanted)
+        run = Run(settings.model_copy(update={"publish": publication}), "publish", dt.date(2026, 1, day))
+        run.started = dt.datetime(2026, 1, 9, 0, next(minutes), tzinfo=dt.UTC)
+        execute(publish, run)
+        return run.details["version"]
+
+    place, minutes = f"jsonl:{tmp_path / 'served'}", iter(range(9))
+    for day in (2, 3):
+        run = Run(settings, "recommend", dt.date(2026, 1, day))
+        write_lists(run, "als", LISTS)
+        run.finish()
+    served(2)
+    newer = served(3)
+    with pytest.raises(DataError, match=r"These lists are of 2026-01-02, and .* serves those of 2026-01-03"):
+        served(2)
+    assert json.loads((tmp_path / "served" / "current.json").read_text())["version"] == newer
+    assert served(3) != newer
+    assert served(2, older=True) != newer
+
+
 def test_what_is_served_is_recorded_though_the_old_could_not_be_removed(settings, spark, tmp_path, capsys):
     class Stuck(FileStore):
         def retire(self, version):
