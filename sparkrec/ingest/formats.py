@@ -300,6 +300,7 @@ class Delta(Format):
         if not DeltaTable.isDeltaTable(folder.spark, path):
             return []
         frame = folder.spark.read.format("delta").load(path)
+        _check_only_appended(frame, path)
         found = frame.select("_metadata.file_path", "_metadata.file_size").distinct().collect()
         return sorted((File(path, folder.relative(r[0]), r[1]) for r in found), key=lambda file: file.name)
 
@@ -321,6 +322,17 @@ class Delta(Format):
         self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
     ) -> DataFrame:
         return _parse_json(rows, names)
+
+
+def _check_only_appended(frame: DataFrame, path: str) -> None:
+    """No file of a Delta table hides rows: what took their place stands in a new file, and would be read as well."""
+    snapshot = frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().location().getSnapshot()
+    hiding = snapshot.allFiles().toDF().filter("deletionVector IS NOT NULL")
+    if not hiding.isEmpty():
+        raise DataError(
+            f"Rows of the Delta table {path} were updated or deleted: deletion vectors hide them in its files. A table "
+            "that is read as a log may only be appended to. Read a copy of it afresh, in a new lake."
+        )
 
 
 def _of_one_schema(folder: Folder, files: Sequence[File]) -> list[DataFrame]:

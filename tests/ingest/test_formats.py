@@ -132,6 +132,12 @@ def test_parquet_and_delta(spark: Any, tmp_path: Path) -> None:
     assert len({row[0] for row in rows}) == 2
     assert all(row[0].startswith("d/part-") for row in rows)
 
+    hiding = f"delta.`{tmp_path / 'hiding'}`"
+    frame.write.format("delta").option("delta.enableDeletionVectors", "true").save(str(tmp_path / "hiding"))
+    assert len(Delta().files(Folder(spark, str(tmp_path)), "hiding")) == 1
+    spark.sql(f"UPDATE {hiding} SET id = 7 WHERE id = 2")
+    with pytest.raises(DataError, match=r"hiding were updated or deleted"):
+        Delta().files(Folder(spark, str(tmp_path)), "hiding")
     listed = Delta().files(Folder(spark, str(tmp_path)), "d")
     held = sorted({row[0] for row in rows})
     assert Delta().rewritten("d", listed, [*held, "other/x"]) == []
