@@ -31,9 +31,9 @@ def audience(run: Run) -> None:
         run.arguments["top"],
         Policy(settings, traits),
     )
-    rows = found.join(F.broadcast(shelf.select(c.ITEM_INDEX, c.ITEM_ID)), c.ITEM_INDEX).withColumn(
-        c.MODEL, F.lit(model)
-    )
+    asked = run.spark.createDataFrame([(index,) for index in wanted.tolist()], f"{c.ITEM_INDEX} int")
+    names = shelf.select(c.ITEM_INDEX, c.ITEM_ID).join(F.broadcast(asked), c.ITEM_INDEX)  # few: the shelf may be large
+    rows = found.join(F.broadcast(names), c.ITEM_INDEX).withColumn(c.MODEL, F.lit(model))
     written = run.write(
         schemas.AUDIENCES, rows.drop(c.ITEM_INDEX, c.USER_INDEX), {c.RUN_ID: run.run_id, c.CAMPAIGN: name}
     )

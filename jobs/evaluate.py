@@ -11,6 +11,7 @@ from sparkrec.evaluation import cold, console, exposure, outcomes, records, reli
 from sparkrec.evaluation.comparison import Comparison
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
+from sparkrec.ranking import known
 from sparkrec.ranking import model as ranker
 from sparkrec.retrieval import rules, shortfall
 from sparkrec.retrieval.catalogue import ALLOWED
@@ -44,7 +45,9 @@ def evaluate(run: Run) -> None:
     people = samples.describe(drawn, run.read(schemas.GOLD_SEQUENCES), holdout, lists, items, models)
     traded = tradeoff.sweep(run, users, holdout, shelf) if settings.tradeoff_users else None
     users.unpersist()
-    came_true = reliability.of_lists(lists, holdout, ranker.NAME) if ranker.NAME in models else None
+    came_true = None
+    if ranker.NAME in models and set(goal := known.goal(run.settings)) <= set(run.settings.features.target_types):
+        came_true = reliability.of_lists(lists, holdout, ranker.NAME, goal)
 
     page = records.report(run, comparison, shown, log, people, holdout, traded, fresh, new_items, came_true)
     place = report.write(page, page_file)

@@ -109,10 +109,8 @@ def featurize(run: Run) -> None:
         **holdout.counts(run.read(schemas.GOLD_HOLDOUT), asked),
     )
     times = {name: f"{time:%Y-%m-%d %H:%M}" for name, time in vars(at).items()}
-    done = {"events": changed.numbers, "profiles": told.numbers}
-    run.detail(
-        read=tally.record, split={"kind": settings.split.kind, **times}, **state.record(start, at, settings, done)
-    )
+    done = state.record(start, at, settings, {"events": changed.numbers, "profiles": told.numbers})
+    run.detail(read=tally.record, split={"kind": settings.split.kind, **times}, **done)
     continued.require_kept(run, state.WRITTEN)
     run.spark.catalog.clearCache()
 

@@ -60,14 +60,16 @@ _SHARED = (
 #: Stages that write shared tables, or go on from another run's gold.
 _SHARING = ("ingest", "clean", "erase", "maintain", "featurize")
 
-
-#: Which stage writes a model's vectors.
-_VECTORS_OF = {
+#: The command whose lists stand beside those of ``recommend``, as of a model of that name.
+_ASIDE = "newcomers"
+#: Which stage writes a model's vectors, or its lists where ``recommend`` does not.
+_STAGE_OF = {
     "popularity": "train_popularity",
     "segment_popularity": "train_popularity",
     "tastes": "train_popularity",
     "als": "train_als",
     "two_tower": "embed",
+    _ASIDE: _ASIDE,
 }
 
 
@@ -126,7 +128,8 @@ class Run:
     def read(self, table: Table, where: Mapping[str, str] | None = None) -> DataFrame:
         """A table at the version that the stage which wrote it recorded, filtered by equality.
 
-        Of vectors of one model that is the stage of the model: what it left when it died is in later versions too.
+        Of vectors of one model that is the stage of the model, and of newcomers' lists ``newcomers``, which no other
+        lists are read by: what a stage left when it died is in later versions too.
 
         Raises
         ------
@@ -135,7 +138,7 @@ class Run:
         """
         from pyspark.sql import functions as F
 
-        frame = self.lake.read(table, self._pin_vectors(table, (where or {}).get(c.MODEL)))
+        frame = self.lake.read(table, self._pin_model(table, (where or {}).get(c.MODEL)))
         for column, value in (where or {}).items():
             frame = frame.where(F.col(column) == value)
         return frame
@@ -148,7 +151,11 @@ class Run:
         if table.name in self.outputs:
             return self.outputs[table.name]
         if table.name not in self.inputs:
-            rows = [row for row in self.known_records(table in _SHARED) if table.name in row[c.OUTPUTS]]
+            rows = [
+                row
+                for row in self.known_records(table in _SHARED)
+                if table.name in row[c.OUTPUTS] and row[c.STAGE] != _ASIDE
+            ]
             own = rows if newest else [row for row in rows if row[c.RUN_ID] == self.run_id] or rows
             if not own:
                 raise DataError(
@@ -159,14 +166,15 @@ class Run:
             self.inputs[table.name] = own[-1][c.OUTPUTS][table.name]
         return self.inputs[table.name]
 
-    def _pin_vectors(self, table: Table, model: str | None) -> int:
+    def _pin_model(self, table: Table, model: str | None) -> int:
         """The version that the model's own stage recorded; of other tables :meth:`pin`."""
-        if table not in (schemas.VECTORS_USERS, schemas.VECTORS_ITEMS) or table.name in self.outputs:
+        of_model = table in (schemas.VECTORS_USERS, schemas.VECTORS_ITEMS) or model == _ASIDE
+        if not of_model or table.name in self.outputs:
             return self.pin(table)
         own = [
             row[c.OUTPUTS][table.name]
             for row in self.known_records()
-            if row[c.STAGE] == _VECTORS_OF.get(model or "") and table.name in row[c.OUTPUTS]
+            if row[c.STAGE] == _STAGE_OF.get(model or "") and table.name in row[c.OUTPUTS]
         ]
         if not own:
             return self.pin(table)

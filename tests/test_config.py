@@ -285,6 +285,14 @@ def test_what_could_only_fail_after_hours_is_refused_at_once(override, said):
         config.load(["conf/demo.yaml"], [override])
 
 
+def test_what_gold_does_not_hold_cannot_count_as_seen():
+    few = "features.event_types=[purchase]"
+    with pytest.raises(ConfigError, match=r"recommend\.exclude_seen has view, cart, and features\.event_types has not"):
+        config.load(["conf/demo.yaml"], [few, "recommend.exclude_seen=[view, cart, purchase]"])
+    assert "view" in config.load(["conf/demo.yaml"], [few]).recommend.exclude_seen, "nobody asked for it"
+    config.load(["conf/demo.yaml"], [few, "recommend.exclude_seen=[purchase]"])
+
+
 def test_a_model_is_trained_where_some_list_asks_for_it():
     settings = config.load(["conf/demo.yaml"], ["recommend.models=[popularity, als]"])
     assert (settings.uses("als"), settings.uses("two_tower")) == (True, False)

@@ -101,6 +101,33 @@ def test_what_a_model_left_when_it_died_is_not_read_through_another_models_recor
     assert reader.inputs["vectors.items of als"] == 0
 
 
+def test_what_recommend_left_when_it_died_is_not_read_through_the_record_of_newcomers(
+    make_settings: Callable[..., Any], spark: Any
+) -> None:
+    settings, table = make_settings(), schemas.RECOMMENDATIONS
+
+    def of(model: str, item: str, die: bool = False) -> Callable[[Run], None]:
+        def write(run: Run) -> None:
+            row = {c.RUN_ID: run.run_id, c.MODEL: model, c.USER_ID: "u", c.RANK: 1, c.ITEM_ID: item}
+            handmade.write(run, table, [row], where={c.RUN_ID: run.run_id, c.MODEL: model})
+            if die:
+                raise KeyboardInterrupt
+
+        return write
+
+    def shown(where: dict[str, str]) -> set[str]:
+        return {row[c.ITEM_ID] for row in Run(settings, "evaluate").read(table, where).collect()}
+
+    done = Run(settings, "recommend")
+    execute(of("als", "served"), done)
+    with pytest.raises(KeyboardInterrupt):
+        execute(of("als", "refused", die=True), Run(settings, "recommend"))
+    execute(of("newcomers", "new"), Run(settings, "newcomers"))
+    assert shown({}) == shown({c.MODEL: "als"}) == {"served"}
+    assert shown({c.MODEL: "newcomers"}) == {"new"}
+    assert Run(settings, "publish").pin(table) == done.outputs[table.name]
+
+
 def test_gold_of_another_run_is_not_taken_but_silver_is(make_settings: Callable[..., Any], spark: Any) -> None:
     settings = make_settings()
     execute(writer("a"), Run(settings, "featurize", run_id="yesterday"))

@@ -168,6 +168,16 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _what_was_seen_is_in_gold(self) -> Settings:
+        gone = [name for name in self.recommend.exclude_seen if name not in self.features.event_types]
+        if gone and "exclude_seen" in self.recommend.model_fields_set:  # the default names all there may be
+            raise ValueError(
+                f"recommend.exclude_seen has {', '.join(gone)}, and features.event_types has not, so that gold does "
+                "not know what was met so. Add them there, or take them out here"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_trainer_finds_the_lake(self) -> Settings:
         # It reads Delta's log without Spark, by deltalake, which decodes what is called %20 to a blank.
         if self.uses("two_tower") and re.search("%[0-9A-Fa-f]{2}", self.lake.path):

@@ -21,7 +21,11 @@ class Features(Section):
         ("view", "click", "cart", "purchase", "rating", "review"),
         description="the events that the test part asks for",
     )
-    min_rating: float | None = Field(None, description="ratings below this are not positive: left out of gold")
+    min_rating: float | None = Field(
+        None,
+        description="ratings below this are not positive: left out of gold, so that an item that was met in no other "
+        "way may be recommended again",
+    )
     min_user_events: int = Field(1, ge=1, description="users with fewer events stay out of gold")
     min_item_events: int = Field(0, ge=0, description="items with fewer events stay out of gold")
     max_length: int = Field(200, ge=1, description="events in one chunk of gold.sequences")
@@ -40,7 +44,7 @@ class Features(Section):
     )
     rating_prior: float = Field(5, ge=0, description="rating: as if so many more had given the mean of all stars")
     neighbors: int = Field(
-        0, ge=0, description="gold.item_neighbors: most neighbours an item, of each relation; 0: no such table"
+        0, ge=0, description="gold.item_neighbors: most neighbours an item (bought together: 4 times as many); 0: none"
     )
     neighbor_items: int = Field(50, ge=2, description="a user's newest items that make neighbours: n² / 2 pairs a user")
     neighbor_users: int = Field(2, ge=1, description="fewest users whom two neighbours share")

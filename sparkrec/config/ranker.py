@@ -24,7 +24,9 @@ class Ranker(Section):
     )
     per_source: int = Field(100, ge=1, description="candidates from each source")
     goal: tuple[EventType, ...] = Field(
-        (), description="a candidate is right if the user goes on to one of these events on it; none named: to any"
+        (),
+        description="a candidate is right if the user goes on to one of these events on it; none named: "
+        "features.target_types",
     )
     history: int = Field(50, ge=1, description="a user's newest events that features look at")
     half_life_days: float = Field(14, gt=0, description="of the weight of an event in an item's recent popularity")

@@ -37,6 +37,11 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> Comparison | None:
 
     ``evaluate.newcomers`` people with the smallest hashes take part. A model that knows nothing of a person falls back,
     as it is served: the tower at n = 0 gives the list of the segment, or everyone's.
+
+    Raises
+    ------
+    DataError
+        The two-tower model was trained again since ``embed``.
     """
     settings = run.settings.evaluate
     found = persisted(cases(holdout, settings.newcomers, settings.seed))
@@ -45,8 +50,10 @@ def measured(run: Run, shop: Shop, holdout: DataFrame) -> Comparison | None:
     folder, tower = "", None
     if two_tower.NAME in run.settings.recommend.models:
         folder = str(model_folder(run) / "model")
-        tower = exported.load(folder).settings
-        tower = None if tower.history == "none" else tower
+        model = exported.load(folder)
+        if model.settings.history != "none":
+            newcomers.check_model(run, model)
+            tower = model.settings
     lists = _lists(run, shop, found, tower, folder)
     models = [popularity.NAME]
     models += [name for name, there in ((segments.NAME, shop.segments is not None), (two_tower.NAME, tower)) if there]

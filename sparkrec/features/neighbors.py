@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from sparkrec import columns as c
@@ -14,6 +14,18 @@ SEEN, BOUGHT = "seen", "bought"
 BASKET = "_basket"
 _POSITION = "_position"
 _OWN, _OTHER = "_own", "_other"
+_Z = 1.645  # one-sided 95 %
+#: Of what was bought together so many times more is kept: some of it will be out of stock when it is to be shown.
+_SPARE = 4
+
+
+def sure_lift() -> Column:
+    """The lower 95 % bound of the lift: that of two rare items that met by accident says little.
+
+    Of a count n that chance expects e times, lift = n / e, and n − 1.645 √n is about the least that n stands for
+    (Poisson, normal approximation), so the bound is lift · (1 − 1.645 / √n).
+    """
+    return F.col(c.LIFT) * (1 - _Z / F.sqrt(c.COUNT))
 
 
 def baskets(pairs: DataFrame, items: DataFrame, most: int) -> DataFrame:
@@ -47,6 +59,9 @@ def neighbors(baskets: DataFrame, settings: Features) -> DataFrame:
     Of n baskets, with n_a that hold a, n_b that hold b, and n_ab both: lift = n · n_ab / (n_a · n_b) and
     cosine = n_ab / √(n_a · n_b) (Tan, Kumar and Srivastava, Selecting the right interestingness measure for association
     patterns, KDD 2002). Pairs are counted once, the smaller index first, and turned round when few are left.
+
+    Kept are those of the largest cosine; of what was bought those of the largest :func:`sure_lift`, by which they are
+    shown: a best-seller has the largest cosines with other best-sellers, whatever goes with it.
     """
     together = paired(baskets, c.RELATION).groupBy(c.RELATION, "_a", "_b").count()
     both = F.array(
@@ -67,6 +82,9 @@ def neighbors(baskets: DataFrame, settings: Features) -> DataFrame:
     measured = joined.withColumns(
         {c.LIFT: F.col(c.COUNT) * F.col("_n") / product, c.COSINE: F.col(c.COUNT) / F.sqrt(product)}
     )
-    best = Window.partitionBy(c.RELATION, c.ITEM_INDEX).orderBy(F.desc(c.COSINE), F.desc(c.COUNT), c.NEIGHBOR_INDEX)
-    ranked = measured.withColumn(c.RANK, F.row_number().over(best)).where(F.col(c.RANK) <= settings.neighbors)
+    bought = F.col(c.RELATION) == BOUGHT
+    strength = F.when(bought, sure_lift()).otherwise(F.col(c.COSINE))
+    best = Window.partitionBy(c.RELATION, c.ITEM_INDEX).orderBy(F.desc(strength), F.desc(c.COUNT), c.NEIGHBOR_INDEX)
+    most = F.when(bought, _SPARE * settings.neighbors).otherwise(settings.neighbors)
+    ranked = measured.withColumn(c.RANK, F.row_number().over(best)).where(F.col(c.RANK) <= most)
     return ranked.select(*schemas.GOLD_NEIGHBORS.column_names)

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config import Settings
 from sparkrec.errors import DataError
 from sparkrec.features import neighbors, sequences
 from sparkrec.models import als, popularity, segments, two_tower
@@ -108,7 +109,7 @@ def before_validation(run: Run, some: DataFrame, then: Past) -> Known:
     for model in models(run):
         if model == two_tower.NAME:
             own = events.join(F.broadcast(some.select(c.USER_INDEX)), c.USER_INDEX, "left_semi")
-            users[model], items[model] = _by_chosen_towers(run, own, 1)
+            users[model], items[model] = _by_chosen_towers(run, own, None)
         elif model == als.NAME:
             users[model], items[model] = _als(run, events)
         elif model == segments.NAME:
@@ -120,17 +121,22 @@ def before_validation(run: Run, some: DataFrame, then: Past) -> Known:
     return Known(then.moment, events, users, items, near, None)
 
 
+def goal(settings: Settings) -> tuple[str, ...]:
+    """The events that make a candidate right: where none is named, those that the test part asks for."""
+    return settings.ranker.goal or settings.features.target_types
+
+
 def goals(run: Run) -> DataFrame:
     """user_index and ``goals``: the items of each user's validation events that the ranker should find; only users who
     have any validation event."""
-    wanted = [c.EVENT_TYPES.index(name) for name in run.settings.ranker.goal or c.EVENT_TYPES]
+    wanted = [c.EVENT_TYPES.index(name) for name in goal(run.settings)]
     event = F.explode(F.arrays_zip(c.ITEM_INDEX, c.EVENT_TYPE, c.VALIDATION)).alias("event")
     events = run.read(schemas.GOLD_SEQUENCES).select(c.USER_INDEX, event).where(F.col(f"event.{c.VALIDATION}"))
     right = F.when(F.col(f"event.{c.EVENT_TYPE}").isin(wanted), F.col(f"event.{c.ITEM_INDEX}"))
     return events.groupBy(c.USER_INDEX).agg(F.sort_array(F.collect_set(right)).alias("goals"))
 
 
-def _by_chosen_towers(run: Run, events: DataFrame, spare_chunks: int) -> tuple[DataFrame, DataFrame]:
+def _by_chosen_towers(run: Run, events: DataFrame, spare_chunks: int | None) -> tuple[DataFrame, DataFrame]:
     folder: Path = chosen_folder(run)
     if not folder.is_dir():
         raise DataError(

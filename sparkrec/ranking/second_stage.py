@@ -29,7 +29,7 @@ from sparkrec.ranking.model import NAME, RankingModel
 from sparkrec.retrieval import csr, embed, fallback, filters, join, reranking
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.filters import Audience
-from sparkrec.retrieval.reranking import Policy, Ranked
+from sparkrec.retrieval.reranking import Assortment, Policy, Ranked
 from sparkrec.retrieval.topk import exact_scores
 
 F32 = NDArray[np.float32]
@@ -109,7 +109,7 @@ class SecondStage:
             elif source == "recent":
                 lists[source] = candidates.recently_met(histories, base, k, shelf.allowed, hidden)
             else:
-                lists[source] = self._promoted(base, vectors[self._first], hidden)
+                lists[source] = self._promoted(base, vectors[self._first])
         found = candidates.merged(lists, len(shelf.allowed))
         scores = {model: _scores(vectors[model], self.matrices[model], found) for model in self.scored}
         columns = features.matrix(found, histories, self.facts, sums, scores)
@@ -148,15 +148,12 @@ class SecondStage:
         lists[rows] = filters.search(users, items.searchable, self.settings.per_source, items.allowed, hidden)[0]
         return lists
 
-    def _promoted(
-        self, base: Audience, vectors: tuple[F32, NDArray[np.bool_]], hidden: I64 | None
-    ) -> NDArray[np.int32]:
+    def _promoted(self, base: Audience, vectors: tuple[F32, NDArray[np.bool_]]) -> NDArray[np.int32]:
         """Enough promoted items to fill a quota: those that suit best by the first model."""
         items, settings = self.matrices[self._first], self.policy.settings
         assert self.policy.traits is not None
-        chosen = np.flatnonzero(self.policy.traits.promoted)
-        users = replace(base, vectors=vectors[0])
-        return filters.among(users, items.vectors, settings.k, chosen, items.allowed, hidden)[0]
+        offered = Assortment(items.vectors, items.vectors, items.allowed, self.policy.traits)
+        return reranking.promoted(replace(base, vectors=vectors[0]), offered, settings.k, settings)[0]
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sparkrec import columns as c
+from sparkrec.errors import DataError
 from sparkrec.lake.blocks import Blocks
-from sparkrec.models import two_tower
+from sparkrec.models import als, two_tower
 from sparkrec.ranking import known, model, second_stage
 from sparkrec.ranking.known import Known
 from sparkrec.ranking.second_stage import SecondStage
@@ -20,9 +23,14 @@ if TYPE_CHECKING:
     from sparkrec.retrieval.catalogue import ItemMatrix
     from sparkrec.retrieval.shop import Shop
 
+_STAGE = "train_ranker"
+#: Popularity is no matter: it counts, and the same events give the same.
+_TRAINED_BY = {als.NAME: "train_als", two_tower.NAME: "train_two_tower"}
+
 
 def lists(run: Run, shop: Shop, people: DataFrame) -> Blocks:
     """The ranker's list of every user of the join, as :meth:`Shop.lists` gives those of a model."""
+    check_sources(run)
     what = known.now(run)
     frame = second_stage.users(what, people, run.settings.ranker)
     trained = model.load(folder(run))
@@ -35,6 +43,28 @@ def lists(run: Run, shop: Shop, people: DataFrame) -> Blocks:
             size = run.settings.ranker.per_source
             recall.say_how(run, f"{name} for {model.NAME}", matrix, known_users, size, shop.policy)
     return second_stage.lists(frame, stage, trained, shop.settings.k, shop.told)
+
+
+def check_sources(run: Run) -> None:
+    """The ranker was trained after the models whose scores it weighs.
+
+    By the order of the records: an erasure gives the versions of tables other numbers.
+
+    Raises
+    ------
+    DataError
+        One of them was trained again since: its scores may be of another size.
+    """
+    last: dict[str, int] = {}
+    for place, row in enumerate(run.known_records()):
+        if row[c.STAGE] != _STAGE or "ranker" in json.loads(row[c.DETAILS] or "{}"):  # else there was nothing to train
+            last[row[c.STAGE]] = place
+    newer = [name for name in known.models(run) if last.get(_TRAINED_BY.get(name, ""), -1) > last.get(_STAGE, -1)]
+    if newer:
+        raise DataError(
+            f"The ranker of the run '{run.run_id}' has learned what scores of {' and '.join(newer)} mean, and of these "
+            f"models another was trained since. Run {_STAGE} again, then recommend."
+        )
 
 
 def folder(run: Run) -> Path:

@@ -27,15 +27,16 @@ BLOCK = 4096
 
 
 def users(
-    sequences: DataFrame, vocabulary: DataFrame, folder: str, chunk_length: int, spare_chunks: int = 0
+    sequences: DataFrame, vocabulary: DataFrame, folder: str, chunk_length: int, spare_chunks: int | None = 0
 ) -> DataFrame:
     """user_index, user_id, vector for each user of gold.sequences.
 
     ``chunk_length`` is ``features.max_length``: the history that the model was trained on lies in the newest
     ⌈max_history / chunk_length⌉ chunks, so most often in one row, and then nothing is shuffled before the towers.
-    ``spare_chunks`` : so many more, where chunks are not full.
+    ``spare_chunks`` : so many more, where chunks are not full; None: all, where nobody knows how full they are.
     """
-    chunks = -(-exported.load(folder).settings.max_history // chunk_length) + spare_chunks
+    full = -(-exported.load(folder).settings.max_history // chunk_length)
+    chunks = None if spare_chunks is None else full + spare_chunks
     histories = newest_first_chunks(sequences, chunks)
     schema = f"{c.USER_INDEX} int, {c.VECTOR} array<float>"
     vectors = histories.mapInArrow(_kernel(folder, _user_block), schema)
@@ -166,7 +167,10 @@ def item_vectors(model: Exported, index: np.ndarray, lengths: np.ndarray, featur
     """g of items [n, d] from their id rows and features, flat."""
     from sparkrec.models.two_tower import towers
 
-    local = model.weights | {"item_id": model.weights["item_id"][index]}
+    rows = {"item_id": index}
+    if "item_feature" in model.weights:
+        rows["item_feature"], features = np.unique(features, return_inverse=True)
+    local = model.weights | {name: model.weights[name][some] for name, some in rows.items()}
     batch = towers.ItemFeatures(np.cumsum(lengths), features).of(np.arange(len(index)))
     return _finite(towers.item_rows(local, batch), "item")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from sparkrec.models import popularity, segments
 from sparkrec.retrieval.reranking import EXPLORED, PROMOTED
 
+#: Their vectors are amounts, and say nothing of how alike two items are: what nobody met is not like nothing.
+COUNTING = (popularity.NAME, segments.NAME)
 _REASONS = {
     popularity.NAME: "popular with everyone",
     segments.NAME: "popular with people like you",

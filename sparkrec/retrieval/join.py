@@ -136,6 +136,8 @@ def vectors(users: pa.RecordBatch, items: ItemMatrix) -> NDArray[np.float32]:
 def _lists(
     users: pa.RecordBatch, vectors: NDArray[np.float32], items: ItemMatrix, k: int, policy: Policy | None
 ) -> pa.RecordBatch:
+    if policy and items.model in fallback.COUNTING:
+        policy = policy.without_likeness
     found = reranking.lists(
         audience_of(users, vectors, policy), *lots(users), items.searchable, items.vectors, items.allowed, k, policy
     )

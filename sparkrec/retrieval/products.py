@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec.errors import DataError
-from sparkrec.features.neighbors import BOUGHT
+from sparkrec.features.neighbors import BOUGHT, sure_lift
 from sparkrec.retrieval import csr
 from sparkrec.retrieval.catalogue import ItemMatrix, rectangle
 from sparkrec.retrieval.divergence import Distributions, least_divergent, roots
@@ -26,7 +26,6 @@ from sparkrec.retrieval.topk import top_k
 TOGETHER = "bought_together"
 #: How items are compared whose vectors are logarithms of distributions.
 DIVERGENCE = "divergence"
-_Z = 1.645  # one-sided 95 %
 
 _NEIGHBORS = pa.schema(
     [(c.ITEM_ID, pa.string()), (c.RANK, pa.int32()), (c.NEIGHBOR_ID, pa.string()), (c.SCORE, pa.float64())]
@@ -75,7 +74,7 @@ def _neighbors(
     vectors = rectangle(queries.column(c.VECTOR), items.plan.width, f"vectors.items of '{items.model}'")
     itself = np.arange(len(vectors) + 1), queries.column(c.ITEM_INDEX).to_numpy()
     if similarity == "euclidean":
-        found, distances = nearest(vectors[:, :-2], items.vectors, k, itself, items.allowed)
+        found, distances = nearest(vectors[:, :-2], items.searchable, k, itself)
         scores: NDArray[np.floating] = -distances
     elif compared is not None:
         found, divergences = least_divergent(vectors, compared, k, itself)
@@ -97,14 +96,13 @@ def _neighbors(
 def bought_together(neighbors: DataFrame, shelf: DataFrame, min_lift: float, k: int) -> DataFrame:
     """Complements of each item, from gold.item_neighbors: those bought together more often than by chance.
 
-    Lift alone favours pairs of rare items that met by accident, so the order is that of its lower 95 % bound: of a
-    count n that chance expects e times, lift = n / e, and n − 1.645 √n is about the least that n stands for
-    (Poisson, normal approximation), so the bound is lift · (1 − 1.645 / √n). Equal bounds go to the lower index.
+    Lift alone favours pairs of rare items that met by accident, so the order is that of its lower 95 % bound,
+    :func:`sure_lift`. Equal bounds go to the lower index.
 
     ``shelf`` is from :func:`rules.offered`: what may be offered stands beside another, and every item gets neighbours.
     """
-    bound = F.col(c.LIFT) * (1 - _Z / F.sqrt(c.COUNT))
-    strong = neighbors.where(F.col(c.RELATION) == BOUGHT).withColumn(c.SCORE, bound).where(F.col(c.SCORE) > min_lift)
+    bought = neighbors.where(F.col(c.RELATION) == BOUGHT)
+    strong = bought.withColumn(c.SCORE, sure_lift()).where(F.col(c.SCORE) > min_lift)
     return beside(strong, shelf, k).select(c.ITEM_ID, c.RANK, c.NEIGHBOR_ID, c.SCORE, c.LIFT, c.COUNT)
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkrec.config.recommend import Recommend
+from sparkrec.config.recommend import Diversity, Recommend
 from sparkrec.retrieval import exploration, filters
 from sparkrec.retrieval.diversity import (
     Calibrated,
@@ -63,6 +63,13 @@ class Policy:
     settings: Recommend
     traits: Traits | None = None
 
+    @property
+    def without_likeness(self) -> Policy:
+        """The same, where vectors do not say how alike two items are: the order stays."""
+        if self.settings.diversity.method not in ("mmr", "dpp"):
+            return self
+        return replace(self, settings=self.settings.model_copy(update={"diversity": Diversity()}))
+
 
 @dataclass(frozen=True)
 class Lists:
@@ -109,6 +116,14 @@ class Assortment:
     def best(self, users: Audience, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The ``size`` best items that each of these users may be offered."""
         return _best(users, self.searched, size, self.allowed, self.traits.hidden)
+
+
+class _Campaign(Assortment):
+    """Promoted items alone: as a rule they are few, and only they are multiplied."""
+
+    def best(self, users: Audience, size: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        chosen = np.flatnonzero(self.traits.promoted)
+        return filters.among(users, self.vectors, size, chosen, self.allowed, self.traits.hidden)
 
 
 def lists(
@@ -214,32 +229,49 @@ def _pool(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool.
 
-    With a quota the first :func:`pool_size` columns are the pool, and ``k`` more the promoted items below it.
+    With a quota the first :func:`pool_size` columns are the pool, and ``k`` more what of :func:`promoted` is below it.
     """
     size = pool_size(k, settings)
     pool, scores = items.best(users, size)
     more = pool[:, -1] >= 0
     if not settings.promotions.quota:
         return pool, scores, more
-    if isinstance(items.searched, Ranked):
-        extra, points = _promoted_below(items.searched, size, k, items.traits)
-    else:
-        chosen = np.flatnonzero(items.traits.promoted)
-        extra, points = filters.among(users, items.vectors, k, chosen, items.allowed, items.traits.hidden)
+    extra, points = promoted(users, items, k, settings)
     known = _within(extra, pool, len(items.vectors))
     # What is not in the pool lies below all of it, so the order by score stays.
     extra, points = np.where(known, -1, extra), np.where(known, -np.inf, points)
     return np.concatenate([pool, extra], axis=1), np.concatenate([scores, points], axis=1), more
 
 
-def _promoted_below(ranked: Ranked, size: int, k: int, traits: Traits) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The ``k`` best promoted items of an order below its ``size`` best."""
-    items, scores = ranked.indices[:, size:], ranked.scores[:, size:]
-    other = (items < 0) | ~traits.promoted[items]
-    first = np.argsort(other, axis=1, kind="stable")[:, :k]
+def promoted(
+    users: Audience, items: Assortment, k: int, settings: Recommend
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The ``k`` best promoted items of each user that one list can hold under the caps; -1 and -inf for none.
+
+    The best ones whatever their kind would not do: of one full kind they could not meet a quota that others can.
+    """
+    allowed = items.allowed & items.traits.promoted
+    if isinstance(items.searched, Ranked):
+        own: Assortment = replace(items, searched=_promoted_of(items.searched, items.traits), allowed=allowed)
+    else:
+        own = _Campaign(items.searched, items.vectors, allowed, items.traits)
+    if not settings.caps:
+        return own.best(users, k)
+    shape = len(users), k
+    found = Lists(
+        np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32), np.ones(shape), np.zeros(shape, np.int8)
+    )
+    _fill(users, found, np.arange(len(users)), own, k, settings)
+    return found.indices, found.scores
+
+
+def _promoted_of(ranked: Ranked, traits: Traits) -> Ranked:
+    """The promoted items of an order."""
+    other = (ranked.indices < 0) | ~traits.promoted[ranked.indices]
+    first = np.argsort(other, axis=1, kind="stable")
     gone = np.take_along_axis(other, first, 1)
-    found = np.where(gone, -1, np.take_along_axis(items, first, 1)).astype(np.int32)
-    return found, np.where(gone, -np.inf, np.take_along_axis(scores, first, 1)).astype(np.float32)
+    found = np.where(gone, -1, np.take_along_axis(ranked.indices, first, 1)).astype(np.int32)
+    return Ranked(found, np.where(gone, -np.inf, np.take_along_axis(ranked.scores, first, 1)).astype(np.float32))
 
 
 def _gains(
@@ -259,8 +291,6 @@ def _gains(
             return Relevance(relevances)
         (kinds,) = _kinds(pool, items.traits, (settings.diversity.kind,))
         return Calibrated(relevances, kinds, shares_of(kinds, *users.tastes), weight)
-    if items.vectors.shape[1] == 1:  # amounts, such as popularity's: all items are alike, and none like nothing
-        return Relevance(relevances)
     method = partial(Dpp, k=k) if settings.diversity.method == "dpp" else Mmr
     return method(relevances, items.vectors[np.maximum(pool, 0)], weight)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkrec.retrieval.csr import take
-from sparkrec.retrieval.topk import Csr, top_k
+from sparkrec.retrieval.topk import Catalogue, Csr, top_k
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -34,7 +34,7 @@ def widened(items: F32) -> F32:
 
 
 def nearest(
-    users: F32, wide: F32, k: int, exclude: Csr | None = None, allowed: NDArray[np.bool_] | None = None
+    users: F32, wide: F32 | Catalogue, k: int, exclude: Csr | None = None, allowed: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.int32], F64]:
     """The ``k`` items at the smallest Euclidean distance, equal distances by lower index; exact in double precision.
 
@@ -46,15 +46,16 @@ def nearest(
     Parameters
     ----------
     users, wide
-        ``[n, d]``, and ``[m, d + 2]`` from :func:`widened`; may be memory-mapped.
+        ``[n, d]``, and ``[m, d + 2]`` from :func:`widened`; may be memory-mapped. Packed they serve many calls.
 
     Returns
     -------
     indices, distances
         ``[n, k]``; -1 and infinite where fewer than ``k`` remain.
     """
-    items = wide[:, :-2]
-    largest = wide[:, -2].max(initial=0).astype(np.float64)
+    matrix = wide.vectors if isinstance(wide, Catalogue) else wide
+    items = matrix[:, :-2]
+    largest = matrix[:, -2].max(initial=0).astype(np.float64)
     asking = np.concatenate([2 * users, np.full((len(users), 2), -1, np.float32)], axis=1)
     indices = np.full((len(users), k), -1, np.int32)
     distances = np.full((len(users), k), np.inf)

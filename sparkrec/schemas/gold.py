@@ -159,7 +159,7 @@ GOLD_NEIGHBORS = Table(
     (
         Column(c.RELATION, "string", "seen: met in any way; bought: purchased"),
         Column(c.ITEM_INDEX, "int", "index in gold.vocabulary_items"),
-        Column(c.RANK, "int", "1 has the largest cosine"),
+        Column(c.RANK, "int", "1 has the largest cosine; of bought, the largest lower bound of the lift"),
         Column(c.NEIGHBOR_INDEX, "int", "index of the other item"),
         Column(c.COUNT, "bigint", "users who met (bought) both: of each user the newest neighbor_items count"),
         Column(c.LIFT, "double", "how many times more often than if users met the two independently"),

@@ -64,12 +64,28 @@ def test_counts_lift_cosine_and_rank(found, which, relation):
     for item in alone:
         others = {a + b - item: n for (a, b), n in together.items() if item in (a, b) and n >= 2}
         cosine = {other: n / sqrt(alone[item] * alone[other]) for other, n in others.items()}
-        best = sorted(others, key=lambda other: (-cosine[other], -others[other], other))[:4]
+        lift = {other: n * len(baskets) / (alone[item] * alone[other]) for other, n in others.items()}
+        bound = {other: lift[other] * (1 - 1.645 / sqrt(n)) for other, n in others.items()}
+        by, most = (cosine, 4) if relation == neighbors.SEEN else (bound, 16)
+        best = sorted(others, key=lambda other: (-round(by[other], 9), -others[other], other))[:most]
         for rank, other in enumerate(best, 1):
-            lift = others[other] * len(baskets) / (alone[item] * alone[other])
-            expected[item, rank] = (other, others[other], pytest.approx(lift), pytest.approx(cosine[other]))
+            expected[item, rank] = (other, others[other], pytest.approx(lift[other]), pytest.approx(cosine[other]))
     rows = [row for row in found[1] if row[c.RELATION] == relation]
     assert len(rows) == len(expected)
     for row in rows:
         values = (row[c.NEIGHBOR_INDEX], row[c.COUNT], row[c.LIFT], row[c.COSINE])
         assert values == expected[row[c.ITEM_INDEX], row[c.RANK]]
+
+
+def test_the_accessory_of_a_best_seller_is_kept_before_other_best_sellers(spark):
+    """0 is in 60 of 200 baskets, 30 of them with 1 to 5, as chance has it; 6 is bought with 0 alone, six times."""
+    baskets = [
+        [0] * (n < 60) + [1, 2, 3, 4, 5] * (n < 30 or n >= 130) + [6] * (30 <= n < 36)
+        for n in range(200)
+    ]  # fmt: skip
+    rows = [(n, kind, basket) for kind in (neighbors.SEEN, neighbors.BOUGHT) for n, basket in enumerate(baskets)]
+    frame = spark.createDataFrame(rows, f"{c.USER_INDEX} int, {c.RELATION} string, {neighbors.BASKET} array<int>")
+    found = neighbors.neighbors(frame, SETTINGS.model_copy(update={"neighbors": 1})).where(f"{c.ITEM_INDEX} = 0")
+    kept = {kind: [row[c.NEIGHBOR_INDEX] for row in found.where(f"{c.RELATION} = '{kind}'").orderBy(c.RANK).collect()]
+            for kind in (neighbors.SEEN, neighbors.BOUGHT)}  # fmt: skip
+    assert kept == {neighbors.SEEN: [1], neighbors.BOUGHT: [6, 1, 2, 3]}

@@ -19,7 +19,7 @@ from sparkrec.evaluation import reliability
 from sparkrec.jobs.recommend import recommend
 from sparkrec.jobs.train_ranker import train_ranker
 from sparkrec.pipeline import Run, execute
-from sparkrec.ranking import past, second_stage, serving, training
+from sparkrec.ranking import known, past, second_stage, serving, training
 from sparkrec.ranking.past import Past, of_today
 from sparkrec.retrieval import catalogue
 from sparkrec.retrieval.planner import Plan
@@ -240,17 +240,51 @@ def test_what_is_missing_is_said(settings):
         train_ranker(Run(settings.model_copy(update={"ranker": ranker}), "train_ranker"))
 
 
+def test_a_ranker_is_not_served_with_models_that_were_trained_after_it(spark, tmp_path):
+    models = {"recommend": {"models": ["popularity", "ranker"]}, "ranker": {"sources": ["als", "popularity"]}}
+    settings = handmade.settings(tmp_path, **models)
+
+    def done(stage, **details):
+        run = Run(settings, stage)
+        run.detail(**details)
+        run.finish()
+
+    done("train_als")
+    done("train_ranker", ranker={})
+    for stage in ("train_popularity", "train_two_tower"):  # the one counts, the other is no source
+        done(stage)
+    serving.check_sources(Run(settings, "recommend"))
+    done("train_als")
+    done("train_ranker")  # by settings without a ranker, so that nothing was trained
+    with pytest.raises(DataError, match=r"scores of als mean.*Run train_ranker again"):
+        serving.lists(Run(settings, "recommend"), None, None)
+
+
+def test_right_is_what_the_test_part_asks_for_where_no_goal_is_named(settings):
+    """All came back to buy."""
+    features = settings.features.model_copy(update={"target_types": ("view",)})
+    looks = settings.model_copy(update={"features": features})
+    buys = looks.model_copy(update={"ranker": settings.ranker.model_copy(update={"goal": ("purchase",)})})
+    found = [{len(row["goals"]) for row in known.goals(Run(x, "train_ranker")).collect()} for x in (looks, buys)]
+    assert found == [{0}, {2}]
+
+
 def test_what_lists_said_against_what_happened(spark):
     rows = [("a", "i1", 0.3), ("a", "i2", 0.26), ("b", "i1", 0.5), ("b", "i2", 0.05), ("c", "i1", 0.4)]
     lists = spark.createDataFrame(
         [("ranker", *row, "ranker") for row in rows] + [("ranker", "b", "i9", 9.0, "popularity")],
         f"{c.MODEL} string, {c.USER_ID} string, {c.ITEM_ID} string, {c.SCORE} double, {c.SOURCE} string",
     )
-    holdout = spark.createDataFrame([("a", "i1"), ("b", "i1"), ("b", "i9")], f"{c.USER_ID} string, {c.ITEM_ID} string")
+    bought = [("a", "i1", "purchase", "view"), ("b", "i1", "purchase", "purchase"), ("b", "i9", "purchase", "view")]
+    looked = [("a", "i2", "cart", "view"), ("b", "i2", "view", "view")]  # no purchase, so not right
+    holdout = spark.createDataFrame(
+        [*bought, *looked], f"{c.USER_ID} string, {c.ITEM_ID} string, {c.EVENT_TYPE} string, {c.FIRST_TYPE} string"
+    )
     # c did not come back, and the popular item has no probability. 0.26 and 0.3 are one group, 0.5 begins the next.
-    assert reliability.of_lists(lists, holdout, "ranker", fewest=1) == [
+    assert reliability.of_lists(lists, holdout, "ranker", ["purchase"], fewest=1) == [
         {"rows": 1, "said": 0.05, "happened": 0.0},
         {"rows": 2, "said": 0.28, "happened": 0.5},
         {"rows": 1, "said": 0.5, "happened": 1.0},
     ]
-    assert [row["rows"] for row in reliability.of_lists(lists, holdout, "ranker", fewest=2)] == [2]
+    looks = reliability.of_lists(lists, holdout, "ranker", ["view"], fewest=2)
+    assert looks == [{"rows": 2, "said": 0.28, "happened": 1.0}], "of a, who bought one of them later"

@@ -69,6 +69,25 @@ def test_a_block_of_items(tmp_path):
 
 
 @pytest.mark.unit
+@pytest.mark.parametrize("table", ["item_id", "item_feature"])
+def test_of_a_table_only_the_rows_of_a_block_are_read(tmp_path, table):
+    class Rows:
+        """No array: to read it whole is an error."""
+
+        def __init__(self, table):
+            self._table = table
+
+        def __getitem__(self, index):
+            return self._table[index]
+
+    model = model_of(tmp_path / "model")
+    block = np.asarray([3, 1, 8]), np.asarray([1, 2, 0]), np.asarray([0, 3, 0], np.int32)
+    whole = embed.item_vectors(model, *block)
+    model.weights[table] = Rows(model.weights[table])
+    np.testing.assert_array_equal(embed.item_vectors(model, *block), whole)
+
+
+@pytest.mark.unit
 def test_weights_that_are_not_numbers_are_neither_written_nor_served(tmp_path):
     model = model_of(tmp_path / "model")
     model.weights["item_id"] = np.full((9, 6), np.nan, np.float32)
@@ -119,3 +138,21 @@ def test_the_newest_chunks_are_joined_in_time_order(spark):
         row[c.USER_INDEX]: row[c.EVENT_TIME] for row in embed.newest_first_chunks(frame, 2, (c.EVENT_TIME,)).collect()
     }
     assert times == {1: [2, 3, 4, 5], 2: [1]}
+
+
+@pytest.mark.spark
+def test_a_history_lies_in_any_chunk_once_events_are_taken_out(spark, tmp_path):
+    """As the ranker's past is: the newest two chunks held nothing but validation events."""
+    model_of(tmp_path / "model", history="mean", max_history=2)
+    emptied = [(1, 0, 0, [], [], [], [], [], 0), (1, 1, 0, [], [], [], [], [], 0)]
+    rows = [*emptied, (1, 2, 2, [2, 3], [0, 2], [2, 3], [0.0, 0.0], [False, False], 0)]
+    vocabulary = spark.createDataFrame([(1, "a")], f"{c.USER_INDEX} int, {c.USER_ID} string")
+
+    def vector(rows, spare_chunks):
+        frame = spark.createDataFrame(rows, schemas.GOLD_SEQUENCES.struct())
+        (row,) = embed.users(frame, vocabulary, str(tmp_path / "model"), 2, spare_chunks).collect()
+        return row[c.VECTOR]
+
+    found = vector(rows, None)
+    assert found == vector([(1, 0, *rows[2][2:])], 0)
+    assert found != vector(rows, 1)

@@ -24,6 +24,7 @@ from joined import (
     tastes,
     world,
 )  # fmt: skip
+from pyspark.sql import functions as F
 
 from sparkrec import columns as c
 from sparkrec import schemas
@@ -290,13 +291,17 @@ def test_lists_by_tastes_and_items_alike_by_them_equal_brute_force(done):
         assert [row[c.SCORE] for row in chosen] == pytest.approx(1 - apart[expected] / np.log(2), abs=1e-6)
 
 
-def test_audience_equals_brute_force(done):
+def test_audience_equals_brute_force(done, monkeypatch):
     settings = done[0].settings.model_dump()
     rule = {"name": "region", "items": "item_index = 6", "hide_from": "user_index % 3 = 0"}
     recommending = settings["recommend"] | {"rules": [rule]}
     arguments = {"items": "i6,i1", "campaign": "spring", "top": 7, "model": None}
     run = Run(Settings.model_validate(settings | {"recommend": recommending}), "audience", arguments=arguments)
-    execute(audience, run)
+    sent, broadcast = [], F.broadcast
+    with monkeypatch.context() as patched:
+        patched.setattr(F, "broadcast", lambda frame: sent.append(frame.count()) or broadcast(frame))
+        execute(audience, run)
+    assert set(sent) == {2}, "no more than the campaign's items go to the driver"
     rows = run.lake.read(schemas.AUDIENCES, run.outputs["audiences"]).collect()
     events, users, items = world()
     expected = []

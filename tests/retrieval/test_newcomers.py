@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 import handmade
 import numpy as np
@@ -23,6 +24,7 @@ from sparkrec.models.two_tower import exported, towers
 from sparkrec.models.two_tower.towers import ItemFeatures, Sizes
 from sparkrec.pipeline import Run, execute
 from sparkrec.retrieval import embed
+from sparkrec.retrieval.shop import Shop
 from sparkrec.training.driver import model_folder
 
 pytestmark = pytest.mark.spark
@@ -217,6 +219,14 @@ def test_new_items_are_ranked_among_themselves(settings, evaluated):
     )
     scores = {row[0]: row[1][0] for row in new_items.of_kinds(kinds).collect()}
     assert scores == {0: 3.5, 1: 3.0, 2: 3.5, 3: 0.0, 4: 0.0}, "feature 1: (4 + 2) / 2, feature 2: 4"
+
+
+def test_a_model_trained_again_since_embed_is_not_measured(settings, monkeypatch):
+    run = Run(settings, "evaluate")
+    again = replace(exported.load(model_folder(run) / "model"), hash="another")
+    monkeypatch.setattr(exported, "load", lambda folder: again)
+    with pytest.raises(DataError, match="was trained again since embed"):
+        new_users.measured(run, Shop(run, few=True), run.read(schemas.GOLD_HOLDOUT))
 
 
 def test_a_model_of_id_rows_alone_is_refused(settings):

@@ -10,8 +10,9 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec.config.recommend import Recommend
-from sparkrec.retrieval import catalogue, products
+from sparkrec.retrieval import catalogue, products, topk
 from sparkrec.retrieval.reranking import Policy
+from sparkrec.retrieval.similarity import widened
 
 
 @pytest.mark.unit
@@ -30,6 +31,27 @@ def test_of_users_alike_those_of_the_lower_index_are_the_audience(order, n):
     found = products._suited(users, np.asarray([1]), matrix, n, Policy(Recommend()))
     assert found.column(c.USER_INDEX).to_pylist() == [9, 3, 4][:n]
     assert found.column(c.USER_ID).to_pylist() == ["u9", "u3", "u4"][:n]
+
+
+@pytest.mark.unit
+def test_the_nearest_items_are_searched_among_those_that_were_packed_before(monkeypatch):
+    """Once for all blocks of a machine: the whole catalogue is in it."""
+    wide = widened(np.asarray([[0, 0], [1, 0], [0, 3], [9, 9]], np.float32))
+    allowed = np.asarray([True, True, True, False])
+    items = SimpleNamespace(
+        plan=SimpleNamespace(width=4), model="als", searchable=topk.pack(wide, allowed), vectors=wide, allowed=allowed,
+        ids=pa.chunked_array([["a", "b", "c", "d"]]),
+    )  # fmt: skip
+    monkeypatch.setattr(topk, "pack", pytest.fail)
+    queries = pa.RecordBatch.from_pydict({
+        c.ITEM_INDEX: pa.array([0, 3], pa.int32()), c.ITEM_ID: ["a", "d"],
+        c.VECTOR: pa.array(wide[[0, 3]].tolist(), pa.list_(pa.float32())),
+    })  # fmt: skip
+    found = products._neighbors(queries, items, "euclidean", 2, None)
+    assert list(zip(found[c.ITEM_ID].to_pylist(), found[c.NEIGHBOR_ID].to_pylist(), strict=True)) == [
+        ("a", "b"), ("a", "c"), ("d", "c"), ("d", "b"),
+    ]  # fmt: skip
+    assert found[c.SCORE].to_pylist() == pytest.approx([-1, -3, -np.sqrt(81 + 36), -np.sqrt(64 + 81)])
 
 
 @pytest.mark.spark

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from sparkrec import columns as c
 from sparkrec.config.recommend import Recommend
-from sparkrec.retrieval import filters, reranking
+from sparkrec.retrieval import filters, join, reranking
 from sparkrec.retrieval.diversity import Limits, Relevance, Wanted, greedy
 from sparkrec.retrieval.filters import Audience
 from sparkrec.retrieval.reranking import EXPLORED, PROMOTED, Policy, Ranked, lists
@@ -158,6 +161,23 @@ def test_a_quota_is_met_from_below_the_pool_of_an_order_by_another_model():
     assert below > 3, "worth testing"
 
 
+@pytest.mark.parametrize("ranked", [False, True])
+def test_a_quota_is_met_by_items_of_another_kind_than_the_best_which_are_all_of_one(ranked):
+    """Thirty promoted items of a kind of which a list holds one, and behind them some of two other kinds."""
+    audience, _, _, traits = world(0, n=1, d=1)
+    nothing = np.zeros(2, np.int64), np.zeros(0, np.int64)
+    audience = replace(audience, vectors=np.ones((1, 1), np.float32), seen=nothing)
+    items, everything = np.arange(60, 0, -1, dtype=np.float32)[:, None], np.ones(60, bool)
+    traits.hidden, traits.promoted = np.zeros(60, np.int64), np.arange(60) >= 20
+    traits._kinds["category"] = np.repeat([-1, 0, 1, 2], [20, 30, 5, 5])
+    settings = Recommend(k=5, pool=5, caps={"category": 1}, promotions={"items": "x", "quota": 3})
+    searched = Ranked(*filters.search(audience, items, 60, everything)) if ranked else items
+    lot = np.zeros(1, np.uint64), np.zeros(1, bool)
+    found = lists(audience, *lot, searched, items, everything, 5, Policy(settings, traits))
+    assert sorted(found.indices[0].tolist()) == [0, 1, 20, 50, 55]
+    assert found.scores[0].tolist() == items[found.indices[0], 0].tolist()
+
+
 @pytest.mark.parametrize("method", ["mmr", "dpp", "calibrated"])
 def test_a_list_that_caps_leave_short_is_completed_by_score(method):
     it = world(1)
@@ -237,15 +257,27 @@ def test_a_quota_with_diversity_and_a_boost_equals_brute_force(quota):
 
 
 @pytest.mark.parametrize("method", ["mmr", "dpp"])
-def test_what_nobody_met_does_not_rise_among_amounts(method):
-    """Of popularity's vectors, of width 1, none is like [0], and all others are alike."""
-    audience, _, allowed, traits = world(5, d=1)
-    audience = replace(audience, vectors=np.ones((len(audience), 1), np.float32))
-    events = np.where(np.arange(60) % 3 == 0, 0, np.arange(60) * 10)[:, None].astype(np.float32)
-    it = audience, events, allowed, traits
-    plain = make(it, Recommend(k=8))
-    diverse = make(it, Recommend.model_validate({"k": 8, "pool": 40, "diversity": {"method": method, "weight": 0.5}}))
-    np.testing.assert_array_equal(plain.indices, diverse.indices)
+@pytest.mark.parametrize(("model", "width"), [("popularity", 1), ("segment_popularity", 1), ("segment_popularity", 3)])
+def test_what_nobody_met_does_not_rise_among_amounts(method, model, width):
+    """Of what is counted nothing is like [0, …], and all the rest is more or less alike."""
+    counts = np.where(np.arange(60) % 3 == 0, 0, np.arange(60) * 10)[:, None] * (1 + np.arange(width))
+    items = SimpleNamespace(
+        model=model, plan=SimpleNamespace(width=width), searchable=counts.astype(np.float32), allowed=np.ones(60, bool),
+        vectors=counts.astype(np.float32), ids=pa.chunked_array([[f"i{n}" for n in range(60)]]),
+    )  # fmt: skip
+    users = pa.RecordBatch.from_pydict({
+        c.USER_ID: ["a", "b"], c.VECTOR: pa.array([None] * 2, pa.list_(pa.float32())),
+        join.SEEN: pa.array([[59], [3, 4]], pa.list_(pa.int32())),
+        join.SEGMENT: pa.array([width - 1, 0] if model == "segment_popularity" else [None] * 2, pa.int32()),
+    })  # fmt: skip
+
+    def shown(**more):
+        policy = Policy(Recommend(k=8, pool=60, **more), Traits(60))
+        found = pa.Table.from_batches(join.lists_kernel(items, items, items, 8, 10, policy)([users]))
+        return found[c.ITEM_ID].to_pylist()
+
+    assert len(shown()) == 16
+    assert shown(diversity={"method": method, "weight": 0.5}) == shown()
 
 
 def test_new_items_move_up_within_the_pool():

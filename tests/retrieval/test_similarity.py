@@ -18,7 +18,7 @@ from sparkrec.retrieval.similarity import (
     unit,
     widened,
 )
-from sparkrec.retrieval.topk import top_k
+from sparkrec.retrieval.topk import pack, top_k
 
 pytestmark = pytest.mark.unit
 NAN = float("nan")
@@ -56,6 +56,8 @@ def test_nearest_equals_brute_force(seed, m, k):
     allowed = random.random(m) < 0.8
     exclude = (np.cumsum([0, *map(len, seen)]), np.array([i for x in seen for i in x], np.int64))
     found, distances = nearest(users, widened(items), k, exclude, allowed)
+    packed = nearest(users, pack(widened(items), allowed), k, exclude)
+    assert [part.tolist() for part in packed] == [found.tolist(), distances.tolist()]
     expected, apart = by_distance(users, items, k, seen, allowed)
     assert found.tolist() == expected
     np.testing.assert_allclose(distances, apart, rtol=1e-12)
