@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Set
 from pathlib import Path
 
@@ -69,10 +70,14 @@ def build(folder: Path, pseudonymize: bool) -> Settings:
             gold(run, table, stored)
         run.detail(example=f"a.csv, line 3: {stored[0]} did it")
 
-    for name in ("first", "second"):
-        execute(featurize, Run(settings, "featurize", run_id=name))
     lake = folder / "lake"
-    (lake / "models" / "two_tower" / "second" / "model").mkdir(parents=True)
+    for name in ("first", "second"):
+        run = Run(settings, "featurize", run_id=name)
+        execute(featurize, run)
+        model = lake / "models" / "two_tower" / name / "model"
+        model.mkdir(parents=True)
+        version = run.outputs[schemas.GOLD_SEQUENCES.name]
+        (model / "model.json").write_text(json.dumps({"tables": {schemas.GOLD_SEQUENCES.name: version, "other": 0}}))
     np.save(lake / "models" / "two_tower" / "second" / "model" / "user_id.npy", np.ones((8, 4), np.float32))
     for name, user in (("first", stored[7]), ("second", stored[3])):
         (lake / "reports" / name).mkdir(parents=True)

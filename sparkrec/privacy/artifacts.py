@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sparkrec.models.two_tower import exported
 from sparkrec.privacy.scan import Needles, below, in_file
 from sparkrec.training import checkpoint
 
@@ -33,6 +34,12 @@ def forget_rows(lake: Path, indices: Sequence[int]) -> int:
         if manifest:
             _write_manifest(folder, manifest)
     return changed
+
+
+def renumber(lake: Path, numbers: Callable[[str, int], int]) -> None:
+    """Trained models learn the new numbers of the versions that they were trained on."""
+    for path in sorted((lake / _MODELS / "two_tower").glob(f"*/*/{exported.DESCRIPTION}")):
+        exported.renumber(path.parent, numbers)
 
 
 def remove_reports(lake: Path, needles: Needles) -> list[Path]:

@@ -75,6 +75,7 @@ def _delete(run: Run, table: Table, rows: DataFrame, on: tuple[str, ...]) -> int
 
 def open_records(run: Run, who: Persons) -> None:
     """Run records before the purge: ids are taken out of examples, and versions that are current are marked as such.
+    So are those that a model was trained on.
 
     The purge gives every table another number and forgets the old ones, so the mark stands until
     :func:`close_records`; a stage that meets it says that an erasure was interrupted.
@@ -84,25 +85,29 @@ def open_records(run: Run, who: Persons) -> None:
     of_runs = {table.name for table in held if c.RUN_ID in table.partition_by}
     cleaned = _cleaner(who)
 
+    def marked(name: str, version: int) -> int:
+        return CURRENT if name in alike and (name in of_runs or version >= alike[name]) else version
+
     def mended(row: dict[str, Any]) -> dict[str, Any]:
-        outputs = {
-            name: CURRENT if name in alike and (name in of_runs or version >= alike[name]) else version
-            for name, version in (row[c.OUTPUTS] or {}).items()
-        }
+        outputs = {name: marked(name, version) for name, version in (row[c.OUTPUTS] or {}).items()}
         return row | {c.OUTPUTS: outputs, c.DETAILS: cleaned(row[c.DETAILS] or "{}")}
 
     _rewrite_records(run, mended)
+    artifacts.renumber(run.settings.lake.folder, marked)
 
 
 def close_records(run: Run) -> None:
-    """Run records after the purge: what was marked as current gets the version's new number."""
+    """Run records, and models, after the purge: what was marked as current gets the version's new number."""
     newest = {table.name: run.lake.version(table) for table in schemas.TABLES if run.lake.exists(table)}
 
+    def number(name: str, version: int) -> int:
+        return newest[name] if version == CURRENT else version
+
     def closed(row: dict[str, Any]) -> dict[str, Any]:
-        outputs = {name: newest[name] if version == CURRENT else version for name, version in row[c.OUTPUTS].items()}
-        return row | {c.OUTPUTS: outputs}
+        return row | {c.OUTPUTS: {name: number(name, version) for name, version in row[c.OUTPUTS].items()}}
 
     _rewrite_records(run, closed)
+    artifacts.renumber(run.settings.lake.folder, number)
 
 
 def _rewrite_records(run: Run, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -90,6 +90,10 @@ def test_runs_go_on_and_what_is_gone_is_said(erased: Any) -> None:
     assert second.read(schemas.GOLD_SEQUENCES).count() == 12
     assert first.read(schemas.RECOMMENDATIONS, {c.RUN_ID: "first"}).count() == 12, "a run's own partitions are there"
     assert second.read(schemas.SILVER_EVENTS).count() == 36
+    folders = {run.run_id: run.folder("models", "two_tower", run.run_id, "model") for run in (first, second)}
+    trained = {name: json.loads((folder / "model.json").read_text())["tables"] for name, folder in folders.items()}
+    assert trained["second"] == {schemas.GOLD_SEQUENCES.name: second.pin(schemas.GOLD_SEQUENCES), "other": 0}
+    assert trained["first"][schemas.GOLD_SEQUENCES.name] < trained["second"][schemas.GOLD_SEQUENCES.name]
     assert persons.known(second, persons.find(second, GONE)) == 0
     with pytest.raises(DataError, match=r"gold\.sequences, which this run reads, is gone.*--run-id"):
         first.read(schemas.GOLD_SEQUENCES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,16 @@ def finish(folder: Path, settings: TwoTower, sizes: Any, about: Mapping[str, Any
     }  # fmt: skip
     (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1))
     folders.exchange(folder)
+
+
+def renumber(folder: Path, numbers: Callable[[str, int], int]) -> None:
+    """Says anew on which versions of tables the model was trained: ``numbers(table, version)``."""
+    described = json.loads((folder / DESCRIPTION).read_text())
+    tables = {name: numbers(name, version) for name, version in described.get("tables", {}).items()}
+    if tables != described.get("tables", {}):
+        temporary = folder / f".{DESCRIPTION}.tmp"
+        temporary.write_text(json.dumps(described | {"tables": tables}, indent=1))
+        os.replace(temporary, folder / DESCRIPTION)
 
 
 def load(folder: str | Path) -> Exported:
