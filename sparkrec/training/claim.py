@@ -22,7 +22,7 @@ FILE = "trained_by.json"
 #: A job is taken for ended when nothing was seen of it for so long: what a mounted folder shows may be a minute old.
 SILENT_SECONDS = 120.0
 _TOUCH_SECONDS = 1.0
-_NAMESPACE = Path("/proc/self/ns/pid")
+_NAMESPACE, _BOOT = Path("/proc/self/ns/pid"), Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextlib.contextmanager
@@ -78,9 +78,20 @@ def _me() -> dict[str, Any]:
     process = psutil.Process()
     names = os.readlink(_NAMESPACE) if _NAMESPACE.is_symlink() else ""
     return {
-        "pid": process.pid, "since": process.create_time(), "host": socket.gethostname(),
-        "world": f"{socket.gethostname()} {names}", "token": uuid.uuid4().hex,
+        "pid": process.pid, "since": process.create_time(), "began": _began(process.pid),
+        "host": socket.gethostname(), "world": f"{socket.gethostname()} {names}", "token": uuid.uuid4().hex,
     }  # fmt: skip
+
+
+def _began(pid: int) -> str:
+    """Tells a process from another of its number: its start in ticks of this boot, which no clock that is set moves, as
+    it moves psutil's time of creation. Empty where there is no such file.
+    """
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
+        return f"{_BOOT.read_text().strip()} {after_name.split()[19]}"
+    except OSError:
+        return ""
 
 
 def _created(path: Path, owner: dict[str, Any]) -> bool:
@@ -129,7 +140,9 @@ def _lives(owner: dict[str, Any]) -> bool:
     """One that was killed and that nobody has waited for, as in a container without an init, does not."""
     try:
         process = psutil.Process(owner["pid"])
-        return bool(process.create_time() == owner["since"]) and process.status() != psutil.STATUS_ZOMBIE
+        began = owner.get("began")
+        same = _began(process.pid) == began if began else process.create_time() == owner["since"]
+        return bool(same) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

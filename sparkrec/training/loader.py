@@ -14,6 +14,7 @@ Memory beside the events: 5 bytes an event, by user 8 more for each distinct ite
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -91,9 +92,12 @@ class Loader:
         if epoch != self._epoch:
             self._shuffle(epoch)
         rows = self._order[self._bounds[step] : self._bounds[step + 1]]
-        make = self._by_user if self._settings.mode == "user" else self._by_position
-        parts = tuple(make(part, epoch) for part in np.array_split(rows, self._settings.accumulate))
-        return Step(parts, self._negatives(epoch, step), int(order.mix(self._settings.seed, epoch, step, 4)))
+        n = self._settings.accumulate
+        if self._settings.mode == "user":
+            parts = [self._by_user(part, epoch) for part in np.array_split(rows, n)]
+        else:
+            parts = _cut(self._by_position(rows, epoch), n)
+        return Step(tuple(parts), self._negatives(epoch, step), int(order.mix(self._settings.seed, epoch, step, 4)))
 
     def targets_by_type(self) -> np.ndarray:
         """How many targets of this rank are events of each type; int64 [types]. Of a warm start, new and old ones."""
@@ -237,6 +241,24 @@ class Loader:
         """Stars and types of the targets that are these events, where the loss or the heads ask for them."""
         labels = {} if self.events.stars is None else {"target_label": self.events.stars[events]}
         return labels | ({"target_types": self.events.types[events].astype(np.int32)} if self._settings.head else {})
+
+
+def _cut(batch: Batch, n: int) -> list[Batch]:
+    """A batch by position in ``n`` parts of about as many tokens each.
+
+    Between windows and not between users: a window is read by itself, and one user may have most of all tokens.
+    """
+    segment, target_segment = batch["history_segment"], batch["target_segment"]
+    begins = np.append(np.flatnonzero(np.diff(segment, prepend=-1)), len(segment))
+    edges = begins[np.searchsorted(begins, len(segment) * np.arange(n + 1) // n)].tolist()
+    parts = []
+    for start, end in pairwise(edges):
+        tokens, targets = slice(start, end), slice(*np.searchsorted(target_segment, (start, end)))
+        part = {name: array[targets if name.startswith("target_") else tokens] for name, array in batch.items()}
+        part["history_segment"] = segment[tokens] - segment[start : start + 1]
+        part["target_segment"] = target_segment[targets] - start
+        parts.append(part)
+    return parts
 
 
 def whole_histories(events: Events, rows: np.ndarray, max_history: int) -> Batch:

@@ -8,7 +8,7 @@ sharded             every W-th row on each of W ranks; rows and gradients travel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -46,7 +46,8 @@ def touched_rows(
     Of all ranks: ``users`` with events; ``tokens`` and ``targets`` of an epoch, with windows of ``max_history``.
     """
     share = min(1.0, settings.batch / max(users, 1)) / settings.ranks
-    negatives = settings.negatives or (0 if settings.in_batch else tables["item_id"])
+    whole = not (settings.negatives or settings.in_batch or settings.loss == "mse")  # mse: targets and nothing else
+    negatives = tables["item_id"] if whole else settings.negatives
     columns = negatives + (targets * share * settings.ranks if settings.in_batch else 0)
     history = tokens * share * (settings.history_keep if settings.mode == "user" else 1)
     items = columns + targets * share + (history if settings.history not in ("none", "mean") else 0)
@@ -60,12 +61,17 @@ def touched_rows(
     return {name: int(np.ceil(expected[name])) for name in tables}
 
 
-def plan(settings: TwoTower, tables: Mapping[str, int], touched: Mapping[str, int]) -> list[Planned]:
+def plan(
+    settings: TwoTower, tables: Mapping[str, int], touched: Mapping[str, int], ranks: int | None = None
+) -> list[Planned]:
     """A placement for each table (name → rows), in the order of the tables.
 
     Small tables are dense, and large ones that are touched by half or more. The rest is replicated as long as it fits
     into ``memory_gb``, smallest first, and then sharded; users are sharded at once, because that costs nothing: rank
     and owner of a row are the user index modulo the ranks.
+
+    ``ranks`` : how many there are; None: as many as ``settings`` asks for. Those asked for decide where a table is
+    kept, so that an elastic training is the same on fewer; those that are there, how much memory it needs.
 
     Raises
     ------
@@ -82,15 +88,18 @@ def plan(settings: TwoTower, tables: Mapping[str, int], touched: Mapping[str, in
     for name in sorted(tables, key=lambda name: (name not in settings.placement, tables[name])):
         used = sum(table.gb for table in chosen.values())
         chosen[name] = _place(settings, name, tables[name], touched[name], used)
-    total = sum(table.gb for table in chosen.values())
+    there = settings.model_copy(update={"ranks": ranks or settings.ranks})
+    planned = [replace(chosen[name], gb=rows_gb(there, rows, chosen[name].placement)) for name, rows in tables.items()]
+    total = sum(table.gb for table in planned)
     if total > settings.memory_gb:
-        listed = ", ".join(f"{table.table} {table.gb:.2f} ({table.placement})" for table in chosen.values())
+        listed = ", ".join(f"{table.table} {table.gb:.2f} ({table.placement})" for table in planned)
         raise ConfigError(
-            f"The embedding tables need {total:.2f} GB on each of {settings.ranks} rank(s), and two_tower.memory_gb "
+            f"The embedding tables need {total:.2f} GB on each of {there.ranks} rank(s), and two_tower.memory_gb "
             f"allows {settings.memory_gb:g}: {listed}. "
-            "Raise memory_gb if the machines have it, take more ranks, or make two_tower.width smaller."
+            "Raise memory_gb if the machines have it, take more ranks (elastic: no fewer, by min_ranks), or make "
+            "two_tower.width smaller."
         )
-    return [chosen[name] for name in tables]
+    return planned
 
 
 def report(planned: list[Planned]) -> list[str]:

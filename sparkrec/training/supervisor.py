@@ -107,7 +107,11 @@ def _unrecorded(plan: Plan, recorded: Collection[str] | None) -> dict[str, Any] 
     path = plan.path("result.json")
     if recorded is None or not path.exists():
         return None
-    result = dict(json.loads(path.read_text()))
+    try:
+        result = dict(json.loads(path.read_text()))
+    except ValueError:  # a crash of the machine tore it: the checkpoint before it is what there is
+        path.unlink()
+        return None
     same = result.get("fingerprint") == plan.fingerprint and plan.path("model").exists()
     return result if same and result["attempt"] not in recorded else None
 

@@ -123,7 +123,10 @@ def _open(folder: Path, run_id: str, settings: TwoTower, sizes: Mapping[str, int
     """The training in a run's folder, or why this one cannot start from it."""
     if not (folder / "result.json").is_file():
         return f"no finished training lies in {folder}"
-    plan, result = Plan.load(folder / "plan.json"), json.loads((folder / "result.json").read_text())
+    try:
+        plan, result = Plan.load(folder / "plan.json"), json.loads((folder / "result.json").read_text())
+    except ValueError as error:
+        return f"plan.json or result.json in {folder} is damaged ({error})"
     if "steps" not in result or not (folder / "checkpoints").is_dir():
         return f"its last checkpoint is not kept in {folder}"
     if plan.as_of > as_of:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sparkrec import columns as c
-from sparkrec.errors import DataError, SparkrecError
+from sparkrec.errors import UNUSABLE, DataError, SparkrecError
 from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.towers import Sizes
 from sparkrec.training import checkpoint, grown, memory, placement
@@ -67,6 +67,8 @@ def main(plan_path: str, gpus: Sequence[str]) -> str:
         text = str(error) if isinstance(error, SparkrecError) else traceback.format_exc(limit=-6)
         if isinstance(error, OSError):
             kind, text = "RetryableError", f"On {socket.gethostname()} the file system failed: {error}."
+            if error.errno in UNUSABLE:
+                kind, text = "ConfigError", f"{text} Look at lake.path and lake.files, and at who owns them there."
         journal.write("error", kind=kind, text=text)
         raise
     return str(plan.path("result.json"))
@@ -273,7 +275,7 @@ class Training:
         users, tokens, targets = self.collective.allreduce(sums).tolist()
         tables = towers.tables(settings, self.sizes)
         touched = placement.touched_rows(settings, tables, int(users), tokens, targets)
-        planned = placement.plan(settings, tables, touched)
+        planned = placement.plan(settings, tables, touched, self.collective.size)
         reason = "as the checkpoint has it" if kept else _STAYS
         planned = [dataclasses.replace(table, reason=reason) if table.table in stay else table for table in planned]
         if self.collective.rank == 0:
@@ -360,5 +362,8 @@ class Training:
 
 def write_atomically(path: Path, value: Any) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value))
+    with open(temporary, "w") as file:
+        file.write(json.dumps(value))
+        file.flush()
+        os.fsync(file.fileno())  # or a crash of the machine could leave the name and not what it names
     os.replace(temporary, path)

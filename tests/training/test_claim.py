@@ -61,6 +61,30 @@ def test_one_that_was_killed_and_that_nobody_has_waited_for_is_taken_over_at_onc
     assert not said
 
 
+def test_a_clock_that_is_set_ends_no_job(holder, tmp_path, monkeypatch):
+    created = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + 3600)
+    with pytest.raises(RetryableError, match=rf"Process {holder.pid} on .* is training this run"):
+        claimed(tmp_path, pytest.fail).__enter__()
+
+
+@pytest.mark.parametrize("without_proc", [False, True])
+def test_a_name_that_says_the_time_of_creation_only_is_understood(holder, tmp_path, monkeypatch, without_proc):
+    """As where there is no /proc, and as all names once were."""
+    record = json.loads((tmp_path / FILE).read_text())
+    if without_proc:
+        monkeypatch.setattr(claim, "_BOOT", tmp_path / "no such file")
+        record["began"] = ""
+    else:
+        del record["began"]
+    (tmp_path / FILE).write_text(json.dumps(record))
+    with pytest.raises(RetryableError, match=rf"Process {holder.pid} on .* is training this run"):
+        claimed(tmp_path, pytest.fail).__enter__()
+    (tmp_path / FILE).write_text(json.dumps(record | {"since": 0.0}))
+    with claimed(tmp_path, pytest.fail):
+        pass
+
+
 def test_what_was_trained_is_not_lost_with_the_file_that_cannot_be_removed(tmp_path, monkeypatch):
     def away(_):
         raise OSError(EIO, "Input/output error")
@@ -69,7 +93,7 @@ def test_what_was_trained_is_not_lost_with_the_file_that_cannot_be_removed(tmp_p
         monkeypatch.setattr(claim, "_owner", away)
     assert (tmp_path / FILE).exists()
     monkeypatch.undo()
-    record = json.loads((tmp_path / FILE).read_text()) | {"since": 0.0}  # this process has not ended
+    record = json.loads((tmp_path / FILE).read_text()) | {"began": "earlier"}  # this process has not ended
     (tmp_path / FILE).write_text(json.dumps(record))
     with claimed(tmp_path, pytest.fail):
         pass

@@ -126,7 +126,10 @@ def test_the_norm_is_that_of_the_whole_gradient(ranks, monkeypatch):
     norms = []
     squares = Embeddings.squares
     monkeypatch.setattr(Embeddings, "squares", lambda self, updates: norms.append(squares(self, updates)) or norms[-1])
-    same = {"placement": everywhere("mixed"), "table_optimizer": "sgd", "negatives": 8, "learning_rate": 0.1}
+    same = {
+        "placement": everywhere("mixed"), "table_optimizer": "sgd", "negatives": 8, "learning_rate": 0.1,
+        "history": "none", "item_mlp": True,
+    }  # fmt: skip
     free = run(ranks, 1, clip_norm=1e9, **same)
     start = run(ranks, 0, **same)
     names = [name for name, kind in same["placement"].items() if kind != "replicated_dense"]

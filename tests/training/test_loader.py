@@ -93,6 +93,24 @@ def test_by_position_every_event_asks_for_the_next_in_windows_from_the_newest():
     assert asked[rows.index(2)] == 8
 
 
+def test_by_position_one_user_of_many_events_is_cut_between_windows():
+    """Put together again the parts are the batch; none has more than its share and a window."""
+    which = events(list(range(10)) * 4, [1, 2], [3], [4, 5, 6], types=[VIEW, PURCHASE] * 23)
+    settings = {"mode": "position", "max_history": 3, "repeats": True, "weights": {"purchase": 1.0}, "head": "purchase"}
+    whole = one_batch(which, **settings)
+    for n in (2, 5, 30):
+        parts = Loader(which, 4, 10, TwoTower(batch=100, user_weight=0, accumulate=n, **settings)).step(0, 0).parts
+        lengths = [len(part["users"]) for part in parts]
+        assert len(parts) == n
+        assert max(lengths) < len(whole["users"]) / n + 3
+        for name, array in whole.items():
+            after = {"history_segment": [0, *np.cumsum([len(set(p[name].tolist())) for p in parts])],
+                     "target_segment": [0, *np.cumsum(lengths)]}.get(name, [0] * n)  # fmt: skip
+            joined = np.concatenate([part[name] + first for part, first in zip(parts, after, strict=False)])
+            np.testing.assert_array_equal(joined, array, err_msg=name)
+            assert {part[name].dtype for part in parts} == {array.dtype}
+
+
 @pytest.mark.parametrize(("repeats", "expected"), [(False, [2, 3]), (True, [2, 1, 3, 3])])
 def test_by_position_an_item_met_before_is_a_target_only_if_asked(repeats, expected):
     batch = one_batch(events([1, 2, 1, 3, 3]), mode="position", repeats=repeats)

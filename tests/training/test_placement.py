@@ -43,6 +43,20 @@ def test_what_does_not_fit_is_sharded_the_largest_first():
     assert kinds(tables, touched, memory_gb=0.15, ranks=4)["history_item"] == SHARDED
 
 
+def test_on_fewer_ranks_tables_stay_where_they_are_and_need_more_memory():
+    tables = {"item_id": 1_000_000, "history_item": 500_000}  # 260 and 130 MB
+    settings = TwoTower(ranks=4, elastic=True, memory_gb=0.2, placement={"item_id": "sharded"})
+
+    def planned(ranks):
+        found = plan(settings, tables, dict.fromkeys(tables, 256), ranks)
+        return [(table.placement, pytest.approx(table.gb)) for table in found]
+
+    assert planned(None) == planned(4) == [(SHARDED, 0.065), (SPARSE, 0.13)]
+    why = r"0\.26 GB on each of 2 rank.*: item_id .*sharded.*, history_item .*sparse.*min_ranks"
+    with pytest.raises(ConfigError, match=why):
+        planned(2)
+
+
 def test_settings_have_the_last_word():
     touched = {"item_id": 5000, "user_id": 256}
     assert kinds(LARGE, touched, placement={"item_id": "sharded"}) == {"item_id": SHARDED, "user_id": SHARDED}
@@ -70,6 +84,13 @@ def test_touched_rows_are_those_of_as_many_draws():
         seen = np.mean([len(set(rng.integers(tables[name], size=n).tolist())) for _ in range(50)])
         assert found[name] == pytest.approx(seen, rel=0.03), name
     assert touched_rows(settings.model_copy(update={"negatives": 0}), tables, 1000, 0, 0)["item_id"] == 500
+
+
+def test_stars_have_no_negatives_so_that_a_step_touches_its_targets_only():
+    tables = {"item_id": 1_000_000, "item_feature": 500_000}
+    settings = TwoTower(loss="mse", weights={"rating": 1.0}, ranks=1, batch=100)
+    found = touched_rows(settings, tables, 1000, tokens=20_000, targets=4000)
+    assert found == {"item_id": 400, "item_feature": 200}
 
 
 def test_the_report_says_where_and_why():

@@ -107,8 +107,9 @@ def test_ranks_without_users_take_every_step():
     assert_same(run(1, 13, **settings), run(5, 13, **settings))
 
 
-def test_a_step_in_parts_is_the_step():
-    settings = recipe("mixed", "both", "recency")
+@pytest.mark.parametrize("mode", ["user", "position"])
+def test_a_step_in_parts_is_the_step(mode):
+    settings = recipe("mixed", "both", "recency", mode)
     assert_same(run(2, 20, **settings), run(2, 20, accumulate=3, **settings))
 
 
@@ -122,7 +123,9 @@ def test_rows_travel_as_halves_in_a_step_and_as_they_are_when_they_are_shipped(p
     def rank(collective):
         recording = Recording(collective)
         trainer, loader = make(config, recording)
-        trainer.step(trainer.prepare(loader.step(0, 0)), 0, 1)
+        for number in range(loader.steps_per_epoch):  # after which no user's row is what it began as
+            recording.sent.clear()
+            trainer.step(trainer.prepare(loader.step(0, number)), number, 9)
         in_step = recording.rows()
         recording.sent.clear()
         shipped = {name: np.concatenate([rows for _, rows in trainer.table_blocks(name)]) for name in trainer.tables}

@@ -139,6 +139,22 @@ def test_the_scale_grows_after_good_steps_and_a_gradient_that_stays_infinite_end
         trainer.step(trainer.prepare(overflows(loader.step(0, 0))), 26, 99)
 
 
+def test_the_step_after_which_the_scale_grows_is_as_long_as_any(monkeypatch):
+    """A power of two changes no bits. The second step tells: the first is as long for any scale of its gradient."""
+
+    def after_two_steps(grows_after):
+        monkeypatch.setattr(precision, "_GROWS_AFTER", grows_after)
+        trainer, loader = make(settings("float16", placement=everywhere("mixed")), SingleProcess())
+        for number in range(2):
+            trainer.step(trainer.prepare(loader.step(0, number)), number, 9)
+        return trainer.scaling.scale, variables(trainer)
+
+    (before, steady), (after, grown) = after_two_steps(3), after_two_steps(2)
+    assert after == 2 * before
+    for name, value in steady.items():
+        np.testing.assert_array_equal(value, grown[name], err_msg=name)
+
+
 @pytest.mark.parametrize("kind", ["bfloat16", "float16"])
 def test_a_loss_that_is_no_number_ends_the_training_at_once(kind):
     trainer, loader = make(settings(kind), SingleProcess())

@@ -11,9 +11,12 @@ from small import make_plan, train
 from sparkrec.errors import ConfigError, DataError, RetryableError
 from sparkrec.models.two_tower import exported
 from sparkrec.training import checkpoint, loop, tables, worker
+from sparkrec.training.collective import SingleProcess
 from sparkrec.training.pace import Pace
+from sparkrec.training.plan import Follower, Journal
 from sparkrec.training.supervisor import _prepare
 from sparkrec.training.validation import Validation, best_epoch, given_up
+from sparkrec.training.worker import Training
 
 pytestmark = pytest.mark.workers
 
@@ -81,6 +84,14 @@ def test_another_number_of_ranks_goes_on_where_two_were(tmp_path, undisturbed, r
     model, expected = exported.load(plan.path("model")), undisturbed["model"]
     for name, weight in model.weights.items():
         np.testing.assert_allclose(weight, expected[name], atol=1e-4, err_msg=name)
+
+
+def test_fewer_ranks_than_were_asked_for_plan_with_the_memory_that_they_need(tmp_path):
+    plan = make_plan(tmp_path, ranks=2, elastic=True, placement={"user_id": "sharded"}).on(1)
+    Training(plan, SingleProcess(), Journal(plan, 0))._placement({})
+    (event,) = Follower(plan).new()
+    planned = {table["table"]: table["gb"] for table in event["tables"]}
+    assert planned["user_id"] == 40 * 4 * (8 + 1) / 1e9
 
 
 def test_it_does_resume(tmp_path):

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import uuid
-from errno import EIO
+from errno import EACCES, EIO, ESTALE
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,7 +19,8 @@ from small import make_plan
 
 from sparkrec.config import TwoTower
 from sparkrec.errors import DataError, RetryableError
-from sparkrec.training import launcher, supervisor, worker
+from sparkrec.training import checkpoint, launcher, supervisor, worker
+from sparkrec.training.collective import SingleProcess
 from sparkrec.training.plan import Follower, Journal, Plan
 from sparkrec.training.supervisor import TOKEN, rank_environment
 
@@ -117,6 +119,25 @@ def test_a_training_whose_job_failed_after_it_is_not_repeated(child, tmp_path):
         plan.path("ranks", "a").mkdir(parents=True, exist_ok=True)
     plan.path("model").rmdir()
     assert train_again(set())[0] == "abc"
+
+
+@pytest.mark.parametrize("left", ["", '{"hash": "le', "\0" * 30])
+def test_a_result_that_a_crash_has_torn_is_none_and_the_checkpoint_before_it_stays(child, tmp_path, left):
+    plan = make_plan(tmp_path)
+    checkpoint.save(
+        plan.path("checkpoints"), 7, [], [], {"fingerprint": plan.fingerprint, "score": None}, 2, SingleProcess()
+    )
+    plan.path("result.json").write_text(left)
+    result, _, lines = child("assert list(folder.glob('checkpoints/0*')); finish()", recorded=set(), restarts=0)
+    assert (result, lines) == ({"hash": "abc"}, [])
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(worker.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").read_text()))
+    monkeypatch.setattr(worker.os, "replace", lambda source, _: synced.append(source))
+    worker.write_atomically(tmp_path / "result.json", {"hash": "abc"})
+    assert synced == ['{"hash": "abc"}', tmp_path / ".result.json.tmp"]
 
 
 def test_a_child_that_dies_is_started_again_a_bounded_number_of_times(child):
@@ -314,18 +335,21 @@ def test_a_launcher_whose_parent_was_killed_before_it_had_started_ends(tmp_path)
     assert not plan.path("result.json").exists()
 
 
-def test_a_failing_file_system_is_worth_a_retry(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "kind"), [(EIO, "RetryableError"), (ESTALE, "RetryableError"), (EACCES, "ConfigError")]
+)
+def test_a_failing_file_system_is_worth_a_retry_and_one_that_refuses_is_not(tmp_path, monkeypatch, number, kind):
     def fail(*_):
-        raise OSError(EIO, "Input/output error", "/lake/part-0.parquet")
+        raise OSError(number, "no luck", "/lake/part-0.parquet")
 
     monkeypatch.setattr(worker, "configure_tensorflow", lambda threads: None)
     monkeypatch.setattr(worker, "Training", fail)
     plan = make_plan(tmp_path, ranks=1)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(OSError, match="no luck"):
         worker.main(str(plan.save()), [])
     (event,) = Follower(plan).new()
-    assert event["kind"] == "RetryableError"
-    assert "the file system failed: [Errno 5] Input/output error: '/lake/part-0.parquet'" in event["text"]
+    assert event["kind"] == kind
+    assert f"the file system failed: [Errno {number}] no luck: '/lake/part-0.parquet'" in event["text"]
 
 
 def test_followers_read_whole_lines_once(tmp_path):

@@ -43,6 +43,30 @@ def test_a_row_begins_alike_in_a_shard_a_grown_table_and_the_whole():
             np.testing.assert_array_equal(read(store, "b"), initial_rows(1, "b", np.arange(rank, 9, size), 4))
 
 
+@pytest.mark.parametrize("history", ["none", "mean"])
+@pytest.mark.parametrize(
+    ("placement", "optimizer"),
+    [("replicated_dense", "adagrad"), ("replicated_sparse", "sgd"), ("sharded", "adagrad"), ("sharded", "lazy_adam")],
+)
+def test_who_was_asked_for_nothing_is_shipped_as_a_stranger_where_a_history_is_read(placement, optimizer, history):
+    """By position the first event asks for nothing, so that nobody with one event has a target."""
+    config = TwoTower(
+        width=4, batch=10, max_history=5, ranks=2, mode="position", history=history, average=0.9,
+        placement=everywhere(placement), table_optimizer=optimizer,
+    )  # fmt: skip
+
+    def rank(collective):
+        trainer, loader = make(config, collective)
+        for number in range(2 * loader.steps_per_epoch):
+            trainer.step(trainer.prepare(loader.step(*divmod(number, loader.steps_per_epoch))), number, 9)
+        return whole(trainer, "user_id").any(axis=1).tolist()
+
+    asked = np.diff(events().ends, prepend=0) > 1
+    assert 0 < asked.sum() < len(asked)
+    for learned in on_ranks(2, rank):
+        assert learned == [history == "none" or x for x in asked]
+
+
 @settings(max_examples=20)
 @given(touches=st.lists(st.lists(st.integers(0, 4), unique=True), max_size=12), decay=st.sampled_from([0.3, 0.9]))
 def test_the_lazy_average_is_the_one_kept_at_every_step(touches, decay):
@@ -97,9 +121,12 @@ def test_gradients_that_arrive_at_the_rows_are_numerical_ones(loss, placement):
 
     def moved(collective):
         trainer, loader = make(settings_of(3, placement), collective)
-        before = {name: whole(trainer, name) for name in trainer.tables}
+        touched = {name: np.arange(rows, dtype=np.int32) for name, rows in trainer.tables.items()}
+        routes = trainer.embeddings.routes(touched)
+        before = trainer.embeddings.lookup(touched, routes)
         weight = trainer.step(trainer.prepare(loader.step(0, 0)), 0, 1)[1]
-        return {name: weight * (before[name] - whole(trainer, name)) for name in trainer.tables}
+        after = trainer.embeddings.lookup(touched, routes)
+        return {name: weight * (before[name] - after[name]).numpy() for name in trainer.tables}
 
     found = on_ranks(3, moved)[0]
     (single,) = on_ranks(1, lambda collective: [make(settings_of(1, "replicated_sparse"), collective)])

@@ -314,7 +314,8 @@ def test_with_nothing_new_the_model_stays_as_it_was_but_for_the_rows_that_it_gro
     before, after = (exported.load(x.path("model")).weights for x in (yesterday, plan))
     for name, weight in before.items():
         np.testing.assert_array_equal(after[name][: len(weight)], weight, err_msg=name)
-    np.testing.assert_array_equal(after["user_id"][40:], initial_rows(17, "user_id", np.arange(40, 46), 8))
+    np.testing.assert_array_equal(after["history_item"][30:], initial_rows(17, "history_item", np.arange(30, 36), 8))
+    assert not after["user_id"][40:].any()  # of whom only the history is known
     # It is a model that tomorrow's may start from.
     assert base_of(plan).times == 2
 
@@ -383,6 +384,15 @@ def test_a_later_a_larger_and_an_unfinished_model_are_refused(tmp_path, yesterda
         opened, ("trained on events up to", "knows more items", "no finished training"), strict=True
     ):
         assert words in found
+
+
+@pytest.mark.parametrize("file", ["result.json", "plan.json"])
+def test_what_a_crash_has_torn_is_refused(tmp_path, file):
+    plan = day_plan(tmp_path, 1)
+    plan.save()
+    plan.path("result.json").write_text("{}")
+    plan.path(file).write_text("")
+    assert "is damaged" in base_of(plan)
 
 
 def test_a_model_that_has_changed_since_the_job_looked_is_refused(tmp_path, yesterday):
