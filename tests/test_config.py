@@ -206,6 +206,30 @@ def test_secrets_of_spark_and_sources_and_logins_are_masked(base: Path, monkeypa
 
 
 @pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("spark.hadoop.fs.s3a.access.key", True),
+        ("spark.hadoop.fs.s3a.session.token", True),
+        ("spark.hadoop.fs.azure.account.key.shop.dfs.core.windows.net", True),
+        ("spark.hadoop.fs.azure.sas.logs.shop.blob.core.windows.net", True),
+        ("spark.hadoop.fs.gs.auth.service.account.private.key", True),
+        ("hadoop.security.credential.provider.path", True),
+        ("kafka.sasl.jaas.config", True),
+        ("api_key", True),
+        ("apiKey", True),
+        ("db.passwd", True),
+        ("ssl.keystore.passphrase", True),
+        ("spark.sql.shuffle.partitions", False),
+        ("sassafras", False),
+        ("keyspace", False),
+    ],
+)
+def test_secrets_are_known_by_the_names_that_vendors_give_them(base: Path, name: str, secret: bool) -> None:
+    shown = config.load([base], [f"spark.conf={{{name}: hunter2}}"]).dump()["spark"]["conf"][name]
+    assert (shown != "hunter2") == secret
+
+
+@pytest.mark.parametrize(
     "over",
     [
         "publish.password=@hunter2",

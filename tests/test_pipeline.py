@@ -54,6 +54,8 @@ def test_a_stage_that_died_is_invisible_and_a_rerun_heals(make_settings: Callabl
     record = Run(settings, "evaluate").records()[-1]
     assert (record[c.STAGE], record[c.COUNTS], record[c.DETAILS]) == ("featurize", {"users": 3}, '{"note": "hello"}')
     assert record[c.CONFIG_HASH] == settings.hash()
+    told = reader.lake.read(schemas.AUDIT).orderBy(c.TIME).collect()
+    assert [row[c.OUTCOME] for row in told] == ["done", "KeyboardInterrupt", "done"]
 
 
 def test_what_was_written_last_counts_whoever_began_first(make_settings: Callable[..., Any], spark: Any) -> None:
@@ -71,6 +73,7 @@ def test_what_was_written_last_counts_whoever_began_first(make_settings: Callabl
     execute(clean, waited)
     assert [row[c.RUN_ID] for row in Run(settings, "clean").records(any_run=True)] == ["quick", "waited"]
     assert Run(settings, "featurize").pin(schemas.SILVER_ITEMS, newest=True) == 1
+    assert Run(settings, "train_als", run_id="quick").pin(schemas.SILVER_ITEMS) == 0, "its own, though it is older"
 
 
 def test_what_a_model_left_when_it_died_is_not_read_through_another_models_record(

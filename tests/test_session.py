@@ -49,7 +49,8 @@ LOOK = """
 import json, psutil
 from sparkrec.config import Spark
 from sparkrec.session import get_session
-conf = {"spark.hadoop.fs.s3a.secret.key": "hunter2", "spark.executorEnv.API_TOKEN": "hunter2"}
+conf = {"spark.hadoop.fs.azure.account.key.shop": "hunter2"}
+conf |= {"spark.hadoop.fs.s3a.secret.key": "hunter2", "spark.executorEnv.API_TOKEN": "hunter2"}
 spark = get_session(Spark(master="local[1]", driver_memory="700m", shuffle_partitions=5, conf=conf))
 lines = [open(f"/proc/{process.pid}/cmdline").read() for process in psutil.Process().children(recursive=True)]
 runtime = spark._jvm.java.lang.Runtime.getRuntime()

@@ -8,6 +8,7 @@ import pytest
 
 from sparkrec import columns as c
 from sparkrec import schemas
+from sparkrec.config import Als
 from sparkrec.errors import DataError
 from sparkrec.jobs.train_als import train_als
 from sparkrec.models import als
@@ -127,3 +128,22 @@ def test_nothing_to_learn_from_is_said(spark, make_settings):
     empty = als.confidences(sequence(spark, [7], [c.VIEW], [1.0]), {c.PURCHASE: 1.0})
     with pytest.raises(DataError, match=r"als\.weights"):
         als.train(empty, make_settings().als)
+
+
+def test_explicit_factors_give_the_stars_back(spark):
+    """Stars of rank one, from 1 to 5: a pair that was left out is predicted, and not as an interest from 0 to 1."""
+    random = np.random.default_rng(3)
+    stars = 1 + 4 * np.outer(random.uniform(0.2, 1, 24), random.uniform(0.2, 1, 16))
+    pairs = [(u, i) for u in range(24) for i in range(16)]
+    left_out = {(u, (5 * u) % 16) for u in range(24)}
+    rows = [(u, i, float(stars[u, i])) for u, i in pairs if (u, i) not in left_out]
+    frame = spark.createDataFrame(rows, f"{c.USER_INDEX} int, {c.ITEM_INDEX} int, {c.VALUE} float")
+    settings = Als(implicit=False, rank=3, iterations=10, regularization=0.01, blocks=2)
+    model = als.train(frame, settings)
+    users, items = (
+        np.array([row["features"] for row in factors.orderBy("id").collect()])
+        for factors in (model.userFactors, model.itemFactors)
+    )
+    errors = [abs(users[u] @ items[i] - stars[u, i]) for u, i in left_out]
+    assert max(errors) < 0.5
+    assert (users @ items.T).max() > 3
