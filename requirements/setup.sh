@@ -16,6 +16,8 @@ python=${PYTHON:-python3.11}
 command -v "$python" >/dev/null || python=python3
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null ||
     die "Python 3.11 is needed and '$python' is not it. Type: sudo apt-get install python3.11 python3.11-venv   (or set PYTHON=/path/to/python3.11)"
+# Not that of an environment, which may be the one that is made anew.
+python=$("$python" -c 'import sys; print(sys._base_executable)')
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1) || true
 [ "${version:-0}" -ge 17 ] 2>/dev/null ||

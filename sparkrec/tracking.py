@@ -122,10 +122,9 @@ class Attempt:
                 say(self._stage, f"{text} The rest of this stage is not tracked; its run record is kept.", 0)
             return None
 
-    def last(self, call: Callable[[], T]) -> T | None:
-        """An attempt whatever has failed before: an outage may be over."""
+    def again(self) -> None:
+        """Whatever has failed before is tried once more: an outage may be over."""
         self._failed = False
-        return self(call)
 
 
 @contextlib.contextmanager
@@ -145,8 +144,9 @@ def stage(settings: Settings, run_id: str, name: str) -> Iterator[Tracker]:
     client, *runs = begun
 
     def end(status: str) -> None:
+        attempt.again()
         for run in runs:
-            attempt.last(partial(client.set_terminated, run, status))
+            attempt(partial(client.set_terminated, run, status))
 
     try:
         yield MlflowTracker(client, runs[0], attempt)
@@ -176,6 +176,7 @@ def _connect(settings: Settings) -> tuple[MlflowClient, str]:
     """A client and the id of the experiment, which is created if need be."""
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own seven would hold each stage for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     tracking = settings.tracking
     # MLflow reads credentials from the environment only; they never become a parameter or a tag.
     for variable, value in (
@@ -229,9 +230,9 @@ def _parent(client: MlflowClient, experiment: str, settings: Settings, run_id: s
     flat["config_hash"] = settings.hash()
     params = [Param(_param(key), str(value)[:6000]) for key, value in flat.items()]
     client.log_batch(parent.info.run_id, params=params)
-    client.log_dict(parent.info.run_id, settings.dump(), "config.json")
-    for name, value in wanted.items():  # last: a run that lacks its configuration is not found, and made anew
+    for name, value in wanted.items():  # not before: a run that lacks its parameters is not found, and made anew
         client.set_tag(parent.info.run_id, name, value)
+    client.log_dict(parent.info.run_id, settings.dump(), "config.json")
     return parent
 
 

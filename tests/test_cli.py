@@ -120,11 +120,11 @@ def test_a_log_that_may_still_come_is_worth_a_retry() -> None:
     """By UTC's today, and no longer after two days."""
     today = dt.datetime.now(dt.UTC).date()
     found = {}
-    for days in (-1, 0, 1, 2, 30):
+    for days in (-900, -1, 0, 1, 2, 30):
         with pytest.raises(NoData) as raised:
             files.up_to([], "{date}.csv", today - dt.timedelta(days=days), held=set())
         found[days] = raised.value.exit_code
-    assert found == {-1: 4, 0: 4, 1: 4, 2: 3, 30: 3}
+    assert found == {-900: 3, -1: 4, 0: 4, 1: 4, 2: 3, 30: 3}
 
 
 def test_unknown_key_is_exit_two_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

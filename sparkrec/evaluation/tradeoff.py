@@ -25,10 +25,9 @@ from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.config.recommend import Exploration
 from sparkrec.evaluation import metrics, samples
-from sparkrec.models import popularity
 from sparkrec.persistence import persisted
 from sparkrec.pipeline import Run
-from sparkrec.retrieval import catalogue, join, rules
+from sparkrec.retrieval import catalogue, fallback, join, rules
 from sparkrec.retrieval import traits as item_traits
 from sparkrec.retrieval.csr import pairs, take
 from sparkrec.retrieval.divergence import jensen_shannon
@@ -84,7 +83,7 @@ def sweep(run: Run, users: DataFrame, holdout: DataFrame, shelf: DataFrame) -> d
     ``users`` is from :func:`outcomes.test_users`, ``shelf`` from :func:`rules.offered`.
     """
     settings = run.settings.recommend
-    models = [model for model in settings.with_vectors if model != popularity.NAME]
+    models = [model for model in settings.with_vectors if model not in fallback.COUNTING]
     drawn = samples.draw(users, run.settings.evaluate.tradeoff_users) if models else []
     if not drawn:
         return None

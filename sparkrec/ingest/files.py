@@ -115,7 +115,7 @@ def up_to(
         raise NoData(
             f"There is no data for {wanted}: no file matches '{pattern.replace(DATE, wanted)}'; the nearest days found "
             f"are {nearest}. Wait for the file, or pass --date with a day that has one.",
-            late=date >= dt.datetime.now(dt.UTC).date() - dt.timedelta(days=_LATE_DAYS),
+            late=abs(dt.datetime.now(dt.UTC).date() - date) <= dt.timedelta(days=_LATE_DAYS),
         )
     return [file for file in files if days.get(file.name, "") <= wanted]
 

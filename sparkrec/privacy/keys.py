@@ -74,7 +74,9 @@ def place(settings: Settings) -> Path:
     if settings.privacy.key_file:
         return Path(settings.privacy.key_file)
     folder, tables = settings.lake.folder, by_path(settings.lake.path)
-    return Path(f"{tables if tables and folder.is_relative_to(tables) else folder}.key")
+    beside = Path(f"{tables if tables and folder.is_relative_to(tables) else folder}.key")
+    within = Path(f"{folder}.key")  # where it was made before
+    return within if within.exists() and not beside.exists() else beside
 
 
 def _make(path: Path, settings: Settings) -> None:

@@ -284,6 +284,8 @@ def below(folder: Path) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # it went while others were read
+            return
         raise DataError(
             f"The folder {error.filename} cannot be read ({error.strerror}), so nobody knows what is in it."
         )
@@ -296,9 +298,12 @@ def below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
+        if os.path.ismount(here):  # where a file system keeps what a check of the disk finds, for root alone
+            folders[:] = [name for name in folders if name != "lost+found"]
         yield from (path for name in names if (path := Path(here, name)).is_file())
 
 
 def _below(file: str, folder: str) -> bool:
-    place = str(by_path(folder) or folder.rstrip("/"))
-    return file == place or file.startswith(f"{place}/")
+    """Links apart: what a link in the lake leads to may be the source's folder."""
+    there, place = (os.path.realpath(path) if (path := by_path(x)) else x.rstrip("/") for x in (file, folder))
+    return there == place or there.startswith(f"{place}/")

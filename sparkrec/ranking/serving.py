@@ -59,7 +59,9 @@ def check_sources(run: Run) -> None:
     for place, row in enumerate(run.known_records()):
         if row[c.STAGE] != _STAGE or "ranker" in json.loads(row[c.DETAILS] or "{}"):  # else there was nothing to train
             last[row[c.STAGE]] = place
-    newer = [name for name in known.models(run) if last.get(_TRAINED_BY.get(name, ""), -1) > last.get(_STAGE, -1)]
+    if _STAGE not in last:
+        return  # none was trained: model.load says so
+    newer = [name for name in known.models(run) if last.get(_TRAINED_BY.get(name, ""), -1) > last[_STAGE]]
     if newer:
         raise DataError(
             f"The ranker of the run '{run.run_id}' has learned what scores of {' and '.join(newer)} mean, and of these "

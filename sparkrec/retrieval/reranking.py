@@ -229,7 +229,7 @@ def _pool(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
     """Each user's candidates and their scores, best first; and whether the ranking goes on below the pool.
 
-    With a quota the first :func:`pool_size` columns are the pool, and ``k`` more what of :func:`promoted` is below it.
+    With a quota the first :func:`pool_size` columns are the pool, and the others what of :func:`promoted` is below it.
     """
     size = pool_size(k, settings)
     pool, scores = items.best(users, size)
@@ -246,23 +246,27 @@ def _pool(
 def promoted(
     users: Audience, items: Assortment, k: int, settings: Recommend
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The ``k`` best promoted items of each user that one list can hold under the caps; -1 and -inf for none.
-
-    The best ones whatever their kind would not do: of one full kind they could not meet a quota that others can.
+    """The ``k`` best promoted items of each user, best first; -1 and -inf for none. With caps also the ``k`` best that
+    one list can hold under them: the others could all be of one full kind, and these of kinds that better items have.
     """
     allowed = items.allowed & items.traits.promoted
     if isinstance(items.searched, Ranked):
         own: Assortment = replace(items, searched=_promoted_of(items.searched, items.traits), allowed=allowed)
     else:
         own = _Campaign(items.searched, items.vectors, allowed, items.traits)
+    best, scores = own.best(users, k)
     if not settings.caps:
-        return own.best(users, k)
+        return best, scores
     shape = len(users), k
     found = Lists(
         np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32), np.ones(shape), np.zeros(shape, np.int8)
     )
     _fill(users, found, np.arange(len(users)), own, k, settings)
-    return found.indices, found.scores
+    known = _within(found.indices, best, len(items.vectors))
+    both = np.concatenate([best, np.where(known, -1, found.indices)], axis=1)
+    points = np.concatenate([scores, np.where(known, -np.inf, found.scores)], axis=1)
+    order = np.argsort(-points, axis=1, kind="stable")
+    return np.take_along_axis(both, order, 1), np.take_along_axis(points, order, 1)
 
 
 def _promoted_of(ranked: Ranked, traits: Traits) -> Ranked:

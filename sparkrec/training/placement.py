@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from sparkrec.config import TwoTower
-from sparkrec.errors import ConfigError
+from sparkrec.errors import ConfigError, RetryableError
 
 Placement = Literal["replicated_dense", "replicated_sparse", "sharded"]
 DENSE: Placement = "replicated_dense"
@@ -77,6 +77,8 @@ def plan(
     ------
     ConfigError
         A table that the model does not have is placed, or the tables do not fit whatever is done.
+    RetryableError
+        They do not fit on so few ranks as are there at the moment.
     """
     unknown = sorted(set(settings.placement) - set(tables))
     if unknown:
@@ -92,8 +94,10 @@ def plan(
     planned = [replace(chosen[name], gb=rows_gb(there, rows, chosen[name].placement)) for name, rows in tables.items()]
     total = sum(table.gb for table in planned)
     if total > settings.memory_gb:
+        waits = sum(table.gb for table in chosen.values()) <= settings.memory_gb  # as many ranks as were asked for do
+        error = RetryableError if waits else ConfigError
         listed = ", ".join(f"{table.table} {table.gb:.2f} ({table.placement})" for table in planned)
-        raise ConfigError(
+        raise error(
             f"The embedding tables need {total:.2f} GB on each of {there.ranks} rank(s), and two_tower.memory_gb "
             f"allows {settings.memory_gb:g}: {listed}. "
             "Raise memory_gb if the machines have it, take more ranks (elastic: no fewer, by min_ranks), or make "

@@ -178,6 +178,23 @@ def test_a_quota_is_met_by_items_of_another_kind_than_the_best_which_are_all_of_
     assert found.scores[0].tolist() == items[found.indices[0], 0].tolist()
 
 
+@pytest.mark.parametrize("ranked", [False, True])
+def test_a_quota_is_not_met_by_items_whose_kinds_better_ones_have(ranked):
+    """A list holds one item a category and two promoted ones: the best two of these share it with the best of all."""
+    audience, _, _, traits = world(0, n=1, d=1)
+    nothing = np.zeros(2, np.int64), np.zeros(0, np.int64)
+    audience = replace(audience, vectors=np.ones((1, 1), np.float32), seen=nothing)
+    items, everything = np.arange(50, 0, -1, dtype=np.float32)[:, None], np.ones(50, bool)
+    traits.hidden, traits.promoted = np.zeros(50, np.int64), np.arange(50) >= 40
+    traits._kinds["category"] = np.array([*range(40), 0, 1, 42, 2, 3, 45, 4, 5, 0, 1])
+    traits._kinds["promoted"] = np.where(traits.promoted, 0, -1)
+    settings = Recommend(k=6, pool=6, caps={"category": 1, "promoted": 2}, promotions={"items": "x", "quota": 2})
+    searched = Ranked(*filters.search(audience, items, 50, everything)) if ranked else items
+    lot = np.zeros(1, np.uint64), np.zeros(1, bool)
+    found = lists(audience, *lot, searched, items, everything, 6, Policy(settings, traits))
+    assert sorted(found.indices[0].tolist()) == [0, 1, 2, 3, 42, 45]
+
+
 @pytest.mark.parametrize("method", ["mmr", "dpp", "calibrated"])
 def test_a_list_that_caps_leave_short_is_completed_by_score(method):
     it = world(1)
