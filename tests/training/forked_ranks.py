@@ -103,20 +103,44 @@ def in_a_checkpoint(countdown: Countdown) -> None:
     sys.addaudithook(see)
 
 
+def newest(plan: Plan) -> tuple[int, str]:
+    """The number of the newest checkpoint, and the place that it holds as a rank says it; 0 if there is none.
+
+    One that is just replaced lies beside its name, or beside its successor.
+    """
+    folders = sorted(plan.path("checkpoints").glob("*"))  # the successor last
+    found = {path.name.removeprefix(".").removesuffix(".old"): path for path in folders}
+    number = max(filter(str.isdigit, found), default="")
+    if not number:
+        return 0, ""
+    state = json.loads((found[number] / "manifest.json").read_text())
+    return int(number), f"phase {state['phase']}, epoch {state['place']['epoch'] + 1}, step {state['place']['step']}"
+
+
+def tried(plan: Plan, *doomed: Any) -> dict[str, Any]:
+    """:func:`attempt`: the ranks' codes, the newest checkpoints before and after, and from where it said to go on."""
+    log, found = plan.path("ranks", "0.jsonl"), newest(plan)
+    before = len(log.read_text().splitlines()) if log.exists() else 0
+    codes = attempt(str(plan.path("plan.json")), 2, *doomed)
+    said = [json.loads(line).get("text", "") for line in log.read_text().splitlines()[before:]]
+    resumed = [text.split(" at ")[1] for text in said if text.startswith("resumed from the checkpoint at ")]
+    return {"codes": codes, "found": found, "left": newest(plan), "resumed": resumed}
+
+
 def main(plan_path: str, seed: int, kills: int) -> list[dict[str, Any]]:
     plan, rng, done = Plan.load(plan_path), random.Random(seed), []
     for number in range(kills):
         rank, kind = number % 2, (at_a_step, in_a_checkpoint)[number // 2 % 2]
         # Rank 0 does some 30 things to a checkpoint, rank 1 opens the files of its rows.
         calls = rng.randrange(6 if kind is at_a_step else 4 if rank else 60)
-        codes = attempt(plan_path, 2, rank, lambda kind=kind, calls=calls: kind(Countdown(calls)))
+        result = tried(plan, rank, lambda kind=kind, calls=calls: kind(Countdown(calls)))
         checkpoints = sorted(path.name for path in plan.path("checkpoints").glob("*"))
         last = json.loads(plan.path("ranks", f"{1 - rank}.jsonl").read_text().splitlines()[-1])
         done.append({
-            "rank": rank, "kind": kind.__name__, "calls": calls, "codes": codes, "checkpoints": checkpoints,
+            **result, "rank": rank, "kind": kind.__name__, "calls": calls, "checkpoints": checkpoints,
             "said": (last["event"], last.get("kind")),
         })  # fmt: skip
-    return [*done, {"codes": attempt(plan_path, 2)}]
+    return [*done, tried(plan)]
 
 
 if __name__ == "__main__":
