@@ -17,7 +17,7 @@ EVENTS = {"files": "*", "format": "csv",
 
 
 def get(name: str, **options: Any) -> sources.Source:
-    return sources.get(Settings(name=name, path="", options=options))
+    return sources.get(Settings(name=name, path="logs", options=options))
 
 
 def test_all_public_formats_are_known() -> None:

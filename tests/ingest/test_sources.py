@@ -64,7 +64,7 @@ def test_online_retail(spark: Any, tmp_path: Path) -> None:
 
     codes = ["85123A", "DCGSSGIRL", "POST", "D", "M", "m", "BANK CHARGES", "gift_0001_20", "AMAZONFEE", "PADS", "1234"]
     frame = spark.createDataFrame([(code,) for code in codes], "item string")
-    source = sources.get(Settings(name="online_retail", path=""))
+    source = sources.get(Settings(name="online_retail", path="logs"))
     assert [r[0] for r in frame.where(source.is_goods(frame["item"])).collect()] == ["85123A", "DCGSSGIRL"]
 
 
@@ -213,7 +213,7 @@ def test_generic(spark: Any, tmp_path: Path) -> None:
     assert rows(spark, tmp_path, "item", "generic", events=events, items=items) == [
         {"line": 1, "item_id": "a", "name": "Mug", "attributes": {"colour": "red"}}
     ]
-    source = sources.get(Settings(name="generic", path="", options={"events": events, "not_goods": "^P"}))
+    source = sources.get(Settings(name="generic", path="logs", options={"events": events, "not_goods": "^P"}))
     frame = spark.createDataFrame([("POST",), ("mug",)], "item string")
     assert [row[0] for row in frame.where(source.is_goods(frame["item"])).collect()] == ["mug"]
 
@@ -265,6 +265,6 @@ def test_a_source_without_a_catalogue_has_no_items(spark: Any) -> None:
     from sparkrec import schemas
 
     bronze = spark.createDataFrame([], schemas.BRONZE_ITEMS.struct())
-    items = sources.get(Settings(name="online_retail", path="")).items(bronze)
+    items = sources.get(Settings(name="online_retail", path="logs")).items(bronze)
     assert [name for name in items.columns if name not in canonical.CARRIED] == list(canonical.ITEMS)
     assert items.count() == 0
