@@ -122,8 +122,8 @@ def test_without_a_two_tower_model_lists_are_diverse_by_the_vectors_of_als(weigh
     assert rows.column(c.ITEM_ID).to_pylist() == expected
 
 
-def test_promoted_candidates_are_such_as_fit_into_one_list():
-    """Four of one brand suit best, and a list has room for one of them."""
+def test_among_promoted_candidates_are_such_as_fit_into_one_list():
+    """Four of one brand suit best, and a list has room for one of them: others come with the best three."""
     vectors, settings = np.arange(9, 0, -1, dtype=np.float32)[:, None], {"k": 3, "pool": 3, "caps": {"brand": 1}}
     traits = SimpleNamespace(
         hidden=np.zeros(9, np.int64), promoted=np.arange(9) > 0, kinds=lambda _: np.array([0, 0, 0, 0, 0, 1, 1, 2, 2])
@@ -134,7 +134,7 @@ def test_promoted_candidates_are_such_as_fit_into_one_list():
     nobody = np.zeros(2, np.int64), np.zeros(0, np.int64)
     audience = Audience(np.zeros((1, 0), np.float32), nobody, np.zeros(1, np.int64), np.zeros(1, bool), nobody)
     found = stage._promoted(audience, (np.ones((1, 1), np.float32), np.ones(1, bool)))
-    assert found.tolist() == [[1, 5, 7]]
+    assert found.tolist() == [[1, 2, 3, 5, 7, -1]]
 
 
 def test_lists_by_hand():
