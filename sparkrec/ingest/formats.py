@@ -19,6 +19,7 @@ from sparkrec.errors import DataError
 from sparkrec.ingest import json_text
 from sparkrec.ingest.files import File, Folder
 from sparkrec.ingest.lines import number, read_lines
+from sparkrec.lake.listing import hides_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -186,8 +187,17 @@ class JsonLines(Format):
         return _parse_json(rows, names, ~json_text.goes_on(F.col(c.RAW)))
 
 
+class _Objects(Format):
+    """What is no text of the source's: rows become JSON objects, and those are whole."""
+
+    def parse(
+        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
+    ) -> DataFrame:
+        return _parse_json(rows, names)
+
+
 @dataclass(frozen=True)
-class JsonObject(Format):
+class JsonObject(_Objects):
     """A file that is one JSON object: a row for each of its keys, with the fields ``key`` and ``value``.
 
     The whole file is one task's work: for catalogues, not for logs. One that is no JSON object, or goes on after it, is
@@ -214,11 +224,6 @@ class JsonObject(Format):
             c.SOURCE_BYTES,
         )
         return _with_names(folder, rows), []
-
-    def parse(
-        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
-    ) -> DataFrame:
-        return _parse_json(rows, names)
 
 
 @dataclass(frozen=True)
@@ -260,7 +265,7 @@ class Adjacency(Format):
 
 
 @dataclass(frozen=True)
-class Parquet(Format):
+class Parquet(_Objects):
     """Parquet files: raw is the row as JSON, line its number in the file.
 
     What a file lacks of the columns of all is null in its rows. A column may have other types in other files.
@@ -283,14 +288,9 @@ class Parquet(Format):
             F.col("_metadata.file_size").alias(c.SOURCE_BYTES),
         )
 
-    def parse(
-        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
-    ) -> DataFrame:
-        return _parse_json(rows, names)
-
 
 @dataclass(frozen=True)
-class Delta(Format):
+class Delta(_Objects):
     """A Delta table that is only appended to (not optimised or updated): each of its data files is read once."""
 
     def files(self, folder: Folder, pattern: str) -> list[File]:
@@ -300,7 +300,11 @@ class Delta(Format):
         if not DeltaTable.isDeltaTable(folder.spark, path):
             return []
         frame = folder.spark.read.format("delta").load(path)
-        _check_only_appended(frame, path)
+        if hides_rows(frame):  # what took their place stands in a new file, and would be read as well
+            raise DataError(
+                f"Rows of the Delta table {path} were updated or deleted: deletion vectors hide them in its files. A "
+                "table that is read as a log may only be appended to. Read a copy of it afresh, in a new lake."
+            )
         found = frame.select("_metadata.file_path", "_metadata.file_size").distinct().collect()
         return sorted((File(path, folder.relative(r[0]), r[1]) for r in found), key=lambda file: file.name)
 
@@ -317,22 +321,6 @@ class Delta(Format):
         # Delta's rows have no row_index; they come in the file's order, as lines do.
         rows = number(folder, frame, json_text.of_rows(frame))[0]
         return rows.join(F.broadcast(names), c.SOURCE_FILE, "left_semi"), []
-
-    def parse(
-        self, rows: DataFrame, headers: Sequence[str] | None = None, names: Sequence[str] | None = None
-    ) -> DataFrame:
-        return _parse_json(rows, names)
-
-
-def _check_only_appended(frame: DataFrame, path: str) -> None:
-    """No file of a Delta table hides rows: what took their place stands in a new file, and would be read as well."""
-    snapshot = frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().location().getSnapshot()
-    hiding = snapshot.allFiles().toDF().filter("deletionVector IS NOT NULL")
-    if not hiding.isEmpty():
-        raise DataError(
-            f"Rows of the Delta table {path} were updated or deleted: deletion vectors hide them in its files. A table "
-            "that is read as a log may only be appended to. Read a copy of it afresh, in a new lake."
-        )
 
 
 def _of_one_schema(folder: Folder, files: Sequence[File]) -> list[DataFrame]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from sparkrec import columns as c
 from sparkrec import schemas
 from sparkrec.lake import maintenance
+from sparkrec.lake.place import CLAIM
 from sparkrec.lake.records import UPKEEP, finished
-from sparkrec.training.claim import FILE as CLAIM
 
 if TYPE_CHECKING:
     from sparkrec.pipeline import Run

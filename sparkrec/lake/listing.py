@@ -20,7 +20,7 @@ def listed(frame: DataFrame) -> DataFrame:
     """
     spark = frame.sparkSession
     jvm: Any = spark._jvm
-    index = frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().location()
+    index = _index(frame)
     snapshot, nothing = index.getSnapshot(), jvm.scala.Option.empty()
     files = _noted(snapshot)
     if files is None:
@@ -29,6 +29,16 @@ def listed(frame: DataFrame) -> DataFrame:
         scala = getattr(getattr(jvm.scala.jdk.javaapi, "CollectionConverters$"), "MODULE$")
         files = scala.asScala(snapshot.allFiles().collectAsList()).toSeq()
     return type(frame)(index.deltaLog().createDataFrame(snapshot, files, False, nothing), spark)
+
+
+def hides_rows(frame: DataFrame) -> bool:
+    """Whether deletion vectors hide rows in the files of a Delta table that a frame reads."""
+    return not _index(frame).getSnapshot().allFiles().toDF().filter("deletionVector IS NOT NULL").isEmpty()
+
+
+def _index(frame: DataFrame) -> Any:
+    """Which files Delta reads for a frame of a table."""
+    return frame._jdf.queryExecution().analyzed().collectLeaves().head().relation().location()
 
 
 def _noted(snapshot: Any) -> Any:

@@ -14,6 +14,8 @@ from sparkrec.errors import ConfigError
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
+#: Beside a training's checkpoints: which job trains, touched as long as it does.
+CLAIM = "trained_by.json"
 _MARK = ".lake"
 _NO_TABLES = ("models", "reports", "mlruns", "mlflow.db")
 

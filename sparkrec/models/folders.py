@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 
 def beside(folder: Path) -> Path:
@@ -27,3 +29,13 @@ def exchange(folder: Path) -> None:
         os.rename(folder, old)
     os.rename(beside(folder), folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Takes the place of an older file once it is on the disk: a crash could leave a name without what it names."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "w") as file:
+        file.write(json.dumps(value, indent=indent))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

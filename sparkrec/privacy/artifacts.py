@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sparkrec.models import folders
 from sparkrec.models.two_tower import exported
 from sparkrec.privacy.scan import Needles, below, in_file
 from sparkrec.training import checkpoint
@@ -32,7 +32,7 @@ def forget_rows(lake: Path, indices: Sequence[int]) -> int:
             if _is_of_users(path):
                 changed += _forget(path, np.asarray(indices, np.int64), manifest)
         if manifest:
-            _write_manifest(folder, manifest)
+            folders.write_json(folder / checkpoint.MANIFEST, manifest, indent=1)
     return changed
 
 
@@ -84,12 +84,3 @@ def _manifest(folder: Path) -> dict | None:
         return None
     content = json.loads(path.read_text())
     return content if isinstance(content, dict) and {"files", "sharded", "ranks"} <= content.keys() else None
-
-
-def _write_manifest(folder: Path, manifest: dict) -> None:
-    temporary = folder / f".{checkpoint.MANIFEST}.tmp"
-    with open(temporary, "w") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / checkpoint.MANIFEST)

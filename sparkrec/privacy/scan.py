@@ -119,8 +119,8 @@ def scan(spark: SparkSession, roots: Sequence[str], needles: Needles, leave_out:
     A place that holds a whole root is not left out of it.
     """
     there = (uri for root in roots for uri in _files(spark, root))
-    left_out = [place for place in leave_out if not any(_below(root, place) for root in roots)]
-    files = [uri for uri in there if not any(_below(uri, place) for place in left_out)]
+    left_out = [place for place in leave_out if not any(_is_below(root, place) for root in roots)]
+    files = [uri for uri in there if not any(_is_below(uri, place) for place in left_out)]
     if not files:
         return Scanned(0, 0, ())
 
@@ -303,7 +303,7 @@ def below(folder: Path) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(here, name)).is_file())
 
 
-def _below(file: str, folder: str) -> bool:
+def _is_below(file: str, folder: str) -> bool:
     """Links apart: what a link in the lake leads to may be the source's folder."""
     there, place = (os.path.realpath(path) if (path := by_path(x)) else x.rstrip("/") for x in (file, folder))
     return there == place or there.startswith(f"{place}/")

@@ -16,9 +16,8 @@ from typing import Any
 import psutil
 
 from sparkrec.errors import RetryableError
+from sparkrec.lake.place import CLAIM as FILE
 
-#: In the training's folder.
-FILE = "trained_by.json"
 #: A job is taken for ended when nothing was seen of it for so long: what a mounted folder shows may be a minute old.
 SILENT_SECONDS = 120.0
 _TOUCH_SECONDS = 1.0

@@ -26,14 +26,12 @@ from sparkrec.training.placement import DENSE, Placement
 from sparkrec.training.precision import LossScale
 from sparkrec.training.prefetch import ahead
 from sparkrec.training.rows import Rows, Touched
-from sparkrec.training.tables import Store, initial_rows
+from sparkrec.training.tables import Store, moved
 
 #: Items in one pass through the item tower.
 _BLOCK = 1 << 14
 #: What stands at the end of the dense buffer: the loss, the weight, the targets, the probe of the rows' gradients.
 _SUMS = 4
-#: A row of which no element has moved by so much is still what it was drawn as: a step is about the learning rate.
-_MOVED = 1e-6
 
 
 @dataclass
@@ -220,19 +218,8 @@ class Trainer:
         if self._cold is not None and "item_id" in touched:
             tables["item_id"] = tf.where(self._cold[touched["item_id"], None], 0.0, tables["item_id"])
         if self.settings.history != "none" and "user_id" in touched:
-            tables["user_id"] = self._moved(touched["user_id"], tables["user_id"])
+            tables["user_id"] = moved(self.settings.seed, "user_id", touched["user_id"], tables["user_id"])
         return {**self.optimizer.shipped, **tables}
-
-    def _moved(self, users: np.ndarray, rows: tf.Tensor) -> tf.Tensor:
-        """Users' rows; zeros for those that are what they began as, because nothing was ever asked of these users.
-
-        Random numbers would outvote the history, so that such a user were served worse than a stranger, who has no row.
-        Whatever updates a table, a row that no gradient reaches stays; with ``weight_decay`` only, it does not where
-        the table is updated whole. Not to the bit: another machine's logarithm may round in another way.
-        """
-        first = initial_rows(self.settings.seed, "user_id", users, self.settings.width)
-        stayed = tf.reduce_all(tf.abs(rows - first) < _MOVED, axis=1, keepdims=True)
-        return tf.where(stayed, 0.0, rows)
 
     def hash(self) -> str:
         """Of the bytes of every replicated variable, 16 hex digits."""

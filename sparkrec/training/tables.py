@@ -15,6 +15,8 @@ from sparkrec.training.optimizer import Decay, RowRule
 #: Rows that are made, read or written at a time.
 BLOCK = 1 << 14
 _SCALE = 0.1
+#: A row of which no element has moved by so much is still what it was drawn as: a step is about the learning rate.
+_MOVED = 1e-6
 
 
 def initial_rows(seed: int, name: str, rows: np.ndarray, width: int) -> np.ndarray:
@@ -32,6 +34,18 @@ def initial_rows(seed: int, name: str, rows: np.ndarray, width: int) -> np.ndarr
     angle = (bits & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2 * np.pi / (1 << 24))
     radius = np.float32(_SCALE) * np.sqrt(-2 * np.log(first))
     return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :width]
+
+
+def moved(seed: int, name: str, rows: np.ndarray, values: tf.Tensor) -> tf.Tensor:
+    """A table's rows; zeros for those that are what they began as, because nothing was ever asked of whose they are.
+
+    Where a history is read, random numbers would outvote it, so that such a user were served worse than a stranger, who
+    has no row. Whatever updates a table, a row that no gradient reaches stays; with ``weight_decay`` only, it does not
+    where the table is updated whole. Not to the bit: another machine's logarithm may round in another way.
+    """
+    first = initial_rows(seed, name, rows, values.shape[1])
+    stayed = tf.reduce_all(tf.abs(values - first) < _MOVED, axis=1, keepdims=True)
+    return tf.where(stayed, 0.0, values)
 
 
 class Store:

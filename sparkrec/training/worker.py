@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import socket
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparkrec import columns as c
 from sparkrec.errors import UNUSABLE, DataError, SparkrecError
+from sparkrec.models import folders
 from sparkrec.models.two_tower import towers
 from sparkrec.models.two_tower.towers import Sizes
 from sparkrec.training import checkpoint, grown, memory, placement
@@ -245,7 +244,7 @@ class Training:
         about = {"tables": self.plan.versions, "epochs": epochs, "hash": digest, "warm_start": self._warm or None}
         export(trainer, self.plan.path("model"), about)
         if self.collective.rank == 0:
-            write_atomically(self.plan.path("result.json"), result)
+            folders.write_json(self.plan.path("result.json"), result)
         self.collective.barrier()
         return result
 
@@ -358,12 +357,3 @@ class Training:
     def _warn(self, text: str) -> None:
         if self.collective.rank == 0:
             self.journal.write("note", text=text)
-
-
-def write_atomically(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w") as file:
-        file.write(json.dumps(value))
-        file.flush()
-        os.fsync(file.fileno())  # or a crash of the machine could leave the name and not what it names
-    os.replace(temporary, path)

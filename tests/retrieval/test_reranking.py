@@ -161,38 +161,37 @@ def test_a_quota_is_met_from_below_the_pool_of_an_order_by_another_model():
     assert below > 3, "worth testing"
 
 
-@pytest.mark.parametrize("ranked", [False, True])
-def test_a_quota_is_met_by_items_of_another_kind_than_the_best_which_are_all_of_one(ranked):
-    """Thirty promoted items of a kind of which a list holds one, and behind them some of two other kinds."""
+def for_one(categories, first_promoted, ranked, **settings):
+    """The list of one user who likes the first item best, the next less, and so on; by a search, or another's order."""
+    m = len(categories)
     audience, _, _, traits = world(0, n=1, d=1)
     nothing = np.zeros(2, np.int64), np.zeros(0, np.int64)
     audience = replace(audience, vectors=np.ones((1, 1), np.float32), seen=nothing)
-    items, everything = np.arange(60, 0, -1, dtype=np.float32)[:, None], np.ones(60, bool)
-    traits.hidden, traits.promoted = np.zeros(60, np.int64), np.arange(60) >= 20
-    traits._kinds["category"] = np.repeat([-1, 0, 1, 2], [20, 30, 5, 5])
-    settings = Recommend(k=5, pool=5, caps={"category": 1}, promotions={"items": "x", "quota": 3})
-    searched = Ranked(*filters.search(audience, items, 60, everything)) if ranked else items
+    items, everything = np.arange(m, 0, -1, dtype=np.float32)[:, None], np.ones(m, bool)
+    traits.hidden, traits.promoted = np.zeros(m, np.int64), np.arange(m) >= first_promoted
+    traits._kinds |= {"category": np.array(categories), "promoted": np.where(traits.promoted, 0, -1)}
+    searched = Ranked(*filters.search(audience, items, m, everything)) if ranked else items
+    policy = Policy(Recommend(**settings), traits)
     lot = np.zeros(1, np.uint64), np.zeros(1, bool)
-    found = lists(audience, *lot, searched, items, everything, 5, Policy(settings, traits))
-    assert sorted(found.indices[0].tolist()) == [0, 1, 20, 50, 55]
+    found = lists(audience, *lot, searched, items, everything, policy.settings.k, policy)
     assert found.scores[0].tolist() == items[found.indices[0], 0].tolist()
+    return sorted(found.indices[0].tolist())
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_a_quota_is_met_by_items_of_another_kind_than_the_best_which_are_all_of_one(ranked):
+    """Thirty promoted items of a kind of which a list holds one, and behind them some of two other kinds."""
+    categories, promotions = np.repeat([-1, 0, 1, 2], [20, 30, 5, 5]), {"items": "x", "quota": 3}
+    found = for_one(categories, 20, ranked, k=5, pool=5, caps={"category": 1}, promotions=promotions)
+    assert found == [0, 1, 20, 50, 55]
 
 
 @pytest.mark.parametrize("ranked", [False, True])
 def test_a_quota_is_not_met_by_items_whose_kinds_better_ones_have(ranked):
     """A list holds one item a category and two promoted ones: the best two of these share it with the best of all."""
-    audience, _, _, traits = world(0, n=1, d=1)
-    nothing = np.zeros(2, np.int64), np.zeros(0, np.int64)
-    audience = replace(audience, vectors=np.ones((1, 1), np.float32), seen=nothing)
-    items, everything = np.arange(50, 0, -1, dtype=np.float32)[:, None], np.ones(50, bool)
-    traits.hidden, traits.promoted = np.zeros(50, np.int64), np.arange(50) >= 40
-    traits._kinds["category"] = np.array([*range(40), 0, 1, 42, 2, 3, 45, 4, 5, 0, 1])
-    traits._kinds["promoted"] = np.where(traits.promoted, 0, -1)
-    settings = Recommend(k=6, pool=6, caps={"category": 1, "promoted": 2}, promotions={"items": "x", "quota": 2})
-    searched = Ranked(*filters.search(audience, items, 50, everything)) if ranked else items
-    lot = np.zeros(1, np.uint64), np.zeros(1, bool)
-    found = lists(audience, *lot, searched, items, everything, 6, Policy(settings, traits))
-    assert sorted(found.indices[0].tolist()) == [0, 1, 2, 3, 42, 45]
+    categories, promotions = [*range(40), 0, 1, 42, 2, 3, 45, 4, 5, 0, 1], {"items": "x", "quota": 2}
+    caps = {"category": 1, "promoted": 2}
+    assert for_one(categories, 40, ranked, k=6, pool=6, caps=caps, promotions=promotions) == [0, 1, 2, 3, 42, 45]
 
 
 @pytest.mark.parametrize("method", ["mmr", "dpp", "calibrated"])

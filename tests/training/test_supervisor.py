@@ -19,6 +19,7 @@ from small import make_plan
 
 from sparkrec.config import TwoTower
 from sparkrec.errors import DataError, RetryableError
+from sparkrec.models import folders
 from sparkrec.training import checkpoint, launcher, supervisor, worker
 from sparkrec.training.collective import SingleProcess
 from sparkrec.training.plan import Follower, Journal, Plan
@@ -134,9 +135,9 @@ def test_a_result_that_a_crash_has_torn_is_none_and_the_checkpoint_before_it_sta
 
 def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(worker.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").read_text()))
-    monkeypatch.setattr(worker.os, "replace", lambda source, _: synced.append(source))
-    worker.write_atomically(tmp_path / "result.json", {"hash": "abc"})
+    monkeypatch.setattr(folders.os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").read_text()))
+    monkeypatch.setattr(folders.os, "replace", lambda source, _: synced.append(source))
+    folders.write_json(tmp_path / "result.json", {"hash": "abc"})
     assert synced == ['{"hash": "abc"}', tmp_path / ".result.json.tmp"]
 
 

@@ -99,9 +99,7 @@ def renumber(folder: Path, numbers: Callable[[str, int], int]) -> None:
     described = json.loads((folder / DESCRIPTION).read_text())
     tables = {name: numbers(name, version) for name, version in described.get("tables", {}).items()}
     if tables != described.get("tables", {}):
-        temporary = folder / f".{DESCRIPTION}.tmp"
-        temporary.write_text(json.dumps(described | {"tables": tables}, indent=1))
-        os.replace(temporary, folder / DESCRIPTION)
+        folders.write_json(folder / DESCRIPTION, described | {"tables": tables}, indent=1)
 
 
 def load(folder: str | Path) -> Exported:
